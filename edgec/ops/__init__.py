@@ -1,0 +1,15 @@
+"""The op table. One file an op or a close family; each enters its records in OPS when imported."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+from edgec.ops.define import OPS
+
+FILES: Final = ("conv2d",)
+
+for _file in FILES:
+    importlib.import_module(f"edgec.ops.{_file}")
+
+__all__ = ["OPS"]

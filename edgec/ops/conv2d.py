@@ -1,0 +1,161 @@
+"""conv2d: 2-D convolution with groups, strides, dilation and asymmetric zero padding. Depthwise is groups == C."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgec.fixedpoint import clamp_bounds, multipliers, requantize
+from edgec.ir import Array, Attrs, DType, Type
+from edgec.ops.define import Arrays, Cost, Example, NoGrad, Op, QuantRule, Types, define, require
+
+Clamp = tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Conv2dAttrs(Attrs):
+    """`pad` is (top, bottom, left, right). `act` is a fused clamp of the output, in real units."""
+
+    stride: tuple[int, int] = (1, 1)
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    act: Clamp = None
+
+
+def out_size(size: int, kernel: int, stride: int, before: int, after: int, dilation: int) -> int:
+    """Output rows or columns of a window that slides over `size` with padding."""
+    return (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def infer(attrs: Conv2dAttrs, types: Types) -> Types:
+    """x[N,H,W,C], w[O,R,S,C/groups], b[O] (optional) -> y[N,P,Q,O]."""
+    require(len(types) in (2, 3), "takes x, w and an optional b")
+    x, w = types[0], types[1]
+    require(
+        len(x.shape) == 4 and len(w.shape) == 4,
+        f"x and w have 4 axes, here {len(x.shape)} and {len(w.shape)}",
+    )
+    n, (h, wd, c), (o, r, s, i) = x.shape[0], x.dims[1:], w.dims
+    require(c == i * attrs.groups, f"x has {c} channels, w takes {i} in each of {attrs.groups} groups")
+    require(o % attrs.groups == 0, f"{o} output channels do not divide into {attrs.groups} groups")
+    require(len(types) == 2 or types[2].shape == (o,), f"b has shape [{o}]")
+    p = out_size(h, r, attrs.stride[0], attrs.pad[0], attrs.pad[1], attrs.dilation[0])
+    q = out_size(wd, s, attrs.stride[1], attrs.pad[2], attrs.pad[3], attrs.dilation[1])
+    require(p > 0 and q > 0, f"a {r}x{s} kernel does not fit into {h}x{wd} with padding {attrs.pad}")
+    return (Type((n, p, q, o), x.dtype),)
+
+
+def windows(x: Array, attrs: Conv2dAttrs, kernel: tuple[int, int], fill: float) -> Array:
+    """Sliding windows [N,P,Q,C,R,S] of x[N,H,W,C], padded with `fill`. A view; no copy of the windows."""
+    top, bottom, left, right = attrs.pad
+    padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
+    span = tuple(d * (k - 1) + 1 for k, d in zip(kernel, attrs.dilation, strict=True))
+    view = np.lib.stride_tricks.sliding_window_view(padded, span, axis=(1, 2))
+    return view[:, :: attrs.stride[0], :: attrs.stride[1], :, :: attrs.dilation[0], :: attrs.dilation[1]]
+
+
+def accumulate(attrs: Conv2dAttrs, x: Array, w: Array, fill: float) -> Array:
+    """y[N,P,Q,O] = sum over window and group channels of x * w, in the common dtype of x and w."""
+    view = windows(x, attrs, (w.shape[1], w.shape[2]), fill)
+    n, p, q, c, r, s = view.shape
+    o, g = w.shape[0], attrs.groups
+    rows = view.reshape(n, p, q, g, c // g, r, s).transpose(3, 0, 1, 2, 5, 6, 4).reshape(g, n * p * q, -1)
+    weights = w.reshape(g, o // g, -1).transpose(0, 2, 1)
+    return np.matmul(rows, weights).reshape(g, n, p, q, o // g).transpose(1, 2, 3, 0, 4).reshape(n, p, q, o)
+
+
+def ref(attrs: Conv2dAttrs, inputs: Arrays) -> Arrays:
+    x, w = inputs[0], inputs[1]
+    y = accumulate(attrs, x, w, 0.0)
+    if len(inputs) == 3:
+        y = y + inputs[2]
+    return (np.clip(y, *attrs.act) if attrs.act is not None else y,)
+
+
+def integer_accumulate(attrs: Conv2dAttrs, x: Array, w: Array, zero: int) -> Array:
+    """Exact int64 sums of (x - zero) * w; padding contributes 0.
+
+    Float64 matrix products hold the integers exactly: |sum| <= K * 255 * 127 < 2**53 for any K that fits memory.
+    """
+    y = accumulate(attrs, x.astype(np.float64) - zero, w.astype(np.float64), 0.0)
+    return y.astype(np.int64)
+
+
+def quant_ref(attrs: Conv2dAttrs, in_types: Types, inputs: Arrays, out_types: Types) -> Arrays:
+    """y = clamp(Zy + requantize(sum (x - Zx) w + b, Sx Sw / Sy))."""
+    x_quant, w_quant, y_quant = in_types[0].quant, in_types[1].quant, out_types[0].quant
+    assert x_quant is not None and w_quant is not None and y_quant is not None
+    acc = integer_accumulate(attrs, inputs[0], inputs[1], x_quant.zero[0])
+    if len(inputs) == 3:
+        acc = acc + inputs[2].astype(np.int64)
+    return (rescale(acc, x_quant.scale[0], w_quant.scale, y_quant.per_tensor, attrs.act, out_types[0]),)
+
+
+def rescale(
+    acc: Array, x_scale: float, w_scale: tuple[float, ...], y_quant: tuple[float, int], act: Clamp, y: Type
+) -> Array:
+    """int8 output of int32 sums whose last axis is the output channel; w_scale has one entry or one per channel."""
+    assert y.quant is not None
+    m, shift = multipliers([x_scale * s / y_quant[0] for s in w_scale])
+    low, high = clamp_bounds(act, y.quant)
+    return np.clip(requantize(acc, m, shift) + y_quant[1], low, high).astype(np.int8)
+
+
+def cost(attrs: Conv2dAttrs, inputs: Types, outputs: Types) -> Cost:
+    return Cost(outputs[0].size * inputs[1].size // inputs[1].dims[0])
+
+
+def _example(
+    label: str, attrs: Conv2dAttrs, x: tuple[int, ...], w: tuple[int, ...], bias: bool = True
+) -> Example:
+    def make(rng: np.random.Generator) -> Arrays:
+        arrays = (rng.normal(size=x), rng.normal(size=w) / np.sqrt(w[1] * w[2] * w[3]), rng.normal(size=w[0]))
+        return tuple(a.astype(np.float32) for a in arrays[: 3 if bias else 2])
+
+    def torch(t, x, w, b=None):  # type: ignore[no-untyped-def]
+        top, bottom, left, right = attrs.pad
+        padded = t.nn.functional.pad(x.permute(0, 3, 1, 2), (left, right, top, bottom))
+        y = t.nn.functional.conv2d(
+            padded, w.permute(0, 3, 1, 2), b, attrs.stride, 0, attrs.dilation, attrs.groups
+        )
+        y = y.permute(0, 2, 3, 1)
+        return y.clamp(*attrs.act) if attrs.act is not None else y
+
+    return Example(label, attrs, make, torch)
+
+
+define(
+    Op(
+        name="conv2d",
+        doc="2-D convolution of x[N,H,W,C] with w[O,R,S,C/groups] and b[O], NHWC; depthwise where groups == C.",
+        attrs=Conv2dAttrs,
+        infer=infer,
+        ref=ref,
+        vjp=NoGrad("placeholder"),
+        quant=QuantRule(
+            ("activation", "weight", "bias"), "calibrated", quant_ref, max_lsb=1.0, weight_axis=0
+        ),
+        cost=cost,
+        examples=(
+            _example(
+                "3x3 stride 2, pad right and bottom",
+                Conv2dAttrs((2, 2), (0, 1, 0, 1)),
+                (1, 9, 8, 3),
+                (4, 3, 3, 3),
+            ),
+            _example("pointwise, clamped", Conv2dAttrs(act=(0.0, 1.0)), (2, 4, 5, 6), (7, 1, 1, 6)),
+            _example(
+                "depthwise 5x5 pad 2", Conv2dAttrs(pad=(2, 2, 2, 2), groups=6), (1, 7, 6, 6), (6, 5, 5, 1)
+            ),
+            _example(
+                "groups, dilation, no bias",
+                Conv2dAttrs(dilation=(2, 2), groups=2, pad=(2, 2, 2, 2)),
+                (1, 8, 8, 4),
+                (6, 3, 3, 2),
+                bias=False,
+            ),
+        ),
+    )
+)

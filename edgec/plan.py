@@ -1,0 +1,304 @@
+"""The Plan: what is left when everything has been decided. Backends print it; they choose nothing.
+
+A Plan has one Entry per Graph, the buffers of all of them, and the constants that the chosen kernels want, packed.
+A Kernel is one record per symbol: what it accepts, the scratch it needs and how it is called stand together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from edgec.ir import Array, Loc, Node, Port, Type
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One memory of a target. `speed`: relative bandwidth, larger is faster. `origin`: address, `bytes`: size."""
+
+    name: str
+    kind: str  # "ram" or "flash"
+    origin: int
+    bytes: int
+    align: int
+    speed: int
+    source: str  # where the numbers come from
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """C compiler, its flags for this target, and the linker's."""
+
+    cc: str
+    cflags: tuple[str, ...]
+    ldflags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Emulator:
+    """The QEMU machine that stands for the target; its memories hold the image while it is emulated.
+
+    `ticks_per_instruction` under -icount: instructions = timer ticks * `instructions_per_tick`.
+    """
+
+    machine: str
+    cpu: str
+    port: str  # folder of start-up code in runtime_c/ports
+    memories: tuple[Memory, ...]
+    instructions_per_tick: float
+    trap_unaligned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A device, as its TOML in targets/ says. `features`: dsp, fpu, mve, unaligned."""
+
+    name: str
+    title: str
+    family: str  # the backend: "c"
+    isa: str
+    features: tuple[str, ...]
+    clock_hz: int
+    memories: tuple[Memory, ...]
+    reserve_ram_bytes: int  # stack, C library, and the user's own data
+    toolchain: Toolchain
+    emulator: Emulator | None
+    source: str
+
+    def has(self, feature: str) -> bool:
+        return feature in self.features
+
+    @property
+    def rams(self) -> tuple[Memory, ...]:
+        """RAMs, fastest first."""
+        return tuple(sorted((m for m in self.memories if m.kind == "ram"), key=lambda m: (-m.speed, m.name)))
+
+    @property
+    def flash_bytes(self) -> int:
+        return sum(m.bytes for m in self.memories if m.kind == "flash")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A node with its types and the content of its constant inputs: what a Kernel decides by."""
+
+    node: Node
+    inputs: tuple[Type, ...]
+    outputs: tuple[Type, ...]
+    constants: tuple[Array | None, ...]  # per input; None where it is computed at run time
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A constant as a kernel wants it. `layout` names the packing; equal content under one layout is stored once."""
+
+    name: str
+    layout: str
+    data: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a kernel is called for one node. The C argument order is fixed:
+
+        symbol(&params, [row0, row1,] inputs..., constants..., outputs..., [scratch])
+
+    `fields` fill `struct` (the params; no pointer where struct is ""). `inputs`: indices of the node's inputs passed as
+    pointers. A kernel with rows has the fields `ring_0`, `ring_1`, ... (one per passed input) and `ring_y`: rows that
+    the buffer holds; row r stands at r % ring.
+    """
+
+    struct: str
+    fields: tuple[tuple[str, int | float], ...]
+    inputs: tuple[int, ...]
+    constants: tuple[Packed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Halo:
+    """Input rows of output row p: [p * stride - pad, p * stride - pad + dilation * (kernel - 1)]."""
+
+    kernel: int
+    stride: int
+    pad: int
+    dilation: int
+
+    def first(self, row: int) -> int:
+        """First input row (may be negative) that output row `row` reads."""
+        return row * self.stride - self.pad
+
+    def last(self, row: int) -> int:
+        """Last input row (may lie beyond the map) that output row `row` reads."""
+        return self.first(row) + self.dilation * (self.kernel - 1)
+
+
+ROW_BY_ROW = Halo(1, 1, 0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One C function and when it is used.
+
+    `rank`: the lowest accepted rank wins, so faster kernels have lower numbers; each op ends with a portable one.
+    `scratch`: bytes, None where the kernel takes no scratch pointer.
+    `halo`: for kernels that compute a range of output rows (axis 1 of NHWC, batch 1 a call); None for all others.
+    `in_place`: inputs whose buffer the output may take over.
+    `specialize`: model.c includes the source and calls `<symbol>_body` with literals, so that the C compiler unrolls.
+    """
+
+    op: str
+    symbol: str
+    source: str  # below runtime_c/; "" for a generated pointwise body
+    rank: int
+    accepts: Callable[[NodeView, Target], bool]
+    launch: Callable[[NodeView, Target], Launch]
+    scratch: Callable[[NodeView, Target], int] | None = None
+    halo: Callable[[NodeView], Halo] | None = None
+    in_place: tuple[int, ...] = ()
+    specialize: bool = False
+
+
+class Use(Enum):
+    """What a buffer is for."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+    ACTIVATION = "activation"
+    SCRATCH = "scratch"
+    RING = "ring"
+    STATE = "state"
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Memory of an entry. `first`..`last`: items of the entry between which its content matters, inclusive.
+
+    `memory` is "" and `offset` -1 until planned. `inside`: the buffer whose bytes this one shares, from byte `at` on
+    (an in-place result, a reshape, a slice); its root's lifetime covers it. State buffers have entry "" and live always.
+    """
+
+    name: str
+    bytes: int
+    align: int
+    use: Use
+    entry: str
+    first: int
+    last: int
+    memory: str = ""
+    offset: int = -1
+    inside: str | None = None
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PlanConstant:
+    """A packed constant in flash."""
+
+    name: str
+    layout: str
+    data: Array
+
+
+@dataclass(frozen=True, slots=True)
+class BufferArg:
+    """Pointer to a buffer, `at` bytes on."""
+
+    buffer: str
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantArg:
+    """Pointer to a constant of the Plan."""
+
+    constant: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One kernel call. `params` name the struct's fields in order; rows > 0 for a kernel that computes row ranges."""
+
+    kernel: Kernel
+    name: str  # of the node's first output: unique in the entry
+    struct: str
+    params: tuple[tuple[str, int | float], ...]
+    inputs: tuple[BufferArg, ...]
+    constants: tuple[ConstantArg, ...]
+    outputs: tuple[BufferArg, ...]
+    scratch: BufferArg | None
+    rows: int
+    halo: Halo | None
+    macs: int
+    op: str
+    loc: Loc
+    in_types: tuple[Type, ...]
+    out_types: tuple[Type, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Calls that run row by row. `rings`: buffers between them that hold only `rows` of their rows (name, rows).
+
+    The last call makes `rows` rows; before each of its rows every earlier call makes the rows that it needs.
+    """
+
+    rows: int
+    calls: tuple[Call, ...]
+    rings: tuple[tuple[str, int], ...]
+
+
+Item = Call | Stream
+
+
+@dataclass(frozen=True, slots=True)
+class PlanPort:
+    """An input or output of an entry: the user's view (`port`), its type on the device and its buffer."""
+
+    port: Port
+    type: Type
+    buffer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A lowered Graph. `updates`: copies (state buffer, source buffer, bytes) made after the last item; empty where
+    the update was planned in place."""
+
+    name: str
+    inputs: tuple[PlanPort, ...]
+    outputs: tuple[PlanPort, ...]
+    items: tuple[Item, ...]
+    updates: tuple[tuple[str, str, int], ...] = ()
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """All calls, streamed or not, in order."""
+        return tuple(c for item in self.items for c in (item.calls if isinstance(item, Stream) else (item,)))
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """Bytes used of one memory; the first `persistent_bytes` hold state and keep their content between calls."""
+
+    memory: str
+    bytes: int
+    persistent_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The lowered Program. `arenas` is empty until planned; `state`: initial content of state buffers by name."""
+
+    name: str
+    entries: tuple[Entry, ...]
+    buffers: tuple[Buffer, ...]
+    constants: tuple[PlanConstant, ...]
+    state: tuple[tuple[str, Array], ...] = ()
+    arenas: tuple[Arena, ...] = ()
+
+    def buffer(self, name: str) -> Buffer:
+        for b in self.buffers:
+            if b.name == name:
+                return b
+        raise KeyError(name)
