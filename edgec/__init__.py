@@ -1,4 +1,5 @@
-"""edgec compiles trained networks for the edge: C for microcontrollers, one set of integers on every target."""
+"""edgec compiles trained networks for the edge: C for microcontrollers, one set of integers on every
+target."""
 
 from __future__ import annotations
 

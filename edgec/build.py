@@ -1,4 +1,5 @@
-"""Builder: makes graphs whose types are inferred, never stated. Frontends, VJPs and passes all build through it."""
+"""Builder: makes graphs whose types are inferred, never stated. Frontends, VJPs and passes all build through
+it."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def constant(data: npt.ArrayLike, quant: Quant | None = None) -> Constant:
 
 
 def safe_name(text: str) -> str:
-    """`text` with everything but letters, digits, `_` and `.` replaced, so that it can be a name in the IR and in C."""
+    """`text` with everything but letters, digits, `_` and `.` replaced, so that it can be a name in the IR
+    and in C."""
     name = _UNSAFE.sub("_", text)[:80].strip("._") or "t"
     return name if name[0].isalpha() else "t" + name
 
@@ -93,7 +95,8 @@ class Builder:
         return ref
 
     def constant(self, data: npt.ArrayLike | Constant, stem: str = "c", quant: Quant | None = None) -> str:
-        """`@name` of a constant with this content; one that exists already under the same type is used again."""
+        """`@name` of a constant with this content; one that exists already under the same type is used
+        again."""
         new = data if isinstance(data, Constant) else constant(data, quant)
         for name, old in self.constants.items():
             if old.digest == new.digest and old.type == new.type:
@@ -121,7 +124,8 @@ class Builder:
         quants: Sequence[Quant | None] | None = None,
     ) -> tuple[str, ...]:
         """Append a node and return its output references. Types come from the op's `infer`; `quants` sets the
-        quantisation of each output (its dtype then becomes i8). Raises InternalError where the type rule is broken."""
+        quantisation of each output (its dtype then becomes i8). Raises InternalError where the type rule is
+        broken."""
         where = loc if loc is not None else self.loc
         in_types = tuple(self.types[r] for r in inputs)
         try:

@@ -1,6 +1,7 @@
 """The three error classes, their codes and exit codes. Nothing else raises to the user.
 
-An error says first what to do, then what is wrong with the numbers, where in the user's model, and which limit from
+An error says first what to do, then what is wrong with the numbers, where in the user's model, and which
+limit from
 where. The code fixes the exit code, so that a script can tell the causes apart (design, "The command line").
 """
 
@@ -44,7 +45,8 @@ _EXIT_OF_KIND: dict[str, Exit] = {
 
 
 class EdgecError(Exception):
-    """Base of the three classes: `code` is `EDGEC-E` and three characters, the first of which fixes the exit code."""
+    """Base of the three classes: `code` is `EDGEC-E` and three characters, the first of which fixes the exit
+    code."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

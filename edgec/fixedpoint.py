@@ -1,11 +1,14 @@
-"""Requantisation: the one definition of how an integer accumulator becomes an int8, mirrored by `ec_requant.h`.
+"""Requantisation: the one definition of how an integer accumulator becomes an int8, mirrored by
+`ec_requant.h`.
 
 Single rounding (ties toward +infinity) on every target:
 
     requantize(a, m, s) = floor((a * m + 2**(s - 1)) / 2**s)        with 64-bit a * m
 
-`m` is an int32 in [2**30, 2**31) or 0 and `s` a right shift in [1, 62], so that m / 2**s is the real multiplier within
-2**-31 relative. For s >= 33 the sum needs only the high word of the product: one SMMLA and one shift on Armv7E-M.
+`m` is an int32 in [2**30, 2**31) or 0 and `s` a right shift in [1, 62], so that m / 2**s is the real
+multiplier within
+2**-31 relative. For s >= 33 the sum needs only the high word of the product: one SMMLA and one shift on
+Armv7E-M.
 """
 
 from __future__ import annotations
@@ -51,16 +54,19 @@ def multipliers(real: npt.ArrayLike) -> tuple[I32, I32]:
 
 
 def requantize(acc: npt.ArrayLike, m: npt.ArrayLike, shift: npt.ArrayLike) -> I64:
-    """floor((acc * m + 2**(shift-1)) / 2**shift), elementwise with broadcasting; acc within int32. Returns int64."""
+    """floor((acc * m + 2**(shift-1)) / 2**shift), elementwise with broadcasting; acc within int32. Returns
+    int64."""
     product = np.asarray(acc, np.int64) * np.asarray(m, np.int64)
     s = np.asarray(shift, np.int64)
     return np.asarray((product + (np.int64(1) << (s - 1))) >> s, np.int64)
 
 
 def common_shift(real: tuple[float, ...], bits: int = ADD_BITS) -> tuple[tuple[int, ...], int]:
-    """Integers m_i and one right shift s with real_i ~ m_i / 2**s, max m_i in [2**(bits-1), 2**bits), s in [1, 31].
+    """Integers m_i and one right shift s with real_i ~ m_i / 2**s, max m_i in [2**(bits-1), 2**bits), s in
+    [1, 31].
 
-    For sums of a few scaled int8 in one int32 (`add`): the error of each term is below 255 * 2**-s / 2 output steps.
+    For sums of a few scaled int8 in one int32 (`add`): the error of each term is below 255 * 2**-s / 2
+    output steps.
     """
     largest = max(abs(r) for r in real)
     if largest == 0.0:
@@ -73,7 +79,8 @@ def common_shift(real: tuple[float, ...], bits: int = ADD_BITS) -> tuple[tuple[i
 
 
 def quantize_array(x: npt.ArrayLike, quant: Quant, low: int = -128, high: int = 127) -> I64:
-    """round-half-up(x / scale) + zero, clamped to [low, high]. x float [...]; per-channel along quant.axis."""
+    """round-half-up(x / scale) + zero, clamped to [low, high]. x float [...]; per-channel along
+    quant.axis."""
     real = np.asarray(x, np.float64)
     scale, zero = spread(quant, real.ndim)
     q = np.floor(real / scale + 0.5) + zero

@@ -22,8 +22,10 @@ def run(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """(outputs by reference, state after the call).
 
-    `inputs`: arrays by value name, in the graph's own layout and dtypes. `state`: content by name without `$`, the
-    initial content where absent. `observe` is called after each node. Values are dropped after their last use.
+    `inputs`: arrays by value name, in the graph's own layout and dtypes. `state`: content by name without
+    `$`, the
+    initial content where absent. `observe` is called after each node. Values are dropped after their last
+    use.
     Where a shape has Bounds, arrays have their true size.
     """
     types = program.type_of(graph)

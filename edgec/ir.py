@@ -2,7 +2,8 @@
 
 All records are frozen; a pass builds new ones. References between them are names:
 `x` is a value of the graph, `@stem.w` a constant of the Program, `$cache` a state of the Program.
-Names hold letters, digits, `_`, `.` and never a user's text: the user's names live in `Loc.layer` and `Port.label`.
+Names hold letters, digits, `_`, `.` and never a user's text: the user's names live in `Loc.layer` and
+`Port.label`.
 Activations are NHWC, weights OHWI.
 """
 
@@ -61,7 +62,8 @@ OF_NUMPY: Final[dict[str, DType]] = {numpy_name: dtype for dtype, numpy_name in 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A size known only at run time: `name` is the int32 scalar value that holds it, `max` what the planner reserves."""
+    """A size known only at run time: `name` is the int32 scalar value that holds it, `max` what the planner
+    reserves."""
 
     name: str
     max: int
@@ -72,7 +74,8 @@ Dim = int | Bound
 
 @dataclass(frozen=True, slots=True)
 class Quant:
-    """Real value = scale * (q - zero). One scale and zero for the whole tensor, or one per index along `axis`.
+    """Real value = scale * (q - zero). One scale and zero for the whole tensor, or one per index along
+    `axis`.
 
     Scales are float32 values held in Python floats, so that they print and read back exactly.
     """
@@ -131,7 +134,8 @@ class Type:
 
 @dataclass(frozen=True, slots=True)
 class Loc:
-    """Where in the user's model a node comes from. `layer` is the module path (any text), `file:line` its source."""
+    """Where in the user's model a node comes from. `layer` is the module path (any text), `file:line` its
+    source."""
 
     layer: str
     file: str = ""
@@ -152,7 +156,8 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Attrs:
-    """Attributes of an op without any. Each op with attributes has its own frozen dataclass deriving from this."""
+    """Attributes of an op without any. Each op with attributes has its own frozen dataclass deriving from
+    this."""
 
 
 NO_ATTRS: Final = Attrs()
@@ -173,7 +178,8 @@ class Node:
 class Port:
     """A graph's input or output as the user sees it.
 
-    `ref` is the value inside the graph; `label` the user's name for it; `axes[i]` is the user's axis that axis i of
+    `ref` is the value inside the graph; `label` the user's name for it; `axes[i]` is the user's axis that
+    axis i of
     the value is: value = user_array.transpose(axes).
     """
 
@@ -184,7 +190,8 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Inputs, nodes in execution order, outputs, and `updates`: pairs (state name without `$`, value holding its next content)."""
+    """Inputs, nodes in execution order, outputs, and `updates`: pairs (state name without `$`, value holding
+    its next content)."""
 
     name: str
     inputs: tuple[Value, ...]

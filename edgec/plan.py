@@ -1,6 +1,7 @@
 """The Plan: what is left when everything has been decided. Backends print it; they choose nothing.
 
-A Plan has one Entry per Graph, the buffers of all of them, and the constants that the chosen kernels want, packed.
+A Plan has one Entry per Graph, the buffers of all of them, and the constants that the chosen kernels want,
+packed.
 A Kernel is one record per symbol: what it accepts, the scratch it needs and how it is called stand together.
 """
 
@@ -15,7 +16,8 @@ from edgec.ir import Array, Loc, Node, Port, Type
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """One memory of a target. `speed`: relative bandwidth, larger is faster. `origin`: address, `bytes`: size."""
+    """One memory of a target. `speed`: relative bandwidth, larger is faster. `origin`: address, `bytes`:
+    size."""
 
     name: str
     kind: str  # "ram" or "flash"
@@ -91,7 +93,8 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A constant as a kernel wants it. `layout` names the packing; equal content under one layout is stored once."""
+    """A constant as a kernel wants it. `layout` names the packing; equal content under one layout is stored
+    once."""
 
     name: str
     layout: str
@@ -104,8 +107,10 @@ class Launch:
 
         symbol(&params, [row0, row1,] inputs..., constants..., outputs..., [scratch])
 
-    `fields` fill `struct` (the params; no pointer where struct is ""). `inputs`: indices of the node's inputs passed as
-    pointers. A kernel with rows has the fields `ring_0`, `ring_1`, ... (one per passed input) and `ring_y`: rows that
+    `fields` fill `struct` (the params; no pointer where struct is ""). `inputs`: indices of the node's
+    inputs passed as
+    pointers. A kernel with rows has the fields `ring_0`, `ring_1`, ... (one per passed input) and `ring_y`:
+    rows that
     the buffer holds; row r stands at r % ring.
     """
 
@@ -140,11 +145,14 @@ ROW_BY_ROW = Halo(1, 1, 0, 1)
 class Kernel:
     """One C function and when it is used.
 
-    `rank`: the lowest accepted rank wins, so faster kernels have lower numbers; each op ends with a portable one.
+    `rank`: the lowest accepted rank wins, so faster kernels have lower numbers; each op ends with a portable
+    one.
     `scratch`: bytes, None where the kernel takes no scratch pointer.
-    `halo`: for kernels that compute a range of output rows (axis 1 of NHWC, batch 1 a call); None for all others.
+    `halo`: for kernels that compute a range of output rows (axis 1 of NHWC, batch 1 a call); None for all
+    others.
     `in_place`: inputs whose buffer the output may take over.
-    `specialize`: model.c includes the source and calls `<symbol>_body` with literals, so that the C compiler unrolls.
+    `specialize`: model.c includes the source and calls `<symbol>_body` with literals, so that the C compiler
+    unrolls.
     """
 
     op: str
@@ -174,8 +182,10 @@ class Use(Enum):
 class Buffer:
     """Memory of an entry. `first`..`last`: items of the entry between which its content matters, inclusive.
 
-    `memory` is "" and `offset` -1 until planned. `inside`: the buffer whose bytes this one shares, from byte `at` on
-    (an in-place result, a reshape, a slice); its root's lifetime covers it. State buffers have entry "" and live always.
+    `memory` is "" and `offset` -1 until planned. `inside`: the buffer whose bytes this one shares, from byte
+    `at` on
+    (an in-place result, a reshape, a slice); its root's lifetime covers it. State buffers have entry "" and
+    live always.
     """
 
     name: str
@@ -217,7 +227,8 @@ class ConstantArg:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One kernel call. `params` name the struct's fields in order; rows > 0 for a kernel that computes row ranges."""
+    """One kernel call. `params` name the struct's fields in order; rows > 0 for a kernel that computes row
+    ranges."""
 
     kernel: Kernel
     name: str  # of the node's first output: unique in the entry
@@ -238,7 +249,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Calls that run row by row. `rings`: buffers between them that hold only `rows` of their rows (name, rows).
+    """Calls that run row by row. `rings`: buffers between them that hold only `rows` of their rows (name,
+    rows).
 
     The last call makes `rows` rows; before each of its rows every earlier call makes the rows that it needs.
     """
@@ -262,7 +274,8 @@ class PlanPort:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A lowered Graph. `updates`: copies (state buffer, source buffer, bytes) made after the last item; empty where
+    """A lowered Graph. `updates`: copies (state buffer, source buffer, bytes) made after the last item;
+    empty where
     the update was planned in place."""
 
     name: str
@@ -279,7 +292,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """Bytes used of one memory; the first `persistent_bytes` hold state and keep their content between calls."""
+    """Bytes used of one memory; the first `persistent_bytes` hold state and keep their content between
+    calls."""
 
     memory: str
     bytes: int
@@ -288,7 +302,8 @@ class Arena:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The lowered Program. `arenas` is empty until planned; `state`: initial content of state buffers by name."""
+    """The lowered Program. `arenas` is empty until planned; `state`: initial content of state buffers by
+    name."""
 
     name: str
     entries: tuple[Entry, ...]

@@ -1,7 +1,9 @@
 """The Op record: all that edgec knows of one operation, every field required.
 
-A new op is one file in this folder that calls `define(Op(...))` and is named in `ops/__init__.py`. Its examples are its
-tests: infer against ref, vjp against finite differences, the integer form against float, PyTorch as second opinion.
+A new op is one file in this folder that calls `define(Op(...))` and is named in `ops/__init__.py`. Its
+examples are its
+tests: infer against ref, vjp against finite differences, the integer form against float, PyTorch as second
+opinion.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ Arrays = tuple[Array, ...]
 
 
 class TypeRule(Exception):
-    """An op's inputs break its type rule. `infer` raises it; the verifier and the Builder add where it happened."""
+    """An op's inputs break its type rule. `infer` raises it; the verifier and the Builder add where it
+    happened."""
 
 
 def require(condition: bool, message: str) -> None:
@@ -41,7 +44,8 @@ class NoGrad:
 
 @dataclass(frozen=True, slots=True)
 class NoQuant:
-    """The op has no integer form and runs in float between dequantize and quantize; `why` goes into the report."""
+    """The op has no integer form and runs in float between dequantize and quantize; `why` goes into the
+    report."""
 
     why: str
 
@@ -52,9 +56,11 @@ Vjp = Callable[["Builder", "Node", Sequence[str | None]], Sequence[str | None]]
 # What a quantised op's input is:
 #   activation   int8, per-tensor, any scale
 #   shared       int8, must have the quantisation of the output (concat, pooling, reshape)
-#   weight       int8, symmetric; per output channel along `QuantRule.weight_axis`, or per tensor where that is None
+#   weight       int8, symmetric; per output channel along `QuantRule.weight_axis`, or per tensor where that
+# is None
 #   bias         int32 at scale(input 0) * scale(weight)
-#   parameter    float constant that the kernel's tables are made of (norm gains, PReLU slopes); stays float32 in the IR
+#   parameter    float constant that the kernel's tables are made of (norm gains, PReLU slopes); stays
+# float32 in the IR
 #   index        integers or booleans, not quantised
 Role = Literal["activation", "shared", "weight", "bias", "parameter", "index"]
 
@@ -71,8 +77,10 @@ class QuantRule:
     """The integer form of an op.
 
     `roles`: one per input, the last repeated for variadic ops. `weight_axis`: channel axis of the weight.
-    `ref(attrs, input types, inputs, output types) -> outputs` is the contract, in numpy integers, that every kernel
-    equals bit for bit. `max_lsb`: largest distance, in output steps, of `ref` from the float op on dequantised inputs
+    `ref(attrs, input types, inputs, output types) -> outputs` is the contract, in numpy integers, that every
+    kernel
+    equals bit for bit. `max_lsb`: largest distance, in output steps, of `ref` from the float op on
+    dequantised inputs
     rounded to the output's quantisation (the test of the examples holds it).
     """
 
@@ -96,7 +104,8 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Inputs for an op's tests. `make(rng)` returns the input arrays; `torch(torch_module, *tensors)` the expected
+    """Inputs for an op's tests. `make(rng)` returns the input arrays; `torch(torch_module, *tensors)` the
+    expected
     outputs by PyTorch from the same arrays (a tensor or a tuple), or None where PyTorch has no such op.
 
     `tolerance` is relative to the largest expected magnitude. `variadic` inputs are simply all in the tuple.
@@ -146,7 +155,8 @@ def integer_form(op: Op, in_types: Types, out_types: Types) -> QuantRule | None:
 
 
 def run(op: Op, attrs: Attrs, in_types: Types, inputs: Arrays, out_types: Types) -> Arrays:
-    """Outputs of one node in numpy: the integer form where the types are quantised, else the float reference."""
+    """Outputs of one node in numpy: the integer form where the types are quantised, else the float
+    reference."""
     rule = integer_form(op, in_types, out_types)
     if rule is None:
         outputs = op.ref(attrs, inputs)
