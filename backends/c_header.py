@@ -1,0 +1,98 @@
+"""model.h, the C API of a compiled network, and model_desc.c, the table that a generic firmware main walks."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edgec.backends.ctext import C_TYPE, comment_safe, identifier, literal
+from edgec.plan import Entry, Plan, PlanPort
+
+ARENA_ALIGN: Final = 16
+
+
+def prefix(plan: Plan) -> str:
+    """Type and function prefix: edgec_<name>."""
+    return "edgec_" + identifier(plan.name)
+
+
+def invoke_name(plan: Plan, entry: Entry) -> str:
+    """The function that runs an entry: edgec_<name>_invoke for `infer`, edgec_<name>_<entry> otherwise."""
+    return f"{prefix(plan)}_{'invoke' if entry.name == 'infer' else identifier(entry.name)}"
+
+
+def port_name(plan: Plan, entry: Entry, kind: str, index: int) -> str:
+    """C name of an input or output, unique in the model: input_image, decode_output_logits."""
+    ports = entry.inputs if kind == "input" else entry.outputs
+    stems = [identifier(p.port.label) for p in ports]
+    stem = stems[index] if stems.count(stems[index]) == 1 else f"{stems[index]}_{index}"
+    return f"{kind}_{stem}" if entry.name == "infer" else f"{identifier(entry.name)}_{kind}_{stem}"
+
+
+def _ports(plan: Plan) -> list[tuple[Entry, str, int, PlanPort]]:
+    return [
+        (entry, kind, i, port)
+        for entry in plan.entries
+        for kind, ports in (("input", entry.inputs), ("output", entry.outputs))
+        for i, port in enumerate(ports)
+    ]
+
+
+def model_header(plan: Plan) -> str:
+    """model.h: instance, init, invoke, one typed accessor a port, and quantisation parameters as constants."""
+    name, upper = prefix(plan), prefix(plan).upper()
+    lines = [
+        f'#ifndef {upper}_MODEL_H\n#define {upper}_MODEL_H\n\n#include <stdint.h>\n\n#include "edgec.h"\n'
+    ]
+    lines.append('#ifdef __cplusplus\nextern "C" {\n#endif\n')
+    for a in plan.arenas:
+        macro = f"{upper}_ARENA_{identifier(a.memory).upper()}_BYTES"
+        lines.append(
+            f"/* Bytes that the caller gives to init in memory {comment_safe(a.memory)}, {ARENA_ALIGN}-byte aligned. */"
+        )
+        lines.append(f"#define {macro} {max(a.bytes, 1)}")
+    lines.append("\n/* real value = SCALE * (integer - ZERO) */")
+    for entry, kind, i, port in _ports(plan):
+        lines += _port_constants(f"{upper}_{port_name(plan, entry, kind, i).upper()}", port)
+    lines.append(
+        "\n/* One instance: as many as you like may live side by side; nothing is shared but the constants. */"
+    )
+    members = [f"    uint8_t *{identifier(a.memory)};" for a in plan.arenas] or ["    uint8_t *unused;"]
+    lines.append("typedef struct {\n" + "\n".join(members) + f"\n}} {name};\n")
+    arenas = "".join(f", void *{identifier(a.memory)}" for a in plan.arenas)
+    lines.append(
+        "/* Takes the arenas and sets every state to its initial value. EC_ERROR_ARGUMENT where one is NULL"
+    )
+    lines.append(f" * or not {ARENA_ALIGN}-byte aligned. */\nec_status {name}_init({name} *m{arenas});\n")
+    lines.append(
+        "/* Inputs are overwritten by an invoke: fill every input before each one. Outputs are valid until the next. */"
+    )
+    lines += [f"ec_status {invoke_name(plan, entry)}({name} *m);" for entry in plan.entries]
+    lines.append("")
+    for entry, kind, i, port in _ports(plan):
+        c_type = C_TYPE[port.type.dtype]
+        lines.append(f"{c_type} *{name}_{port_name(plan, entry, kind, i)}({name} *m);")
+    lines.append("\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n")
+    return "\n".join(lines)
+
+
+def _port_constants(stem: str, port: PlanPort) -> list[str]:
+    dims = ", ".join(str(d) for d in port.type.dims)
+    axes = ",".join(str(a) for a in port.port.axes)
+    lines = [
+        f"#define {stem}_SIZE {port.type.size} /* elements of [{dims}]; its axes are PyTorch's {axes} */"
+    ]
+    if port.type.quant is not None:
+        scale, zero = port.type.quant.per_tensor
+        lines += [f"#define {stem}_SCALE {literal(float(scale))}", f"#define {stem}_ZERO ({zero})"]
+    return lines
+
+
+def accessors(plan: Plan, pointer_of: dict[str, str]) -> str:
+    """The accessors' bodies for model.c; `pointer_of` maps a buffer's name to its C expression."""
+    name = prefix(plan)
+    lines = []
+    for entry, kind, i, port in _ports(plan):
+        c_type = C_TYPE[port.type.dtype]
+        lines.append(f"{c_type} *{name}_{port_name(plan, entry, kind, i)}({name} *m)\n{{")
+        lines.append(f"    return {pointer_of[port.buffer]};\n}}\n")
+    return "\n".join(lines)

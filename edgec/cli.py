@@ -1,0 +1,213 @@
+"""The `edgec` command: parses words, calls one function a subcommand, turns errors into exit codes.
+
+Results go to stdout (`--json`: one object or list), everything for people to stderr. Nothing heavy is imported before a
+subcommand needs it: `edgec --version` starts in well under half a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from edgec import __version__, log
+from edgec.errors import EdgecError, Exit, UserError
+
+Command = Callable[[argparse.Namespace], object]
+
+_EXITS = """exit codes:
+  0 ok  1 bug in edgec  2 usage  3 model rejected  4 unsupported operator  5 does not fit  6 accuracy gate
+  7 speed gate  8 device or link  9 verification  10 tool missing  11 could not write  130 interrupted"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with our error form: what to do first, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError("EDGEC-E201", f"see `{self.prog} --help`: {message}")
+
+
+def _global_flags(parser: argparse.ArgumentParser, top: bool = False) -> None:
+    """Flags that may stand before or after the subcommand: only the top parser has their defaults."""
+
+    def default(value: object) -> object:
+        return value if top else argparse.SUPPRESS
+
+    parser.add_argument(
+        "-v", "--verbose", action="count", default=default(0), help="more detail; twice shows tracebacks"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", default=default(False), help="errors only")
+    parser.add_argument(
+        "--json", action="store_true", default=default(False), help="machine-readable result on stdout"
+    )
+    parser.add_argument("--no-progress", action="store_true", default=default(False), help="no progress bars")
+    parser.add_argument("--seed", type=int, default=default(0), help="seed of everything random (default 0)")
+
+
+def _add(sub: argparse._SubParsersAction[_Parser], name: str, text: str) -> _Parser:
+    parser: _Parser = sub.add_parser(name, help=text, description=text)
+    _global_flags(parser)
+    return parser
+
+
+def _model_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("model", help="exported program (.pt2 or .pt), or a state dict with --model")
+    p.add_argument(
+        "--model",
+        dest="factory",
+        metavar="PACKAGE.MODULE:FUNCTION",
+        help="function that returns the module (and example inputs) for a state dict, or for `-` as model",
+    )
+    p.add_argument(
+        "--trust", action="store_true", help="let pickles in the file run code: only for files you made"
+    )
+    p.add_argument("--precision", choices=("int8", "fp32"), default="int8")
+    p.add_argument(
+        "--calib",
+        type=Path,
+        metavar="FILE.npz",
+        help="calibration inputs by input name, or `random` for made-up ranges (sizes and speed only)",
+    )
+    p.add_argument("--calibration", choices=("minmax", "percentile", "entropy", "mse"), default="minmax")
+    p.add_argument("--equalize", action="store_true", help="cross-layer equalisation before quantisation")
+    p.add_argument("--bias-correct", action="store_true", help="correct biases for the weights' rounding")
+    p.add_argument("--ram", metavar="SIZE", help="RAM budget, e.g. 64K (K = 1024)")
+    p.add_argument("--flash", metavar="SIZE", help="flash budget, e.g. 1M")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = _Parser(
+        prog="edgec",
+        description="Compile trained networks for microcontrollers.",
+        epilog=_EXITS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"edgec {__version__}")
+    _global_flags(top, top=True)
+    sub = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+
+    p = _add(sub, "compile", "Compile a model to an artifact: C sources, weights, golden vectors, report.")
+    _model_options(p)
+    p.add_argument("--target", required=True, help="see `edgec targets`")
+    p.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    p.add_argument("--name", help="C name of the model (default: from the file name)")
+    p.add_argument(
+        "--stream",
+        choices=("auto", "off", "all"),
+        default="auto",
+        help="row streaming: where --ram needs it (auto), nowhere, or wherever it lowers the arena",
+    )
+    p.add_argument(
+        "--stages", type=Path, metavar="DIR", help="write the graph after each pass that changed it"
+    )
+    p.add_argument("--check", action="store_true", help="run the interpreter before and after each pass")
+    p.add_argument("--no-build", action="store_true", help="write the artifact without building it")
+
+    p = _add(sub, "run", "Run an artifact on inputs.")
+    p.add_argument("artifact", type=Path)
+    p.add_argument("--on", choices=("host", "qemu"), default="host")
+    p.add_argument(
+        "--input", type=Path, required=True, metavar="FILE.npz", help="arrays by input name, PyTorch layout"
+    )
+    p.add_argument("--output", type=Path, metavar="FILE.npz", help="where to write the outputs")
+    p.add_argument("--raw", action="store_true", help="outputs as the device's own integers")
+    p.add_argument("--entry", default="infer", help="which entry of the program (default infer)")
+
+    p = _add(sub, "bench", "Count instructions, memory and stack of an artifact.")
+    p.add_argument("artifact", type=Path)
+    p.add_argument("--on", choices=("host", "qemu"), default="qemu")
+    p.add_argument("--runs", type=int, default=3)
+
+    p = _add(sub, "report", "Show an artifact's report: memory, layers, accuracy.")
+    p.add_argument("artifact", type=Path)
+    p.add_argument("--html", type=Path, metavar="FILE", help="write it as one HTML page")
+    p.add_argument("--png", type=Path, metavar="FILE", help="write the memory timeline as a picture")
+
+    p = _add(sub, "check", "Say whether a model fits, without generating code.")
+    _model_options(p)
+    p.add_argument("--target", action="append", help="may be given more than once")
+    p.add_argument("--all-targets", action="store_true", help="every target that edgec knows")
+
+    p = _add(sub, "targets", "List the targets.")
+    p = _add(sub, "ops", "List the operators, and where and at which precision each runs.")
+    p.add_argument("--target", help="only this target")
+
+    p = _add(
+        sub, "bisect", "Find the first pass, then the first node, where numbers leave the float model's."
+    )
+    _model_options(p)
+    p.add_argument(
+        "--input", type=Path, metavar="FILE.npz", help="inputs to compare on (default: the calibration's)"
+    )
+    p.add_argument(
+        "--tolerance", type=float, default=1e-3, help="relative to the largest magnitude (default 1e-3)"
+    )
+
+    p = _add(sub, "doctor", "Check the tools that edgec uses, and how to get what is missing.")
+    p = _add(sub, "completion", "Print a shell completion script.")
+    p.add_argument("shell", choices=("bash", "zsh", "fish"))
+    return top
+
+
+def _command(name: str) -> Command:
+    """The function behind a subcommand; its module is imported here and not before."""
+    from edgec import commands
+
+    found: Command = getattr(commands, name)
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = parser().parse_args(words)
+        if args.command is None:
+            parser().print_help(sys.stderr)
+            return int(Exit.USAGE)
+        log.set_level(0 if args.quiet else max(1 + args.verbose, int(os.environ.get("EDGEC_LOG", "0") or 0)))
+        log.set_progress(not args.no_progress)
+        result = _command(args.command)(args)
+        if args.json and result is not None:
+            print(json.dumps(result, indent=1, sort_keys=False))
+        return int(Exit.OK)
+    except SystemExit as stop:  # argparse's --help and --version
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return int(Exit.INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(Exit.OK)
+    except EdgecError as error:
+        return _fail(error)
+    except Exception as error:
+        return _bug(error)
+
+
+def _fail(error: EdgecError) -> int:
+    if log.level() >= 3:
+        import traceback
+
+        traceback.print_exc()
+    print(str(error), file=sys.stderr)
+    return int(error.exit_code)
+
+
+def _bug(error: Exception) -> int:
+    import traceback
+
+    if log.level() >= 2:
+        traceback.print_exc()
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    print(
+        f"EDGEC-E100: run again with -vv and report what it prints: {type(error).__name__}: {error} "
+        f"(at {Path(where.filename).name}:{where.lineno}). This is a bug in edgec",
+        file=sys.stderr,
+    )
+    return int(Exit.INTERNAL)

@@ -1,0 +1,63 @@
+"""One logger: a line a step with what changed and seconds, and a progress bar for anything over two seconds.
+
+Everything goes to stderr. `EDGEC_LOG` is the level: 0 errors, 1 steps (default), 2 what each pass changed and tracebacks,
+3 every kernel considered. Libraries print nothing: only the command line raises the level from 0.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_level = int(os.environ.get("EDGEC_LOG", "0") or 0)
+_progress = True
+
+
+def set_level(value: int) -> None:
+    """0 quiet, 1 steps, 2 details, 3 everything."""
+    global _level
+    _level = value
+
+
+def set_progress(on: bool) -> None:
+    """Whether bars may be drawn; they are drawn on a terminal only."""
+    global _progress
+    _progress = on
+
+
+def level() -> int:
+    """The current level."""
+    return _level
+
+
+def say(text: str, at: int = 1) -> None:
+    """Write a line to stderr where the level is at least `at`."""
+    if _level >= at:
+        print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def step(name: str) -> Iterator[list[str]]:
+    """Log `name`, what the body appended to the yielded list, and the seconds taken."""
+    begin = time.perf_counter()
+    notes: list[str] = []
+    yield notes
+    say(f"{name:<12} {' '.join(notes):<70} {time.perf_counter() - begin:6.1f} s")
+
+
+def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:
+    """`items` behind a progress bar on a terminal; plain elsewhere, and where tqdm is not installed."""
+    if not (_progress and _level >= 1 and sys.stderr.isatty()):
+        return items
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return items
+    bar: Iterable[T] = tqdm(items, desc=title, total=total, leave=False, file=sys.stderr, delay=1.0)
+    return bar
