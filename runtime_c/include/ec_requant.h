@@ -1,0 +1,54 @@
+/* Requantisation: how an int32 accumulator becomes an int8. Equals edgec/fixedpoint.py bit for bit.
+ *
+ *   ec_requantize(a, m, s) = floor((a * m + 2^(s - 1)) / 2^s)        with 64-bit a * m
+ *
+ * One rounding, ties toward +infinity, on every target. m is in [2^30, 2^31) or 0, s in [1, 62].
+ * Right shifts of negative numbers are arithmetic, as on every compiler that builds this code.
+ */
+#ifndef EC_REQUANT_H
+#define EC_REQUANT_H
+
+#include <stdint.h>
+
+/* Results of ec_requantize saturate here: beyond every int8 clamp, and room to add a zero point. */
+#define EC_REQUANT_LIMIT 0x3fffffff
+
+static inline int32_t ec_clamp(int32_t value, int32_t low, int32_t high)
+{
+    if (value < low) {
+        return low;
+    }
+    return value > high ? high : value;
+}
+
+/* Returns floor((acc * m + 2^(shift - 1)) / 2^shift), saturated to +-EC_REQUANT_LIMIT. */
+static inline int32_t ec_requantize(int32_t acc, int32_t m, int32_t shift)
+{
+    int64_t product = (int64_t)acc * m;
+    if (shift > 32) {
+        /* 2^(shift - 1) is a multiple of 2^32, so the low word cannot change the result. */
+        int32_t high = (int32_t)(product >> 32);
+        return (high + ((int32_t)1 << (shift - 33))) >> (shift - 32);
+    }
+    product = (product + ((int64_t)1 << (shift - 1))) >> shift;
+    if (product > EC_REQUANT_LIMIT) {
+        return EC_REQUANT_LIMIT;
+    }
+    return product < -EC_REQUANT_LIMIT ? -EC_REQUANT_LIMIT : (int32_t)product;
+}
+
+/* int8 output of an accumulator: clamp(zero + requantize(acc, m, shift), low, high). */
+static inline int8_t ec_requantize_s8(int32_t acc, int32_t m, int32_t shift, int32_t zero,
+                                      int32_t low, int32_t high)
+{
+    return (int8_t)ec_clamp(ec_requantize(acc, m, shift) + zero, low, high);
+}
+
+/* Where row `row` of a map stands in a buffer that holds `ring` of its rows. A whole map has ring
+ * equal to its height, so that no division is made. */
+static inline int32_t ec_ring_row(int32_t row, int32_t ring)
+{
+    return row < ring ? row : row % ring;
+}
+
+#endif
