@@ -182,10 +182,10 @@ class Use(Enum):
 class Buffer:
     """Memory of an entry. `first`..`last`: items of the entry between which its content matters, inclusive.
 
-    `memory` is "" and `offset` -1 until planned. `inside`: the buffer whose bytes this one shares, from byte
-    `at` on
-    (an in-place result, a reshape, a slice); its root's lifetime covers it. State buffers have entry "" and
-    live always.
+    Inputs begin at -1, before the first item; outputs, and what `Entry.updates` touches, end at len(items).
+    `memory` is "" and `offset` -1 until planned. `inside`: the root buffer whose bytes this one shares, from
+    byte `at` on (an in-place result, a reshape, a slice); a root has None here, its lifetime covers its aliases.
+    State buffers have entry "" and live always.
     """
 
     name: str
@@ -225,16 +225,22 @@ class ConstantArg:
     constant: str
 
 
+Argument = BufferArg | ConstantArg
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One kernel call. `params` name the struct's fields in order; rows > 0 for a kernel that computes row
-    ranges."""
+    """One kernel call. `params` name the struct's fields in order; rows > 0 for a kernel with row ranges.
+
+    `inputs` are the pointers that Launch.inputs asks for; one is a constant where the node's operand is.
+    `in_place`: positions of `inputs` whose buffer the first output may take over.
+    """
 
     kernel: Kernel
     name: str  # of the node's first output: unique in the entry
     struct: str
     params: tuple[tuple[str, int | float], ...]
-    inputs: tuple[BufferArg, ...]
+    inputs: tuple[Argument, ...]
     constants: tuple[ConstantArg, ...]
     outputs: tuple[BufferArg, ...]
     scratch: BufferArg | None
@@ -245,6 +251,7 @@ class Call:
     loc: Loc
     in_types: tuple[Type, ...]
     out_types: tuple[Type, ...]
+    in_place: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,9 +281,11 @@ class PlanPort:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A lowered Graph. `updates`: copies (state buffer, source buffer, bytes) made after the last item;
-    empty where
-    the update was planned in place."""
+    """A lowered Graph. `updates`: copies (destination buffer, source, bytes) made in this order at the end.
+
+    The source is a buffer, or `@name` for a constant of the Plan. The destination is a state whose update could
+    not be planned in place, or an output that no item computes (a constant, a state's content before the update).
+    """
 
     name: str
     inputs: tuple[PlanPort, ...]
