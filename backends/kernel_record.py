@@ -64,8 +64,8 @@ def constant(node: NodeView, index: int) -> Array:
 def channel_requant(
     x_scale: float, w_scale: tuple[float, ...], y_scale: float, channels: int
 ) -> tuple[I32, Array]:
-    """Multiplier int32[channels] and right shift uint8[channels] of x_scale * w_scale / y_scale; w_scale has one
-    entry or one per channel."""
+    """Multiplier int32[channels] and right shift uint8[channels] of x_scale * w_scale / y_scale. w_scale has
+    one entry or one per channel."""
     m, shift = multipliers([x_scale * s / y_scale for s in w_scale])
     return np.resize(m, channels), np.resize(shift, channels).astype(np.uint8)
 

@@ -53,7 +53,7 @@ def weighted_f32(node: NodeView) -> bool:
 
 
 def weighted_inputs_f32(node: NodeView) -> tuple[tuple[int, ...], tuple[Packed, ...]]:
-    """(inputs, constants) of a float kernel (x, w, b): what is constant is packed, an absent bias is zeros."""
+    """(inputs, constants) of a float kernel (x, w, b): constants are packed, an absent bias is zeros."""
     packed = []
     inputs = [0]
     for index, name in ((1, "w"), (2, "bias")):

@@ -167,7 +167,7 @@ def run_in_place(kernel: Kernel, view: NodeView, inputs: Sequence[Array], index:
 
 
 def run_rows(kernel: Kernel, view: NodeView, inputs: Sequence[Array], spare: int) -> tuple[Array, ...]:
-    """Outputs of batch element 0 made row by row, through rings that hold only the rows needed and `spare`."""
+    """Outputs of batch element 0 made row by row, through rings of the rows needed and `spare`."""
     assert kernel.halo is not None
     halo, scratch = kernel.halo(view), scratch_of(kernel, view)
     launch = kernel.launch(view, host())

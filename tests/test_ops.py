@@ -1,0 +1,131 @@
+"""Every op's examples: infer against ref, ref against PyTorch, vjp against finite differences, the integer
+form against float, and its cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from example_nodes import example_rng, float_node, float_of_quantized, quantized_node
+
+from edgec import interp
+from edgec.build import Builder
+from edgec.fixedpoint import quantize_array
+from edgec.ir import OF_NUMPY, Array, Type
+from edgec.ops import OPS
+from edgec.ops.define import Arrays, Example, NoGrad, NoQuant, Op, QuantRule
+
+EXAMPLES = [pytest.param(op, e, id=f"{op.name}-{e.label}") for op in OPS.values() for e in op.examples]
+STEP = 1e-6  # of the central differences; their error is about STEP**2 + 1e-16 / STEP
+PROBES = 12  # elements of each input that are moved
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_op_has_two_examples_and_a_doc(op: Op) -> None:
+    assert len(op.examples) >= 2
+    assert op.doc
+    assert len({e.label for e in op.examples}) == len(op.examples)
+
+
+@pytest.mark.parametrize(("op", "example"), EXAMPLES)
+def test_infer_agrees_with_ref(op: Op, example: Example) -> None:
+    inputs = example.make(example_rng(op, example))
+    inferred = op.infer(example.attrs, tuple(Type(x.shape, OF_NUMPY[x.dtype.name]) for x in inputs))
+    outputs = op.ref(example.attrs, inputs)
+    assert [t.shape for t in inferred] == [np.shape(y) for y in outputs]
+
+
+@pytest.mark.parametrize(("op", "example"), [p for p in EXAMPLES if p.values[1].torch is not None])
+def test_ref_agrees_with_torch(op: Op, example: Example) -> None:
+    import torch
+
+    assert example.torch is not None
+    node = float_node(op, example)
+    expected = example.torch(torch, *(torch.from_numpy(x.copy()) for x in node.inputs))
+    expected = expected if isinstance(expected, (tuple, list)) else (expected,)
+    assert len(expected) == len(node.expected)
+    for actual, wanted in zip(node.expected, (t.detach().numpy() for t in expected), strict=True):
+        assert actual.shape == wanted.shape
+        if np.issubdtype(wanted.dtype, np.floating):
+            scale = float(np.abs(wanted[np.isfinite(wanted)]).max(initial=1e-30))
+            np.testing.assert_allclose(actual, wanted, rtol=0.0, atol=example.tolerance * scale)
+        else:
+            np.testing.assert_array_equal(actual, wanted)
+
+
+@pytest.mark.parametrize(("op", "example"), [p for p in EXAMPLES if not isinstance(p.values[0].vjp, NoGrad)])
+def test_vjp_agrees_with_finite_differences(op: Op, example: Example) -> None:
+    rng = example_rng(op, example)
+    inputs = tuple(x.astype(np.float64) if x.dtype.kind == "f" else x for x in example.make(rng))
+    cotangents = tuple(
+        rng.normal(size=np.shape(y)) for y in op.ref(example.attrs, inputs) if _is_float(np.asarray(y))
+    )
+    gradients = _vjp(op, example, inputs, cotangents)
+    assert any(g is not None for g in gradients)
+    for index, (x, gradient) in enumerate(zip(inputs, gradients, strict=True)):
+        if gradient is None:
+            continue
+        assert gradient.shape == x.shape
+        scale = float(np.abs(gradient).max(initial=1.0))
+        for at in rng.choice(x.size, min(PROBES, x.size), replace=False):
+            expected = _difference(op, example, inputs, cotangents, index, int(at))
+            assert gradient.ravel()[at] == pytest.approx(expected, rel=0.0, abs=2e-6 * scale)
+
+
+def _is_float(y: Array) -> bool:
+    return bool(y.dtype.kind == "f")
+
+
+def _vjp(op: Op, example: Example, inputs: Arrays, cotangents: Arrays) -> list[Array | None]:
+    """Gradient of sum(outputs * cotangents) to each input, by the nodes that op.vjp builds."""
+    assert not isinstance(op.vjp, NoGrad)
+    b = Builder("backward")
+    refs = [b.input(f"x{i}", Type(x.shape, OF_NUMPY[x.dtype.name])) for i, x in enumerate(inputs)]
+    b.node(op.name, refs, example.attrs)
+    node = b.nodes[-1]
+    given = iter(
+        b.input(f"dy{i}", Type(dy.shape, OF_NUMPY[dy.dtype.name])) for i, dy in enumerate(cotangents)
+    )
+    grads = op.vjp(b, node, [next(given) if v.type.dtype.is_float else None for v in node.outputs])
+    assert len(grads) == len(inputs)
+    for i, ref in enumerate(grads):
+        if ref is not None:
+            b.output(ref, f"dx{i}")
+    program = b.program()
+    feeds = {v.name: x for v, x in zip(b.inputs, (*inputs, *cotangents), strict=True)}
+    outputs, _ = interp.run(program, program.graphs[0], feeds)
+    return [None if ref is None else outputs[ref] for ref in grads]
+
+
+def _difference(op: Op, example: Example, inputs: Arrays, cotangents: Arrays, index: int, at: int) -> float:
+    values = []
+    for step in (STEP, -STEP):
+        moved = list(inputs)
+        moved[index] = inputs[index].copy()
+        moved[index].reshape(-1)[at] += step
+        outputs = [np.asarray(y) for y in op.ref(example.attrs, tuple(moved))]
+        floats = [y for y in outputs if _is_float(y)]
+        values.append(sum(float((y * dy).sum()) for y, dy in zip(floats, cotangents, strict=True)))
+    return (values[0] - values[1]) / (2 * STEP)
+
+
+@pytest.mark.parametrize(
+    ("op", "example"), [p for p in EXAMPLES if not isinstance(p.values[0].quant, NoQuant)]
+)
+def test_integer_form_stays_within_max_lsb_of_float(op: Op, example: Example) -> None:
+    assert isinstance(op.quant, QuantRule)
+    node = quantized_node(op, example)
+    for actual, real, t in zip(node.expected, float_of_quantized(node), node.out_types, strict=True):
+        if t.quant is None:
+            np.testing.assert_array_equal(actual, real)
+        else:
+            assert actual.dtype == np.int8
+            distance = np.abs(actual.astype(np.int64) - quantize_array(real, t.quant))
+            assert distance.max(initial=0) <= op.quant.max_lsb
+
+
+@pytest.mark.parametrize(("op", "example"), EXAMPLES)
+def test_cost_is_not_negative(op: Op, example: Example) -> None:
+    node = float_node(op, example)
+    cost = op.cost(example.attrs, node.in_types, node.out_types)
+    assert cost.macs >= 0
+    assert cost.elementwise >= 0
