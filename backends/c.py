@@ -1,6 +1,8 @@
-"""The C backend: prints a planned Plan as C99. It decides nothing; kernels, offsets and packings are in the Plan.
+"""The C backend: prints a planned Plan as C99. It decides nothing; kernels, offsets and packings are in the
+Plan.
 
-Files of an artifact's `src/`: `model.h` (the API), `model.c` (one call a line), `weights.c/.h` (packed constants) and
+Files of an artifact's `src/`: `model.h` (the API), `model.c` (one call a line), `weights.c/.h` (packed
+constants) and
 `model_desc.c` (the table that the firmware's main walks). Same Plan, same bytes.
 """
 
@@ -35,7 +37,8 @@ def emit(plan: Plan, target: Target, origin: Origin) -> dict[str, str]:
 
 
 def sources(plan: Plan) -> tuple[str, ...]:
-    """Kernel files, below runtime_c/, that are compiled on their own (those that model.c includes are not)."""
+    """Kernel files, below runtime_c/, that are compiled on their own (those that model.c includes are
+    not)."""
     kernels = {call.kernel for entry in plan.entries for call in entry.calls}
     return tuple(
         sorted({k.source for k in kernels if k.source and not k.specialize} - set(included_sources(plan)))
@@ -56,22 +59,18 @@ def _head(plan: Plan, target: Target, origin: Origin) -> str:
 def model_source(plan: Plan) -> str:
     """model.c: arena map, params, streams, init and invoke."""
     prefix = c_header.prefix(plan)
-    parts = [
-        '#include "model.h"\n\n#include <math.h>\n#include <string.h>\n\n#include "ec_kernels.h"\n#include "weights.h"\n'
-    ]
+    includes = ("<math.h>", "<stddef.h>", "<string.h>", '"ec_kernels.h"', '"weights.h"')
+    parts = ['#include "model.h"\n\n' + "".join(f"#include {name}\n" for name in includes)]
     parts += [f'#include "{source}"\n' for source in included_sources(plan)]
-    parts.append(
-        "\n/* A build may count instructions per item: it defines EC_PROFILE(i), called after item i. */\n"
-        "#ifndef EC_PROFILE\n#define EC_PROFILE(i)\n#endif\n"
-    )
     parts.append(_arena_map(plan))
     for entry in plan.entries:
         parts.append(_entry(plan, entry, prefix))
     parts.append(_init(plan, prefix))
+    parts.append(c_header.accessors(plan, {b.name: buffer_name(b.name) for b in plan.buffers}))
     return "\n".join(parts)
 
 
-def buffer_name(plan: Plan, name: str) -> str:
+def buffer_name(name: str) -> str:
     """The macro that stands for a buffer in model.c."""
     return "T_" + identifier(name)
 
@@ -87,9 +86,7 @@ def _arena_map(plan: Plan) -> str:
         for b in sorted(chosen, key=lambda b: (b.entry, b.first, b.offset, b.name)):
             pointer = f"((void *)(m->{identifier(b.memory)} + {b.offset}))"
             life = "always" if b.use is Use.STATE else f"{b.entry} {b.first}-{b.last}"
-            lines.append(
-                f"#define {buffer_name(plan, b.name)} {pointer} /* {b.bytes} B, {life}, {b.use.value} */"
-            )
+            lines.append(f"#define {buffer_name(b.name)} {pointer} /* {b.bytes} B, {life}, {b.use.value} */")
         lines.append("")
     return "\n".join(lines)
 
@@ -118,11 +115,11 @@ def _entry(plan: Plan, entry: Entry, prefix: str) -> str:
         if isinstance(item, Stream)
     ]
     lines.append(f"ec_status {c_header.invoke_name(plan, entry)}({prefix} *m)\n{{")
-    lines.append("    if (m == NULL) {\n        return EC_ERROR_ARGUMENT;\n    }")
+    lines.append("    if (m == NULL) {\n        return EC_NULL_POINTER;\n    }")
     for index, item in enumerate(entry.items):
         lines.append(_item(plan, entry, index, item))
     for state, source, size in entry.updates:
-        lines.append(f"    memcpy({buffer_name(plan, state)}, {buffer_name(plan, source)}, {size});")
+        lines.append(f"    memcpy({buffer_name(state)}, {buffer_name(source)}, {size});")
     lines.append("    return EC_OK;\n}\n")
     return "\n".join(lines)
 
@@ -144,7 +141,7 @@ def _wrapped(declarations: list[str]) -> list[str]:
 def _pointer(plan: Plan, arg: BufferArg | ConstantArg) -> str:
     if isinstance(arg, ConstantArg):
         return "W_" + identifier(arg.constant)
-    name = buffer_name(plan, arg.buffer)
+    name = buffer_name(arg.buffer)
     return f"(void *)((uint8_t *){name} + {arg.at})" if arg.at else name
 
 
@@ -164,7 +161,7 @@ def _call_text(plan: Plan, entry: Entry, call: Call, rows: tuple[str, str] | Non
 def _note(index: int, call: Call) -> str:
     """The comment beside a call: item, layer, shapes and MACs."""
     layer = comment_safe(call.loc.layer) or call.op
-    shown: list[Type] = [t for t in call.in_types[:1]] + [call.out_types[0]]
+    shown: list[Type] = [*call.in_types[:1], call.out_types[0]]
     shapes = " -> ".join(shape_text(t) for t in shown)
     macs = f", {call.macs:,} MACs" if call.macs else ""
     return f"/* {index}: {layer} {call.op} {shapes}{macs} */"
@@ -188,7 +185,8 @@ def _stream(plan: Plan, entry: Entry, index: int, stream: Stream, prefix: str) -
     rings = {ring for ring, _ in stream.rings}
     producer = {a.buffer: i for i, c in enumerate(stream.calls) for a in c.outputs if a.buffer in rings}
     lines = [
-        f"typedef struct {{\n    {prefix} *m;\n    int32_t rows[{count}]; /* made so far by each call */\n}} {name};\n"
+        "typedef struct {",
+        f"    {prefix} *m;\n    int32_t rows[{count}]; /* made so far by each call */\n}} {name};\n",
     ]
     for i, call in enumerate(stream.calls):
         assert call.halo is not None
@@ -202,9 +200,8 @@ def _stream(plan: Plan, entry: Entry, index: int, stream: Stream, prefix: str) -
         )
         for j in sources:
             wanted = f"row * {call.halo.stride} + {call.halo.last(0) + 1}"
-            lines.append(
-                f"        {name}_{j}(s, {wanted} < {stream.calls[j].rows} ? {wanted} : {stream.calls[j].rows});"
-            )
+            most = stream.calls[j].rows
+            lines.append(f"        {name}_{j}(s, {wanted} < {most} ? {wanted} : {most});")
         lines.append(f"        {_call_text(plan, entry, call, ('row', 'row + 1'))} {_note(index, call)}")
         lines.append("    }\n}\n")
     return "\n".join(lines)
@@ -213,16 +210,16 @@ def _stream(plan: Plan, entry: Entry, index: int, stream: Stream, prefix: str) -
 def _init(plan: Plan, prefix: str) -> str:
     params = "".join(f", void *{identifier(a.memory)}" for a in plan.arenas)
     lines = [f"ec_status {prefix}_init({prefix} *m{params})\n{{"]
-    tests = ["m == NULL"]
-    for a in plan.arenas:
-        name = identifier(a.memory)
-        tests += [f"{name} == NULL", f"((uintptr_t){name} & {c_header.ARENA_ALIGN - 1}u) != 0u"]
-    lines.append(f"    if ({' || '.join(tests)}) {{\n        return EC_ERROR_ARGUMENT;\n    }}")
+    pointers = ["m", *(identifier(a.memory) for a in plan.arenas)]
+    nulls = " || ".join(f"{name} == NULL" for name in pointers)
+    lines.append(f"    if ({nulls}) {{\n        return EC_NULL_POINTER;\n    }}")
+    for name in pointers[1:]:
+        lines.append(f"    if (((uintptr_t){name} & {c_header.ARENA_ALIGN - 1}u) != 0u) {{")
+        lines.append("        return EC_MISALIGNED;\n    }")
     lines += [f"    m->{identifier(a.memory)} = {identifier(a.memory)};" for a in plan.arenas]
     states: list[tuple[Buffer, str]] = [(plan.buffer(name), name) for name, _ in plan.state]
     lines += [
-        f"    memcpy({buffer_name(plan, n)}, S_{identifier(n)}, {b.bytes}); /* initial state */"
-        for b, n in states
+        f"    memcpy({buffer_name(n)}, S_{identifier(n)}, {b.bytes}); /* initial state */" for b, n in states
     ]
     lines.append("    return EC_OK;\n}\n")
     return "\n".join(lines)
@@ -241,18 +238,14 @@ def weights_header(plan: Plan) -> str:
 
 def weights_source(plan: Plan) -> str:
     """weights.c: every packed constant, word aligned."""
-    lines = [
-        '#include "weights.h"\n\n#if defined(__GNUC__)\n#define ALIGNED __attribute__((aligned(16)))\n'
-        "#else\n#define ALIGNED\n#endif\n"
-    ]
+    lines = ['#include "weights.h"\n\n#include "edgec.h"\n']
     named = [("W_", c.name, c.data, c.layout) for c in plan.constants]
     named += [("S_", n, d, "initial state") for n, d in plan.state]
     for stem, name, data, layout in named:
         c_type = array_type(data)
         size = "x".join(str(d) for d in data.shape) or "1"
         lines.append(f"/* {size}, {comment_safe(layout)}, {data.nbytes} bytes */")
-        align = "ALIGNED " if data.nbytes >= 16 else ""
-        lines.append(
-            f"{align}const {c_type} {stem}{identifier(name)}[{max(1, data.size)}] = {{\n{array_body(data) or ' 0'}\n}};\n"
-        )
+        place = "EC_WEIGHTS EC_ALIGN(16)" if data.nbytes >= 16 else "EC_WEIGHTS"
+        head = f"{place} const {c_type} {stem}{identifier(name)}[{max(1, data.size)}]"
+        lines.append(f"{head} = {{\n{array_body(data) or ' 0'}\n}};\n")
     return "\n".join(lines)

@@ -1,4 +1,5 @@
-"""model.h, the C API of a compiled network, and model_desc.c, the table that a generic firmware main walks."""
+"""model.h, the C API of a compiled network, and model_desc.c, the table that a generic firmware main
+walks."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def _ports(plan: Plan) -> list[tuple[Entry, str, int, PlanPort]]:
 
 
 def model_header(plan: Plan) -> str:
-    """model.h: instance, init, invoke, one typed accessor a port, and quantisation parameters as constants."""
+    """model.h: instance, init, invoke, one typed accessor a port, and quantisation parameters as
+    constants."""
     name, upper = prefix(plan), prefix(plan).upper()
     lines = [
         f'#ifndef {upper}_MODEL_H\n#define {upper}_MODEL_H\n\n#include <stdint.h>\n\n#include "edgec.h"\n'
@@ -46,26 +48,19 @@ def model_header(plan: Plan) -> str:
     lines.append('#ifdef __cplusplus\nextern "C" {\n#endif\n')
     for a in plan.arenas:
         macro = f"{upper}_ARENA_{identifier(a.memory).upper()}_BYTES"
-        lines.append(
-            f"/* Bytes that the caller gives to init in memory {comment_safe(a.memory)}, {ARENA_ALIGN}-byte aligned. */"
-        )
+        lines.append(f"/* Bytes of memory {comment_safe(a.memory)} that init takes, {ARENA_ALIGN}-byte aligned. */")
         lines.append(f"#define {macro} {max(a.bytes, 1)}")
     lines.append("\n/* real value = SCALE * (integer - ZERO) */")
     for entry, kind, i, port in _ports(plan):
         lines += _port_constants(f"{upper}_{port_name(plan, entry, kind, i).upper()}", port)
-    lines.append(
-        "\n/* One instance: as many as you like may live side by side; nothing is shared but the constants. */"
-    )
+    lines.append("\n/* One instance. Many may live side by side: they share nothing but the constants. */")
     members = [f"    uint8_t *{identifier(a.memory)};" for a in plan.arenas] or ["    uint8_t *unused;"]
     lines.append("typedef struct {\n" + "\n".join(members) + f"\n}} {name};\n")
     arenas = "".join(f", void *{identifier(a.memory)}" for a in plan.arenas)
-    lines.append(
-        "/* Takes the arenas and sets every state to its initial value. EC_ERROR_ARGUMENT where one is NULL"
-    )
-    lines.append(f" * or not {ARENA_ALIGN}-byte aligned. */\nec_status {name}_init({name} *m{arenas});\n")
-    lines.append(
-        "/* Inputs are overwritten by an invoke: fill every input before each one. Outputs are valid until the next. */"
-    )
+    lines.append("/* Takes the arenas and sets every state to its initial value. EC_NULL_POINTER or EC_MISALIGNED")
+    lines.append(f" * where an arena is NULL or not {ARENA_ALIGN}-byte aligned. */")
+    lines.append(f"ec_status {name}_init({name} *m{arenas});\n")
+    lines.append("/* An invoke overwrites its inputs: fill each of them before. Outputs are valid until the next. */")
     lines += [f"ec_status {invoke_name(plan, entry)}({name} *m);" for entry in plan.entries]
     lines.append("")
     for entry, kind, i, port in _ports(plan):
@@ -95,4 +90,48 @@ def accessors(plan: Plan, pointer_of: dict[str, str]) -> str:
         c_type = C_TYPE[port.type.dtype]
         lines.append(f"{c_type} *{name}_{port_name(plan, entry, kind, i)}({name} *m)\n{{")
         lines.append(f"    return {pointer_of[port.buffer]};\n}}\n")
+    return "\n".join(lines)
+
+
+def descriptor(plan: Plan) -> str:
+    """model_desc.c: static arenas, one instance and the tables of ec_model_desc (runtime_c/include/edgec.h)."""
+    name = prefix(plan)
+    lines = ['#include <stddef.h>\n\n#include "edgec.h"\n#include "model.h"\n']
+    for a in plan.arenas:
+        memory = identifier(a.memory)
+        lines.append(
+            f"EC_ARENA({memory}) EC_ALIGN({ARENA_ALIGN}) static uint8_t arena_{memory}[{max(a.bytes, 1)}];"
+        )
+    lines.append(f"static {name} instance;\n")
+    arenas = "".join(f", arena_{identifier(a.memory)}" for a in plan.arenas)
+    lines.append(f"static ec_status init(void *p)\n{{\n    return {name}_init(({name} *)p{arenas});\n}}\n")
+    for entry, kind, i, _ in _ports(plan):
+        port = port_name(plan, entry, kind, i)
+        lines.append(f"static void *{port}(void *p)\n{{\n    return {name}_{port}(({name} *)p);\n}}\n")
+    entries = []
+    for entry in plan.entries:
+        stem = identifier(entry.name)
+        lines.append(f"static ec_status invoke_{stem}(void *p)\n{{")
+        lines.append(f"    return {invoke_name(plan, entry)}(({name} *)p);\n}}\n")
+        for kind, ports in (("input", entry.inputs), ("output", entry.outputs)):
+            names = [port_name(plan, entry, kind, i) for i in range(len(ports))]
+            rows = [f'    {{"{n}", {n}, {p.type.bytes}u}},' for n, p in zip(names, ports, strict=True)]
+            lines += [
+                f"static const ec_port_desc {kind}s_{stem}[] = {{",
+                *(rows or ["    {NULL, NULL, 0u},"]),
+                "};\n",
+            ]
+        counts = f"{len(entry.inputs)}u, {len(entry.outputs)}u"
+        entries.append(f'    {{"{stem}", invoke_{stem}, inputs_{stem}, outputs_{stem}, {counts}}},')
+    lines += ["static const ec_entry_desc entries[] = {", *entries, "};\n"]
+    rows = [
+        f'    {{"{identifier(a.memory)}", arena_{identifier(a.memory)}, {max(a.bytes, 1)}u}},'
+        for a in plan.arenas
+    ]
+    lines += ["static const ec_arena_desc arenas[] = {", *(rows or ['    {"none", NULL, 0u},']), "};\n"]
+    counts = f"{len(plan.entries)}u,\n    {len(plan.arenas)}u"
+    lines.append(
+        f'const ec_model_desc ec_model = {{\n    "{identifier(plan.name)}", init, &instance, sizeof(instance), '
+        f"entries, arenas, {counts},\n}};\n"
+    )
     return "\n".join(lines)

@@ -1,4 +1,5 @@
-"""C text: identifiers, literals, arrays and comments. Whatever a user named cannot get out of a comment from here."""
+"""C text: identifiers, literals, arrays and comments. Whatever a user named cannot get out of a comment from
+here."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def identifier(text: str) -> str:
 
 
 def comment_safe(text: str) -> str:
-    """`text` as it may stand in a comment: printable ASCII that can neither end the comment nor make a trigraph."""
+    """`text` as it may stand in a comment: printable ASCII that can neither end the comment nor make a
+    trigraph."""
     return re.sub(r"[^A-Za-z0-9_.,:=<>()\[\]+\- ]+", "_", text)[:80]
 
 

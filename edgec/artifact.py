@@ -6,7 +6,8 @@
     report.json     memory, layers, accuracy
     Makefile, CMakeLists.txt
 
-Written under a temporary name and renamed, so that a half-written one is never seen. Same compile, same bytes.
+Written under a temporary name and renamed, so that a half-written one is never seen. Same compile, same
+bytes.
 """
 
 from __future__ import annotations
@@ -135,7 +136,8 @@ def port_from_json(j: Json) -> tuple[Port, Type]:
 
 
 def pack(arrays: list[Array]) -> bytes:
-    """Raw bytes of arrays one after the other: the form in which the firmware reads inputs and writes outputs."""
+    """Raw bytes of arrays one after the other: the form in which the firmware reads inputs and writes
+    outputs."""
     return b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)
 
 

@@ -1,6 +1,7 @@
 """The `edgec` command: parses words, calls one function a subcommand, turns errors into exit codes.
 
-Results go to stdout (`--json`: one object or list), everything for people to stderr. Nothing heavy is imported before a
+Results go to stdout (`--json`: one object or list), everything for people to stderr. Nothing heavy is
+imported before a
 subcommand needs it: `edgec --version` starts in well under half a second.
 """
 

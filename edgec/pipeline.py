@@ -27,11 +27,9 @@ from edgec.passes.memory import plan_memory
 from edgec.passes.quantize import quantize
 from edgec.passes.schedule import schedule
 from edgec.passes.simplify import simplify
-from edgec.passes.stream import stream
 from edgec.plan import Kernel, Plan, Target
 from edgec.text import show
 from edgec.verify import verify
-from edgec.verify_plan import verify_plan
 
 Precision = Literal["int8", "fp32"]
 Sample = Mapping[str, Array]
@@ -54,7 +52,8 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A named pass of the pipeline. `exact`: it keeps the graph's numbers (to rounding), so `--check` may hold it."""
+    """A named pass of the pipeline. `exact`: it keeps the graph's numbers (to rounding), so `--check` may
+    hold it."""
 
     name: str
     run: Pass

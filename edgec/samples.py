@@ -1,6 +1,7 @@
 """Arrays at the model's boundary: from the user's names, layout and floats to the device's, and back.
 
-A file holds one array an input, under the input's name, in the PyTorch layout. Its first axis counts samples: it stands
+A file holds one array an input, under the input's name, in the PyTorch layout. Its first axis counts
+samples: it stands
 in the place of a batch axis of 1, or before the whole shape, (N, 1, ...).
 """
 
@@ -24,7 +25,7 @@ def read_npz(path: Path, what: str) -> dict[str, Array]:
             if isinstance(archive, np.ndarray):
                 raise UserError(
                     "EDGEC-E210",
-                    f"save the arrays with numpy.savez(file, name=array): {what} {path} holds one unnamed array",
+                    f"save with numpy.savez(file, name=array): {what} {path} holds one unnamed array",
                 )
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
@@ -41,7 +42,8 @@ def to_device(
     """One dict a sample: {value name: array in the device's layout and dtype}.
 
     Floats are quantised where the device takes int8; int8 arrays are taken as the model's own integers.
-    Raises UserError for missing or unknown names, shapes that do not fit, unequal sample counts, NaN or infinity.
+    Raises UserError for missing or unknown names, shapes that do not fit, unequal sample counts, NaN or
+    infinity.
     """
     by_port = {port.ref: _samples(arrays, port, types[port.ref], what, ports) for port in ports}
     counts = {len(samples) for samples in by_port.values()}
@@ -76,7 +78,8 @@ def _samples(
     else:
         raise UserError(
             "EDGEC-E216",
-            f"give {port.label} the shape {list(expected)}, or (N, ...) for N samples: {what} has {list(array.shape)}",
+            f"give {port.label} the shape {list(expected)}, or (N, ...) for N samples: "
+            f"{what} has {list(array.shape)}",
         )
     return [user_to_value(sample, port, t, what) for sample in stacked]
 
@@ -99,7 +102,7 @@ def user_to_value(sample: Array, port: Port, t: Type, what: str) -> Array:
             f"remove NaN and infinity from {port.label}: {what} holds {int((~np.isfinite(sample)).sum())}",
         )
     moved = np.ascontiguousarray(sample.transpose(port.axes))
-    if t.quant is not None and not (moved.dtype == np.int8):
+    if t.quant is not None and moved.dtype != np.int8:
         return quantize_array(moved, t.quant).astype(np.int8)
     return moved.astype(t.dtype.numpy)
 
@@ -124,7 +127,8 @@ def stack(samples: Sequence[Array]) -> Array:
 def random_samples(
     ports: Sequence[Port], types: Mapping[str, Type], count: int, seed: int
 ) -> dict[str, Array]:
-    """Seeded stand-in data in the user's layout: standard normal floats, integers below 2 for index inputs."""
+    """Seeded stand-in data in the user's layout: standard normal floats, integers below 2 for index
+    inputs."""
     rng = np.random.default_rng(seed)
     arrays: dict[str, Array] = {}
     for port in ports:
