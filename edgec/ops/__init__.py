@@ -7,7 +7,21 @@ from typing import Final
 
 from edgec.ops.define import OPS
 
-FILES: Final = ("conv2d",)
+FILES: Final = (
+    "conv2d",
+    "unary",
+    "activation",
+    "binary",
+    "compare",
+    "select",
+    "reduce",
+    "cast",
+    "shape",
+    "gather",
+    "norm",
+    "softmax",
+    "attention",
+)
 
 for _file in FILES:
     importlib.import_module(f"edgec.ops.{_file}")
