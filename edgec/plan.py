@@ -41,7 +41,7 @@ class Toolchain:
 class Emulator:
     """The QEMU machine that stands for the target; its memories hold the image while it is emulated.
 
-    `ticks_per_instruction` under -icount: instructions = timer ticks * `instructions_per_tick`.
+    Under -icount, instructions = timer ticks * `instructions_per_tick`; `timer` is "cmsdk", "systick" or "nrf51".
     """
 
     machine: str
@@ -49,7 +49,9 @@ class Emulator:
     port: str  # folder of start-up code in runtime_c/ports
     memories: tuple[Memory, ...]
     instructions_per_tick: float
-    trap_unaligned: bool
+    trap_unaligned: bool  # stands for Armv6-M on a larger core: unaligned accesses trap
+    timer: str
+    timer_base: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Target:
     toolchain: Toolchain
     emulator: Emulator | None
     source: str
+    emulator_large: Emulator | None = None  # taken where the image exceeds the memories of `emulator`
 
     def has(self, feature: str) -> bool:
         return feature in self.features
@@ -184,7 +187,7 @@ class Buffer:
 
     Inputs begin at -1, before the first item; outputs, and what `Entry.updates` touches, end at len(items).
     `memory` is "" and `offset` -1 until planned. `inside`: the root buffer whose bytes this one shares, from
-    byte `at` on (an in-place result, a reshape, a slice); a root has None here, its lifetime covers its aliases.
+    byte `at` on (an in-place result, a reshape, a slice); None in a root, whose lifetime covers its aliases.
     State buffers have entry "" and live always.
     """
 
@@ -283,8 +286,8 @@ class PlanPort:
 class Entry:
     """A lowered Graph. `updates`: copies (destination buffer, source, bytes) made in this order at the end.
 
-    The source is a buffer, or `@name` for a constant of the Plan. The destination is a state whose update could
-    not be planned in place, or an output that no item computes (a constant, a state's content before the update).
+    The source is a buffer, or `@name` for a constant of the Plan. The destination is a state whose update
+    could not be planned in place, or an output that no item computes (a constant, a state's old content).
     """
 
     name: str
