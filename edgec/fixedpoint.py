@@ -113,3 +113,28 @@ def clamp_bounds(act: tuple[float, float] | None, quant: Quant) -> tuple[int, in
         max(-128, min(127, zero + math.floor(b / scale + 0.5))) if math.isfinite(b) else None for b in act
     )
     return -128 if low is None else low, 127 if high is None else high
+
+
+def integer_sqrt(v: npt.ArrayLike) -> I64:
+    """floor(sqrt(v)) of 0 <= v < 2**62, exactly."""
+    n = np.asarray(v, np.int64)
+    s = np.floor(np.sqrt(n.astype(np.float64))).astype(np.int64)
+    s = s - (s * s > n)  # the float root is off by one at most
+    return np.asarray(s + ((s + 1) * (s + 1) <= n), np.int64)
+
+
+def reciprocal_sqrt(v: npt.ArrayLike) -> tuple[I64, I64]:
+    """(r, k) with 1 / sqrt(v) = r * 2**(k - 61) within 2**-29 relative, 1 <= v < 2**62; (0, 0) where v is 0.
+
+    k is the largest that keeps v * 4**k below 2**62; r = floor(2**61 / floor(sqrt(v * 4**k))), which is in
+    (2**30, 2**31].
+    """
+    n = np.asarray(v, np.int64)
+    k = np.zeros(n.shape, np.int64)
+    for step in (16, 8, 4, 2, 1):
+        room = n < (np.int64(1) << (62 - 2 * step))
+        n = np.where(room, n << (2 * step), n)
+        k = k + np.where(room, step, 0)
+    zero = n == 0
+    r = (np.int64(1) << 61) // np.where(zero, 1, integer_sqrt(n))
+    return np.where(zero, 0, r), np.where(zero, 0, k)

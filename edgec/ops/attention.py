@@ -148,8 +148,8 @@ def exp2_table() -> Array:
 def weights_of(difference: I64, m: int, shift: int, table: Array) -> I64:
     """2^15 * exp(-difference * step), step = m / 2^shift / 256 / log2(e): 0 <= difference < 2^31.
 
-    u = requantize(difference, m, shift) counts 1/256 powers of two; the weight is table[u mod 256] shifted right
-    by 15 + floor(u / 256), rounded half up; 0 beyond 16 powers of two.
+    u = requantize(difference, m, shift) counts 1/256 powers of two; the weight is table[u mod 256] shifted
+    right by 15 + floor(u / 256), rounded half up; 0 beyond 16 powers of two.
     """
     u = requantize(difference, m, shift)
     power = np.minimum(u >> STEP_BITS, WEIGHT_BITS + 1)
@@ -257,12 +257,12 @@ def _plain(causal: bool, gqa: bool = False):  # type: ignore[no-untyped-def]
 define(
     Op(
         name="attention",
-        doc="softmax(scale q k^T + mask) v for q[N,A,T,D], k[N,B,S,D], v[N,B,S,E]; B divides A (grouped queries); "
-        "mask b8 (True: attend) or additive float. int8: scores = sum (q - Zq)(k - Zk) + round(mask / step) in "
-        "int32, step = Sq Sk scale; weight e = round(2^15 2^(-u / 256)) from a table of 256 u32, u = "
-        "requantize(max - score, 256 log2(e) step); t = 2^20 sum(e (v - Zv)) / sum(e) by an integer reciprocal; "
-        "y = clamp(Zy + requantize(t, Sv / Sy / 2^20)). An additive mask must be a constant for the kernel; the "
-        "scratch is one row of int32 scores.",
+        doc="softmax(scale q k^T + mask) v for q[N,A,T,D], k[N,B,S,D], v[N,B,S,E]; B divides A (grouped "
+        "queries); mask b8 (True: attend) or additive float. int8: scores = sum (q - Zq)(k - Zk) + round(mask / "
+        "step) in int32, step = Sq Sk scale; weight e = round(2^15 2^(-u / 256)) from a table of 256 u32, u = "
+        "requantize(max - score, 256 log2(e) step); t = 2^20 sum(e (v - Zv)) / sum(e) by an integer "
+        "reciprocal; y = clamp(Zy + requantize(t, Sv / Sy / 2^20)). An additive mask must be a constant for the "
+        "kernel; the scratch is one row of int32 scores.",
         attrs=AttentionAttrs,
         infer=infer,
         ref=attention,

@@ -428,7 +428,7 @@ define(
 define(
     Op(
         name="embedding",
-        doc="Rows of the table[V,D] at ids[...]: y[...,D]. int8: the table has one scale, the output shares it.",
+        doc="Rows of the table[V,D] at ids[...]: y[...,D]. int8: table and output share one scale.",
         attrs=Attrs,
         infer=infer_embedding,
         ref=embedding,

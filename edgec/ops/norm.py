@@ -1,9 +1,9 @@
-"""Normalisations: batch_norm, layer_norm, rms_norm, group_norm. Channels last; integer forms: norm_integer."""
+"""Normalisation: batch_norm, layer_norm, rms_norm, group_norm. Channels last; integers: norm_integer."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,7 +66,7 @@ def batch_norm(attrs: BatchNormAttrs, inputs: Arrays) -> Arrays:
 
 
 def vjp_batch_norm(b: Builder, node: Node, grads: Grads) -> Grads:
-    """The statistics are inputs: dmean = -sum(dx), dvar = -sum(dy gamma (x - mean)) / (var + eps)^(3/2) / 2."""
+    """Statistics are inputs: dmean = -sum(dx), dvar = -sum(dy gamma (x - mean)) / (var + eps)^(3/2) / 2."""
     assert isinstance(node.attrs, BatchNormAttrs)
     grad = grads[0]
     if grad is None:
@@ -128,7 +128,7 @@ def layer_norm(attrs: LayerNormAttrs, inputs: Arrays) -> Arrays:
 
 
 def _standard_grad(b: Builder, x: str, g: str, axes: tuple[int, ...], eps: float) -> tuple[str, str]:
-    """(xhat, gradient of x): inv (g - mean(g) - xhat mean(g xhat)) for gradient g of the standardised xhat."""
+    """(xhat, gradient of x): inv (g - mean(g) - xhat mean(g xhat)) for gradient g of xhat."""
     centred = emit(b, "sub", x, _mean(b, x, axes))
     var = _mean(b, emit(b, "mul", centred, centred), axes)
     inv = emit(b, "rsqrt", emit(b, "add", var, scalar(b, eps, x)))
@@ -280,7 +280,7 @@ def _affine_example(
     return Example(label, attrs, make, torch)
 
 
-def _batch_norm_inputs(*x: int) -> object:
+def _batch_norm_inputs(*x: int) -> Callable[[np.random.Generator], Arrays]:
     def make(rng: np.random.Generator) -> Arrays:
         c = x[-1]
         arrays = (
@@ -320,8 +320,8 @@ define(
         quant=NoQuant("batch_norm folds into the layer before it, or becomes mul and add"),
         cost=cost,
         examples=(
-            Example("map", BatchNormAttrs(1e-3), _batch_norm_inputs(2, 3, 4, 5), _torch_batch_norm),  # type: ignore[arg-type]
-            Example("rows", BatchNormAttrs(1e-3), _batch_norm_inputs(6, 4), _torch_batch_norm),  # type: ignore[arg-type]
+            Example("map", BatchNormAttrs(1e-3), _batch_norm_inputs(2, 3, 4, 5), _torch_batch_norm),
+            Example("rows", BatchNormAttrs(1e-3), _batch_norm_inputs(6, 4), _torch_batch_norm),
         ),
     )
 )
@@ -363,8 +363,8 @@ define(
 define(
     Op(
         name="rms_norm",
-        doc="x / sqrt(mean(x^2) + eps) gamma over the last axis. int8: exact 64-bit sums, an integer reciprocal "
-        "root and an int32 table (formula in ops/norm_integer.py).",
+        doc="x / sqrt(mean(x^2) + eps) gamma over the last axis. int8: exact 64-bit sums, an integer "
+        "reciprocal root and an int32 table (formula in ops/norm_integer.py).",
         attrs=RmsNormAttrs,
         infer=infer_rms_norm,
         ref=rms_norm,
@@ -390,8 +390,8 @@ define(
 define(
     Op(
         name="group_norm",
-        doc="layer_norm over positions and the channels of each group, gamma and beta a channel, channels last. "
-        "int8: exact 64-bit sums, an integer reciprocal root and int32 tables (formula in ops/norm_integer.py).",
+        doc="layer_norm over positions and the channels of each group, gamma and beta a channel, channels "
+        "last. int8: exact 64-bit sums, an integer reciprocal root and int32 tables (formula in ops/norm_integer.py).",
         attrs=GroupNormAttrs,
         infer=infer_group_norm,
         ref=group_norm,

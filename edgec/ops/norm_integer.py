@@ -28,7 +28,7 @@ TABLE_BITS = 30
 
 @dataclass(frozen=True, slots=True)
 class NormPlan:
-    """What a kernel gets: f, the eps term (at most 2^60), tables G and B (one entry where constant), shift g."""
+    """What a kernel gets: f, the eps term (at most 2^60), tables G and B (one entry if constant), shift g."""
 
     fraction: int
     eps: int

@@ -2,8 +2,8 @@
 arange.
 
 They work on every dtype; quantised tensors keep their quantisation and the integer form is the same movement.
-Axes in attrs are non-negative. The ops that cut (slice, select, split, unbind) are in `slicing`, those that join
-(concat, pad) in `joining`; their attrs can be imported from here too.
+Axes in attrs are non-negative. The ops that cut (slice, select, split, unbind) are in `slicing`, those that
+join (concat, pad) in `joining`; their attrs can be imported from here too.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def _move(
 
 _move(
     "reshape",
-    "The same elements in row-major order under another shape. No kernel: the output is an alias of the input.",
+    "The same elements in row-major order under another shape. No kernel: the output is an alias.",
     ReshapeAttrs,
     infer_reshape,
     lambda attrs, inputs: (inputs[0].reshape(attrs.shape),),

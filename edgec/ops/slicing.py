@@ -1,7 +1,7 @@
 """Ops that cut a tensor along one axis: slice, select, split, unbind. Any dtype; quantisation passes through.
 
-The cut axis has a fixed size; other axes may be Bounds. split and unbind have several outputs; for kernels they
-are rewritten as one slice or select an output, or their outputs are views.
+The cut axis has a fixed size; other axes may be Bounds. split and unbind have several outputs; for kernels
+they are rewritten as one slice or select an output, or their outputs are views.
 """
 
 from __future__ import annotations

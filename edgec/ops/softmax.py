@@ -107,7 +107,8 @@ define(
     Op(
         name="softmax",
         doc="exp(x - max) / sum along an axis. int8: e = round(exp(-S d) 2^bits) from a table of 256 u32, "
-        "d = max - x, y = min(127, floor((256 e + floor(sum / 2)) / sum) - 128); output scale 1/256, zero -128.",
+        "d = max - x, y = min(127, floor((256 e + floor(sum / 2)) / sum) - 128); output scale 1/256, "
+        "zero -128.",
         attrs=SoftmaxAttrs,
         infer=infer,
         ref=softmax,
