@@ -9,6 +9,11 @@ from edgec.ops.define import OPS
 
 FILES: Final = (
     "conv2d",
+    "conv",
+    "linear",
+    "pool",
+    "pool_gradient",
+    "resize",
     "unary",
     "activation",
     "binary",

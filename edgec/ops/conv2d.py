@@ -1,14 +1,25 @@
-"""conv2d: 2-D convolution with groups, strides, dilation and asymmetric zero padding. Depthwise is groups == C."""
+"""conv2d: 2-D convolution with groups, strides, dilation and asymmetric zero padding.
+
+Depthwise is groups == C.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgec.fixedpoint import clamp_bounds, multipliers, requantize
-from edgec.ir import Array, Attrs, DType, Type
-from edgec.ops.define import Arrays, Cost, Example, NoGrad, Op, QuantRule, Types, define, require
+from edgec.ir import Array, Attrs, Type
+from edgec.ops.define import Arrays, Cost, Example, Op, QuantRule, Types, define, require
+from edgec.ops.emit import emit
+from edgec.ops.terms import Term
+
+if TYPE_CHECKING:
+    from edgec.build import Builder
+    from edgec.ir import Node
 
 Clamp = tuple[float, float] | None
 
@@ -77,7 +88,7 @@ def ref(attrs: Conv2dAttrs, inputs: Arrays) -> Arrays:
 def integer_accumulate(attrs: Conv2dAttrs, x: Array, w: Array, zero: int) -> Array:
     """Exact int64 sums of (x - zero) * w; padding contributes 0.
 
-    Float64 matrix products hold the integers exactly: |sum| <= K * 255 * 127 < 2**53 for any K that fits memory.
+    Float64 products hold the integers exactly: |sum| <= K * 255 * 127 < 2**53 for any K that fits memory.
     """
     y = accumulate(attrs, x.astype(np.float64) - zero, w.astype(np.float64), 0.0)
     return y.astype(np.int64)
@@ -96,7 +107,7 @@ def quant_ref(attrs: Conv2dAttrs, in_types: Types, inputs: Arrays, out_types: Ty
 def rescale(
     acc: Array, x_scale: float, w_scale: tuple[float, ...], y_quant: tuple[float, int], act: Clamp, y: Type
 ) -> Array:
-    """int8 output of int32 sums whose last axis is the output channel; w_scale has one entry or one per channel."""
+    """int8 output of int32 sums whose last axis is the output channel; w_scale has one entry or one each."""
     assert y.quant is not None
     m, shift = multipliers([x_scale * s / y_quant[0] for s in w_scale])
     low, high = clamp_bounds(act, y.quant)
@@ -105,6 +116,77 @@ def rescale(
 
 def cost(attrs: Conv2dAttrs, inputs: Types, outputs: Types) -> Cost:
     return Cost(outputs[0].size * inputs[1].size // inputs[1].dims[0])
+
+
+def clamp_gradient(b: Builder, y: str, dy: str, act: Clamp) -> str:
+    """`dy` where the clamped output `y` lies strictly inside of `act`, 0 elsewhere."""
+    gradient = Term(b, dy)
+    for comparison, bound in zip(("gt", "lt"), act or (), strict=False):
+        if np.isfinite(bound):
+            gradient = Term(b, y).op(comparison, bound).where(gradient, 0.0)
+    return gradient.ref
+
+
+def swap_channels(b: Builder, w: str, groups: int) -> str:
+    """w[O,R,S,C/groups] as the weight [C,R,S,O/groups] of the transposed convolution."""
+    o, r, s, i = b.types[w].dims
+    split = emit(b, "reshape", w, shape=(groups, o // groups, r, s, i))
+    swapped = emit(b, "transpose", split, perm=(0, 4, 2, 3, 1))
+    return emit(b, "reshape", swapped, shape=(groups * i, r, s, o // groups))
+
+
+def input_gradient(b: Builder, attrs: Conv2dAttrs, size: tuple[int, int], w: str, dy: str) -> str:
+    """Gradient to x, whose rows and columns are `size`: the transposed convolution of dy."""
+    kernel, out = b.types[w].dims[1:3], b.types[dy].dims[1:3]
+    top, bottom, left, right = attrs.pad
+    # Rows at the bottom that no window reached are given back as output padding.
+    unread = tuple(
+        size[i] + pad - attrs.dilation[i] * (kernel[i] - 1) - 1 - (out[i] - 1) * attrs.stride[i]
+        for i, pad in enumerate((top + bottom, left + right))
+    )
+    return emit(
+        b,
+        "conv_transpose2d",
+        dy,
+        swap_channels(b, w, attrs.groups),
+        stride=attrs.stride,
+        pad=attrs.pad,
+        output_pad=unread,
+        dilation=attrs.dilation,
+        groups=attrs.groups,
+    )
+
+
+def weight_gradient(b: Builder, attrs: Conv2dAttrs, kernel: tuple[int, int], x: str, dy: str) -> str:
+    """Gradient to w[O,R,S,C/groups]; `kernel` is (R, S)."""
+    return emit(
+        b,
+        "conv2d_weight_grad",
+        x,
+        dy,
+        kernel=kernel,
+        stride=attrs.stride,
+        pad=attrs.pad,
+        dilation=attrs.dilation,
+        groups=attrs.groups,
+    )
+
+
+def gradients(b: Builder, attrs: Conv2dAttrs, x: str, w: str, dy: str) -> tuple[str, str, str]:
+    """Gradients to x, w and b of an unclamped convolution."""
+    (_, h, wd, _), (_, r, s, _) = b.types[x].dims, b.types[w].dims
+    dx = input_gradient(b, attrs, (h, wd), w, dy)
+    dw = weight_gradient(b, attrs, (r, s), x, dy)
+    return dx, dw, emit(b, "reduce_sum", dy, axes=(0, 1, 2))
+
+
+def vjp(b: Builder, node: Node, grads: Sequence[str | None]) -> Sequence[str | None]:
+    attrs, dy = node.attrs, grads[0]
+    assert isinstance(attrs, Conv2dAttrs)
+    if dy is None:
+        return (None,) * len(node.inputs)
+    dy = clamp_gradient(b, node.outputs[0].name, dy, attrs.act)
+    return gradients(b, attrs, node.inputs[0], node.inputs[1], dy)[: len(node.inputs)]
 
 
 def _example(
@@ -129,11 +211,11 @@ def _example(
 define(
     Op(
         name="conv2d",
-        doc="2-D convolution of x[N,H,W,C] with w[O,R,S,C/groups] and b[O], NHWC; depthwise where groups == C.",
+        doc="2-D convolution of x[N,H,W,C] with w[O,R,S,C/groups] and b[O]; depthwise where groups == C.",
         attrs=Conv2dAttrs,
         infer=infer,
         ref=ref,
-        vjp=NoGrad("placeholder"),
+        vjp=vjp,
         quant=QuantRule(
             ("activation", "weight", "bias"), "calibrated", quant_ref, max_lsb=1.0, weight_axis=0
         ),
