@@ -24,15 +24,15 @@ def read_npz(path: Path, what: str) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as archive:
             if isinstance(archive, np.ndarray):
                 raise UserError(
-                    "EDGEC-E210",
+                    "EDGEC-E221",
                     f"save with numpy.savez(file, name=array): {what} {path} holds one unnamed array",
                 )
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
-        raise UserError("EDGEC-E211", f"check the path: {what} {path} does not exist") from None
+        raise UserError("EDGEC-E222", f"check the path: {what} {path} does not exist") from None
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise UserError(
-            "EDGEC-E212", f"save the arrays with numpy.savez: {what} {path} is not a readable .npz ({error})"
+            "EDGEC-E223", f"save the arrays with numpy.savez: {what} {path} is not a readable .npz ({error})"
         ) from None
 
 
@@ -49,12 +49,12 @@ def to_device(
     counts = {len(samples) for samples in by_port.values()}
     if len(counts) > 1:
         listed = ", ".join(f"{port.label}: {len(by_port[port.ref])}" for port in ports)
-        raise UserError("EDGEC-E213", f"give every input the same number of samples: {what} has {listed}")
+        raise UserError("EDGEC-E224", f"give every input the same number of samples: {what} has {listed}")
     unknown = sorted(set(arrays) - {port.label for port in ports})
     if unknown:
         known = ", ".join(port.label for port in ports)
         raise UserError(
-            "EDGEC-E214",
+            "EDGEC-E225",
             f"name the arrays after the model's inputs ({known}): {what} also holds {', '.join(unknown)}",
         )
     count = counts.pop() if counts else 0
@@ -66,7 +66,7 @@ def _samples(
 ) -> list[Array]:
     if port.label not in arrays:
         names = ", ".join(sorted(arrays)) or "nothing"
-        raise UserError("EDGEC-E215", f"add an array named {port.label}: {what} holds {names}")
+        raise UserError("EDGEC-E226", f"add an array named {port.label}: {what} holds {names}")
     array = np.asarray(arrays[port.label])
     expected = user_shape(port, t)
     if array.shape == expected:
@@ -77,7 +77,7 @@ def _samples(
         stacked = array[:, None]
     else:
         raise UserError(
-            "EDGEC-E216",
+            "EDGEC-E227",
             f"give {port.label} the shape {list(expected)}, or (N, ...) for N samples: "
             f"{what} has {list(array.shape)}",
         )
@@ -95,10 +95,10 @@ def user_shape(port: Port, t: Type) -> tuple[int, ...]:
 def user_to_value(sample: Array, port: Port, t: Type, what: str) -> Array:
     """One sample in the device's layout and dtype."""
     if sample.dtype.kind not in "fiub":
-        raise UserError("EDGEC-E217", f"give {port.label} as numbers: {what} has dtype {sample.dtype}")
+        raise UserError("EDGEC-E228", f"give {port.label} as numbers: {what} has dtype {sample.dtype}")
     if sample.dtype.kind == "f" and not np.isfinite(sample).all():
         raise UserError(
-            "EDGEC-E218",
+            "EDGEC-E229",
             f"remove NaN and infinity from {port.label}: {what} holds {int((~np.isfinite(sample)).sum())}",
         )
     moved = np.ascontiguousarray(sample.transpose(port.axes))

@@ -1,0 +1,222 @@
+"""What each subcommand does: from parsed words to a result. Returns what `--json` prints; people read the same as text."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgec import log
+from edgec.errors import TargetError, UserError
+
+Json = Any
+
+
+def _show(args: argparse.Namespace, text: str) -> None:
+    """Print a result for a person, unless `--json` prints it for a machine."""
+    if not args.json:
+        print(text)
+
+
+def _request(args: argparse.Namespace, target: str) -> Any:
+    from edgec.compiler import Request
+    from edgec.pipeline import Options
+    from edgec.targets.load import parse_size
+
+    options = Options(
+        precision=args.precision,
+        calibration=args.calibration,
+        equalize=args.equalize,
+        bias_correct=args.bias_correct,
+        ram_bytes=parse_size(args.ram) if args.ram else None,
+        flash_bytes=parse_size(args.flash) if args.flash else None,
+        stream=getattr(args, "stream", "auto"),
+        stages=getattr(args, "stages", None),
+        check=getattr(args, "check", False),
+    )
+    calib = str(args.calib) if args.calib is not None else None
+    name = getattr(args, "name", None)
+    return Request(
+        args.model, target, options, calib, factory=args.factory, trust=args.trust, name=name, seed=args.seed
+    )
+
+
+def compile(args: argparse.Namespace) -> Json:
+    """`edgec compile`: artifact, built and checked against its golden vectors where the tools are here."""
+    from edgec import compiler
+    from edgec.artifact import Artifact
+
+    compiled = compiler.plan(_request(args, args.target))
+    compiler.write(compiled, args.output)
+    made = Artifact(args.output)
+    result: dict[str, Any] = {"artifact": str(args.output), **made.summary()}
+    if not args.no_build:
+        result["checked"] = _build_and_check(made)
+    arenas = ", ".join(f"{n} {b:,} B" for n, b in result["arena_bytes"].items())
+    log.say(f"{compiled.name} for {compiled.target.name}: arena {arenas}, {result['macs']:,} MACs")
+    log.say(f"artifact {args.output}; next: edgec report {args.output}")
+    return result
+
+
+def _build_and_check(made: Any) -> list[str]:
+    """Build for every place that can run here and hold each against the golden vectors; say what was left out."""
+    done = []
+    for place in made.places():
+        try:
+            with log.step(f"check {place}") as notes:
+                made.check(place)
+                notes.append("equals the interpreter on the golden vectors")
+            done.append(place)
+        except TargetError as error:
+            if error.code[len("EDGEC-E")] != "A":
+                raise
+            log.say(f"not built for {place}: {error}")
+    return done
+
+
+def run(args: argparse.Namespace) -> Json:
+    """`edgec run`: outputs by name, written to --output or summed up on stdout."""
+    from edgec import samples
+    from edgec.artifact import Artifact, write_npz
+
+    outputs = Artifact(args.artifact).run(
+        samples.read_npz(args.input, "input file"), on=args.on, raw=args.raw, entry=args.entry
+    )
+    if args.output is not None:
+        write_npz(args.output, outputs)
+    for name, array in outputs.items():
+        head = np.array2string(array.ravel()[:10], precision=4, max_line_width=100)
+        _show(args, f"{name} {array.dtype}{list(array.shape)} {head}")
+    return {
+        n: {"shape": list(a.shape), "dtype": str(a.dtype), "values": a.tolist()} for n, a in outputs.items()
+    }
+
+
+def bench(args: argparse.Namespace) -> Json:
+    """`edgec bench`: instructions, memory, stack; per layer."""
+    from edgec.artifact import Artifact
+
+    result = Artifact(args.artifact).bench(on=args.on, runs=args.runs)
+    instructions = result["instructions"]
+    _show(args, f"target        {result['target']} on {args.on}")
+    if instructions is not None:
+        per_mac = f" ({instructions / result['macs']:.2f} per MAC)" if result["macs"] else ""
+        _show(args, f"instructions  {instructions:,}{per_mac}")
+    for key in ("macs", "arena_bytes", "ram_bytes", "flash_bytes", "stack_bytes"):
+        if result[key] is not None:
+            _show(args, f"{key.replace('_bytes', ''):<13} {result[key]:,}{' B' if 'bytes' in key else ''}")
+    for row in result["layers"]:
+        _show(args, f"  {row['item']:3} {row['layer'][:36]:<36} {row['op']:<18} {row['instructions']:>12,}")
+    return result
+
+
+def report(args: argparse.Namespace) -> Json:
+    """`edgec report`: the artifact's report as text, JSON, HTML or PNG."""
+    from edgec import report as reports
+    from edgec import report_html
+    from edgec.artifact import Artifact
+
+    made = Artifact(args.artifact)
+    content, sizes = made.report(), made.sizes()
+    if args.html is not None:
+        report_html.write_html(args.html, content, sizes)
+        log.say(f"wrote {args.html}")
+    if args.png is not None:
+        report_html.write_png(args.png, content)
+        log.say(f"wrote {args.png}")
+    if args.html is None and args.png is None:
+        _show(args, reports.text(content, sizes))
+    return {**content, "sizes": sizes}
+
+
+def check(args: argparse.Namespace) -> Json:
+    """`edgec check`: fit verdicts. Exit code 5 where the only target asked for does not fit."""
+    from edgec import fit
+    from edgec.targets.load import target_names
+
+    if not args.target and not args.all_targets:
+        raise UserError("EDGEC-E202", "say which targets: --target NAME or --all-targets")
+    names: Sequence[str] = target_names() if args.all_targets else args.target
+    if args.calib is None:
+        args.calib = Path("random")  # sizes do not depend on ranges
+    verdicts = fit.check(_request(args, names[0]), names)
+    rows = [v.json() for v in verdicts]
+    for v in verdicts:
+        mark = "fits" if v.fits else "does not fit"
+        _show(
+            args,
+            f"{v.target:<16} {mark:<13} RAM {v.ram_bytes:>10,} B  flash {v.flash_bytes:>10,} B  {v.reason}",
+        )
+        for proposal in v.proposals:
+            _show(args, f"{'':<16} try {proposal}")
+    if not args.all_targets and not all(v.fits for v in verdicts):
+        if args.json:
+            import json
+
+            print(json.dumps(rows, indent=1))
+        first = next(v for v in verdicts if not v.fits)
+        raise TargetError("EDGEC-E503", first.reason)
+    return rows
+
+
+def targets(args: argparse.Namespace) -> Json:
+    """`edgec targets`: name, title, memories and emulator of each."""
+    from edgec.targets.load import load_targets
+
+    rows = []
+    for t in load_targets():
+        memories = {m.name: m.bytes for m in t.memories}
+        machine = t.emulator.machine if t.emulator else None
+        rows.append(
+            {"target": t.name, "title": t.title, "isa": t.isa, "memories": memories, "emulator": machine}
+        )
+        shown = ", ".join(f"{n} {b >> 10} KiB" for n, b in memories.items())
+        _show(args, f"{t.name:<16} {t.title:<40} {shown}{f'; QEMU {machine}' if machine else ''}")
+    return rows
+
+
+def ops(args: argparse.Namespace) -> Json:
+    """`edgec ops`: where and at which precision each operator runs."""
+    from edgec import support
+    from edgec.targets.load import load_target, load_targets
+
+    chosen = (load_target(args.target),) if args.target else load_targets()
+    rows = support.table(chosen)
+    _show(args, support.text(rows, chosen))
+    return [row.json() for row in rows]
+
+
+def bisect(args: argparse.Namespace) -> Json:
+    """`edgec bisect`: the first pass, then the first node, where numbers leave the tolerance."""
+    from edgec import bisect as bisection
+    from edgec import samples
+
+    inputs = samples.read_npz(args.input, "input file") if args.input is not None else None
+    found = bisection.bisect(_request(args, "host"), inputs, args.tolerance)
+    _show(args, found.text())
+    return found.json()
+
+
+def doctor(args: argparse.Namespace) -> Json:
+    """`edgec doctor`: each tool, its version, and how to get it. Exit code 10 where one is missing."""
+    from edgec import doctor as checks
+
+    rows = checks.examine()
+    for row in rows:
+        _show(args, f"{'ok' if row.found else 'missing':<8} {row.tool:<24} {row.version or row.cure}")
+    missing = [row.tool for row in rows if not row.found and row.required]
+    if missing:
+        raise TargetError("EDGEC-EA03", f"install what the list above says: {', '.join(missing)} missing")
+    return [row.json() for row in rows]
+
+
+def completion(args: argparse.Namespace) -> Json:
+    """`edgec completion`: a script for the shell, made from the parser itself."""
+    from edgec import completion as scripts
+
+    sys.stdout.write(scripts.script(args.shell))
+    return None

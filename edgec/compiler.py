@@ -1,0 +1,208 @@
+"""From a model to an artifact: the way through the whole compiler, one line a step."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from edgec import __version__, artifact, interp, log, pipeline, report, samples
+from edgec.errors import UserError
+from edgec.ir import Array, Program
+from edgec.pipeline import Options
+from edgec.plan import Plan, Target
+
+GOLDEN_SAMPLES: Final = 4
+RANDOM_SAMPLES: Final = 8
+Calibration = Mapping[str, Array] | str | os.PathLike[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to compile: the model (a path, a module or an exported program), for which target, and how.
+
+    `calib`: arrays by input name, the path of an .npz with them, or "random". `factory`: package.module:function
+    for a state dict. `name`: C name of the model; made from the file's name where None.
+    """
+
+    model: Any
+    target: str
+    options: Options = field(default_factory=Options)
+    calib: Calibration = None
+    example_inputs: tuple[Any, ...] | None = None
+    factory: str | None = None
+    trust: bool = False
+    name: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Everything known after planning. `reference` is the float network after the passes that keep its meaning."""
+
+    name: str
+    target: Target
+    options: Options
+    source_hash: str
+    imported: Program
+    reference: Program
+    program: Program
+    plan: Plan
+    arrays: Mapping[str, Array]  # calibration or made-up inputs, in the user's layout
+    made_up: bool
+
+
+def plan(request: Request, imported: Program | None = None) -> Compiled:
+    """Import, transform and plan; generates no code. `imported` spares the import where it is known already.
+
+    Raises UserError and TargetError.
+    """
+    from edgec.backends.kernels_c import KERNELS
+    from edgec.targets.load import load_target
+
+    target = load_target(request.target)
+    program = load(request) if imported is None else imported
+    imported = program
+    arrays, made_up = calibration(request, program)
+    steps = pipeline.graph_steps(request.options, arrays)
+    trace = pipeline.Trace()
+    program = pipeline.run(program, steps, request.options, arrays, trace)
+    name = request.name or model_name(request.model)
+    with log.step("plan") as notes:
+        planned = pipeline.lower(program, target, request.options, KERNELS, name)
+        notes.append(", ".join(f"{a.memory} {a.bytes:,} B" for a in planned.arenas))
+    source = _source_hash(request.model)
+    return Compiled(
+        name, target, request.options, source, imported, trace.reference, program, planned, arrays, made_up
+    )
+
+
+def load(request: Request) -> Program:
+    """The Program of the request's model."""
+    from edgec.frontends import LoadOptions
+    from edgec.frontends import load as load_model
+
+    with log.step("import") as notes:
+        options = LoadOptions(request.example_inputs, request.factory, request.trust)
+        program = load_model(request.model, options)
+        notes.append(f"{sum(len(g.nodes) for g in program.graphs)} nodes, {len(program.constants)} constants")
+    return program
+
+
+def calibration(request: Request, program: Program) -> tuple[Mapping[str, Array], bool]:
+    """(inputs in the user's layout by label, whether they are made up). int8 wants real ones or "random"."""
+    graph = program.graphs[0]
+    types = {v.name: v.type for v in graph.inputs}
+    given = request.calib
+    if isinstance(given, (str, os.PathLike)) and str(given) != "random":
+        given = samples.read_npz(Path(given), "calibration file")
+    if isinstance(given, Mapping):
+        samples.to_device(given, graph.input_ports, types, "the calibration")  # refuses what does not fit
+        return given, False
+    if given is None and request.options.precision == "int8":
+        names = ", ".join(f"{p.label} {list(samples.user_shape(p, types[p.ref]))}" for p in graph.input_ports)
+        raise UserError(
+            "EDGEC-E220",
+            f"give --calib FILE.npz with typical inputs ({names}), or --precision fp32, or --calib random for "
+            "made-up ranges: int8 needs the ranges of activations",
+        )
+    return samples.random_samples(graph.input_ports, types, RANDOM_SAMPLES, request.seed), True
+
+
+def model_name(model: Any) -> str:
+    """A C name for the model: of its file, or of its class."""
+    from edgec.build import safe_name
+
+    stem = Path(model).stem if isinstance(model, (str, os.PathLike)) else type(model).__name__
+    return safe_name(stem).replace(".", "_").lower()
+
+
+def _source_hash(model: Any) -> str:
+    if not isinstance(model, (str, os.PathLike)) or not Path(model).is_file():
+        return ""
+    with open(model, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def golden(compiled: Compiled) -> tuple[bytes, bytes, int]:
+    """(inputs, expected outputs, samples): raw device bytes of the first entry, by the interpreter."""
+    graph = compiled.program.graphs[0]
+    types = {v.name: v.type for v in graph.inputs}
+    sets = samples.to_device(compiled.arrays, graph.input_ports, types, "the calibration")[:GOLDEN_SAMPLES]
+    state: dict[str, Array] | None = None
+    given, wanted = [], []
+    for inputs in sets:
+        outputs, state = interp.run(compiled.program, graph, inputs, state)
+        given += [inputs[v.name] for v in graph.inputs]
+        wanted += [outputs[ref] for ref in graph.outputs]
+    return artifact.pack(given), artifact.pack(wanted), len(sets)
+
+
+def write(compiled: Compiled, out: Path) -> None:
+    """Generate code, golden vectors and report, and write the artifact folder."""
+    from edgec import device
+    from edgec.backends import c
+
+    plan = compiled.plan
+    with log.step("emit") as notes:
+        origin = c.Origin(__version__, f"edgec compile --target {compiled.target.name}")
+        files: dict[str, str | bytes] = dict(c.emit(plan, compiled.target, origin))
+        files.update(device.support_files(plan, compiled.target, c.sources(plan), c.included_sources(plan)))
+        inputs, outputs, count = golden(compiled)
+        files["golden/inputs.bin"], files["golden/outputs.bin"] = inputs, outputs
+        files["report.json"] = artifact.json_text(make_report(compiled))
+        artifact.write(out, files, manifest(compiled, count))
+        notes.append(f"{len(files)} files")
+
+
+def make_report(compiled: Compiled) -> dict[str, Any]:
+    """The report as JSON: fidelity is measured on the first two samples."""
+    reference, program = compiled.reference, compiled.program
+    found = {}
+    for graph in program.graphs[:1]:
+        sets = []
+        for p in (reference, program):
+            g = p.graph(graph.name)
+            types = {v.name: v.type for v in g.inputs}
+            sets.append(samples.to_device(compiled.arrays, g.input_ports, types, "the calibration")[:2])
+        found[graph.name] = report.fidelity(reference, program, graph.name, list(zip(*sets, strict=True)))
+    return report.build(compiled.plan, compiled.target, program, found, float_islands(program))
+
+
+def float_islands(program: Program) -> list[dict[str, str]]:
+    """Nodes that run in float in an int8 network, each with its reason."""
+    from edgec.passes.quantize import float_islands as islands
+
+    return [{"layer": str(i.loc), "op": i.op, "why": i.why} for i in islands(program)]
+
+
+def manifest(compiled: Compiled, golden_samples: int) -> dict[str, Any]:
+    """manifest.json without the files' hashes."""
+    plan = compiled.plan
+    options = {k: v for k, v in asdict(compiled.options).items() if k not in ("stages", "check")}
+    return {
+        "edgec": __version__,
+        "name": compiled.name,
+        "target": compiled.target.name,
+        "options": options,
+        "calibration": "made up" if compiled.made_up else "given",
+        "model_sha256": compiled.source_hash,
+        "macs": sum(call.macs for entry in plan.entries for call in entry.calls),
+        "arenas": [
+            {"memory": a.memory, "bytes": a.bytes, "persistent_bytes": a.persistent_bytes}
+            for a in plan.arenas
+        ],
+        "constant_bytes": sum(c.data.nbytes for c in plan.constants),
+        "golden_samples": golden_samples,
+        "entries": [
+            {
+                "name": e.name,
+                "inputs": [artifact.port_json(p) for p in e.inputs],
+                "outputs": [artifact.port_json(p) for p in e.outputs],
+            }
+            for e in plan.entries
+        ],
+    }

@@ -1,0 +1,203 @@
+"""The report as pictures and as one HTML page without scripts. Every name in it is escaped."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgec.errors import TargetError, UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Json = dict[str, Any]
+_COLOURS = {
+    "input": "#4e79a7",
+    "output": "#59a14f",
+    "activation": "#f28e2b",
+    "scratch": "#bab0ac",
+    "ring": "#b07aa1",
+    "state": "#e15759",
+}
+
+
+def _figure(width: float, height: float) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise TargetError(
+            "EDGEC-EA04", "run pip install 'edgec[report]': pictures need matplotlib, which is not installed"
+        ) from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def memory_figure(report: Json) -> Figure:
+    """Memory timeline: items on x, offsets on y, one box a buffer, the peak marked."""
+    from matplotlib.patches import Rectangle
+
+    timelines = [(e["name"], t) for e in report["entries"] for t in e["timelines"] if t["live_bytes"]]
+    figure = _figure(10, 3.2 * max(1, len(timelines)))
+    for row, (entry, timeline) in enumerate(timelines):
+        ax = figure.add_subplot(len(timelines), 1, row + 1)
+        count = len(timeline["live_bytes"])
+        seen = set()
+        for b in timeline["buffers"]:
+            first, last = max(b["first"], 0), min(b["last"], count - 1)
+            label = b["use"] if b["use"] not in seen else None
+            seen.add(b["use"])
+            box = Rectangle((first - 0.5, b["offset"]), last - first + 1, b["bytes"], label=label, alpha=0.85)
+            box.set(facecolor=_COLOURS[b["use"]], edgecolor="white", linewidth=0.6)
+            ax.add_patch(box)
+        peak = timeline["peak_item"]
+        size = timeline["live_bytes"][peak]
+        arena = report["arena_bytes"][timeline["memory"]]
+        ax.axvline(peak, color="#d62728", linewidth=1, linestyle="--", label=f"peak: {size:,} B live")
+        ax.axhline(arena, color="#333333", linewidth=0.8, label=f"arena: {arena:,} B")
+        ax.set(xlim=(-0.6, count - 0.4), ylim=(0, arena * 1.05 + 1), xlabel="item", ylabel="byte")
+        ax.set_title(f"{report['model']} {entry}: memory {timeline['memory']}", fontsize=10)
+        ax.legend(fontsize=7, loc="upper right")
+    return figure
+
+
+def layer_figure(report: Json) -> Figure:
+    """MACs, constant bytes and SNR of each layer."""
+    layers = [row for e in report["entries"] for row in e["layers"]]
+    figure = _figure(10, 7)
+    names = range(len(layers))
+    panels = (
+        ("macs", "MACs", "#4e79a7"),
+        ("constant_bytes", "constant bytes", "#f28e2b"),
+        ("snr_db", "SNR dB", "#59a14f"),
+    )
+    for row, (key, title, colour) in enumerate(panels):
+        ax = figure.add_subplot(3, 1, row + 1)
+        ax.bar(names, [layer[key] or 0 for layer in layers], color=colour)
+        ax.set_ylabel(title)
+        if row == 2:
+            ax.set_xticks(list(names))
+            # "$" would start a formula
+            ax.set_xticklabels(
+                [f"{r['layer'][-18:] or r['op']}".replace("$", "") for r in layers], rotation=90, fontsize=6
+            )
+    return figure
+
+
+def histogram_figure(rows: list[tuple[str, list[int], float, float]]) -> Figure:
+    """A small histogram for each (name, counts, low, high), logarithmic counts."""
+    columns = 6
+    lines = max(1, -(-len(rows) // columns))
+    figure = _figure(11, 1.4 * lines)
+    for i, (name, counts, low, high) in enumerate(rows):
+        ax = figure.add_subplot(lines, columns, i + 1)
+        width = (high - low) / len(counts) or 1.0
+        ax.bar(
+            [low + width * k for k in range(len(counts))], counts, width=width, align="edge", color="#4e79a7"
+        )
+        ax.set_title(name[-22:].replace("$", ""), fontsize=6)
+        ax.set_yscale("symlog")
+        ax.tick_params(labelsize=5)
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def write_png(path: Path, report: Json) -> None:
+    """The memory timeline as a PNG."""
+    _write(path, _png(memory_figure(report)))
+
+
+def write_html(path: Path, report: Json, sizes: Json | None) -> None:
+    """One page: summary, memory timeline, layers, histograms of weights and activations."""
+    weights = [(r["name"], *r["histogram"]) for r in report["weights"] if r["bytes"] >= 64][:60]
+    values = [
+        (r["layer"] or r["value"], *r["histogram"])
+        for e in report["entries"]
+        for r in e["layers"]
+        if r["histogram"]
+    ][:60]
+    figures = [("Memory", memory_figure(report)), ("Layers", layer_figure(report))]
+    figures += [("Weights", histogram_figure(weights))] if weights else []
+    figures += [("Activations", histogram_figure(values))] if values else []
+    pictures = "".join(
+        f'<h2>{title}</h2><img alt="{title}" src="data:image/png;base64,{base64.b64encode(_png(f)).decode()}">'
+        for title, f in figures
+    )
+    title = html.escape(f"{report['model']} for {report['target']}")
+    page = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<style>body{{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}}
+table{{border-collapse:collapse;font-size:13px}}td,th{{padding:2px 10px;text-align:right;border-bottom:1px solid #ddd}}
+td:nth-child(-n+4),th:nth-child(-n+4){{text-align:left}}img{{max-width:100%}}</style></head>
+<body><h1>{title}</h1>{_summary(report, sizes)}{pictures}{_layers(report)}</body></html>
+"""
+    _write(path, page.encode())
+
+
+def _summary(report: Json, sizes: Json | None) -> str:
+    rows = [("MACs", f"{report['macs']:,}")]
+    rows += [(f"arena {n}", f"{b:,} B") for n, b in report["arena_bytes"].items()]
+    rows += [("constants", f"{report['constant_bytes']:,} B")]
+    if sizes:
+        rows += [
+            ("RAM of the image", f"{sizes['ram_bytes']:,} B"),
+            ("flash of the image", f"{sizes['flash_bytes']:,} B"),
+        ]
+    cells = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in rows)
+    islands = "".join(
+        f"<li>{html.escape(i['layer'])} ({html.escape(i['op'])}): {html.escape(i['why'])}</li>"
+        for i in report["float_islands"]
+    )
+    return f"<table>{cells}</table>" + (f"<h2>Runs in float</h2><ul>{islands}</ul>" if islands else "")
+
+
+def _layers(report: Json) -> str:
+    head = (
+        "<tr><th>#</th><th>layer</th><th>op</th><th>kernel</th><th>output</th><th>MACs</th><th>constants</th>"
+    )
+    head += "<th>SNR dB</th><th>saturated</th></tr>"
+    rows = []
+    for entry in report["entries"]:
+        for r in entry["layers"]:
+            snr = "" if r["snr_db"] is None else f"{r['snr_db']:.1f}"
+            saturated = "" if r["saturated_percent"] is None else f"{r['saturated_percent']:.1f}%"
+            cells = (
+                r["item"],
+                r["layer"],
+                r["op"],
+                r["kernel"],
+                "x".join(map(str, r["out"])),
+                f"{r['macs']:,}",
+            )
+            cells += (f"{r['constant_bytes']:,}", snr, saturated)
+            rows.append("<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in cells) + "</tr>")
+    return f"<h2>Every layer</h2><table>{head}{''.join(rows)}</table>"
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write under a temporary name, then rename."""
+    path = Path(os.path.abspath(path))
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            "EDGEC-EB04", f"free space or choose another place: {path} cannot be written ({reason})"
+        ) from error
