@@ -1,0 +1,102 @@
+"""What the user reads when a Plan does not fit: the peak, the layer, the largest buffers and what would
+help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgec.errors import TargetError
+from edgec.ir import DType
+from edgec.passes.lifetimes import calls_of
+from edgec.plan import Arena, Buffer, Entry, Plan, Target, Use
+
+
+def does_not_fit(plan: Plan, target: Target, arena: Arena, available: int, budget: int | None) -> TargetError:
+    """EDGEC-E501 for an arena that is larger than its memory. `plan` has offsets."""
+    needed = sum(a.bytes for a in plan.arenas)
+    at, live = peak(plan, arena.memory)
+    where = f" at layer {at}" if at else ""
+    (memory,) = (m for m in target.rams if m.name == arena.memory)
+    if budget is not None:
+        limit = f"{kib(available)} are given by --ram"
+    else:
+        kept = kib(target.reserve_ram_bytes)
+        limit = f"{kib(available)} exist ({memory.source}; {kept} are kept for stack and data)"
+    largest = ", ".join(f"{b.name} {kib(b.bytes)}" for b in live[:3])
+    return TargetError(
+        "EDGEC-E501",
+        f"{target.name} needs {kib(needed)} of {memory.name}{where}, {limit}. "
+        f"Try {' or '.join(_cures(plan, needed, available))}. Largest buffers: {largest}",
+    )
+
+
+def check_flash(target: Target, needed: int, largest: Sequence[tuple[str, int]], budget: int | None) -> None:
+    """Raise TargetError EDGEC-E502 where code and weights (`needed` bytes) exceed the flash.
+
+    `largest`: (name, bytes) of the largest constants, for the message.
+    """
+    available = budget if budget is not None else target.flash_bytes
+    if needed <= available:
+        return
+    source = "given by --flash" if budget is not None else "exist"
+    names = ", ".join(f"{name} {kib(size)}" for name, size in largest[:3])
+    raise TargetError(
+        "EDGEC-E502",
+        f"{target.name} needs {kib(needed)} of flash, {kib(available)} {source}. Try --precision int8 where it "
+        "is fp32, a narrower network, or a target with more flash (`edgec targets`). "
+        f"Largest constants: {names}",
+    )
+
+
+def peak(plan: Plan, memory: str) -> tuple[str, tuple[Buffer, ...]]:
+    """(layer, buffers live there, largest first) of the item with the most live bytes in `memory`.
+
+    The layer is "" where an entry has no items.
+    """
+    roots = [b for b in plan.buffers if b.inside is None and b.memory == memory]
+    best: tuple[int, str, tuple[Buffer, ...]] = (-1, "", ())
+    for entry in plan.entries:
+        for time in range(-1, len(entry.items) + 1):
+            live = [
+                b
+                for b in roots
+                if b.use is Use.STATE or (b.entry == entry.name and b.first <= time <= b.last)
+            ]
+            total = sum(b.bytes for b in live)
+            if total > best[0]:
+                best = (total, _layer(entry, time), tuple(sorted(live, key=lambda b: (-b.bytes, b.name))))
+    return best[1], best[2]
+
+
+def _layer(entry: Entry, time: int) -> str:
+    if not entry.items:
+        return ""
+    calls = calls_of(entry.items[min(max(time, 0), len(entry.items) - 1)])
+    first, last = calls[0].loc, calls[-1].loc
+    return str(first) if first == last else f"{first} to {last}"
+
+
+def _cures(plan: Plan, needed: int, available: int) -> list[str]:
+    """Changes of the model that would help, with the RAM they are likely to take."""
+    cures = []
+    ports = [p for e in plan.entries for p in e.inputs]
+    if any(p.type.dtype is DType.F32 for p in ports) and not any(
+        c.in_types and c.in_types[0].dtype is DType.I8 for e in plan.entries for c in e.calls
+    ):
+        cures.append(f"--precision int8 (about {kib(needed // 4)})")
+    maps = [p.type for p in ports if len(p.type.shape) == 4]
+    if maps:
+        # Activations shrink with the area of the input.
+        height, width = max(t.dims[1:3] for t in maps)
+        for step in range(15, 3, -1):
+            size = height * step // 16 // 8 * 8, width * step // 16 // 8 * 8
+            smaller = needed * size[0] * size[1] // (height * width)
+            if 0 < smaller <= available:
+                cures.append(f"an input of {size[0]}x{size[1]} (about {kib(smaller)})")
+                break
+    return [*cures, f"a target with {kib(needed)} of RAM (`edgec targets`)"]
+
+
+def kib(size: int) -> str:
+    """Bytes for people: whole KiB, or bytes below 10 KiB."""
+    return f"{size} bytes" if size < 10 * 1024 else f"{-(-size // 1024)} KiB"
