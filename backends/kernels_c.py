@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from edgec.backends import kernels_c_conv
+from edgec.backends import kernels_c_conv, kernels_c_shape
 from edgec.plan import Kernel
 
-KERNELS: Final[tuple[Kernel, ...]] = (*kernels_c_conv.KERNELS,)
+KERNELS: Final[tuple[Kernel, ...]] = (
+    *kernels_c_conv.KERNELS,
+    *kernels_c_shape.KERNELS,
+)

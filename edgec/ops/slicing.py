@@ -228,6 +228,12 @@ define(
         examples=(
             Example("unequal", SplitAttrs(1, (2, 1, 3)), normal((2, 6)), lambda t, x: x.split((2, 1, 3), 1)),
             Example("halves", SplitAttrs(0, (2, 2)), normal((4, 3)), lambda t, x: x.chunk(2, 0)),
+            Example(
+                "quarters",
+                SplitAttrs(2, (2, 2, 2, 2)),
+                normal((2, 3, 8)),
+                lambda t, x: x.chunk(4, 2),
+            ),
         ),
     )
 )
@@ -244,6 +250,7 @@ define(
         examples=(
             Example("q, k, v", UnbindAttrs(2), normal((1, 4, 3, 2, 5)), lambda t, x: x.unbind(2)),
             Example("rows", UnbindAttrs(0), normal((2, 3)), lambda t, x: x.unbind(0)),
+            Example("last axis", UnbindAttrs(1), normal((3, 4)), lambda t, x: x.unbind(1)),
         ),
     )
 )

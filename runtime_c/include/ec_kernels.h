@@ -10,5 +10,6 @@
 
 #include "ec_conv.h"
 #include "ec_requant.h"
+#include "ec_shape.h"
 
 #endif

@@ -1,0 +1,32 @@
+/* pad of 1-byte elements, portable C99.
+ *
+ *   y = value everywhere, then y[offset + sum_k i_k * stride_k] = x[i0,...,i5]
+ *
+ * x row-major without gaps, the last axis of y too. No scratch, no rounding. Equals pad of
+ * edgec/ops/joining.py; `value` holds the bits of one element.
+ */
+#include <string.h>
+
+#include "ec_shape.h"
+
+void ec_pad_x1(const ec_pad_params *p, const int8_t *x, int8_t *y)
+{
+    for (int32_t i = 0; i < p->total; i++) {
+        y[i] = (int8_t)p->value;
+    }
+    y += p->offset;
+    size_t run_bytes = (size_t)p->size_5 * sizeof *y;
+    for (int32_t i0 = 0; i0 < p->size_0; i0++) {
+        for (int32_t i1 = 0; i1 < p->size_1; i1++) {
+            for (int32_t i2 = 0; i2 < p->size_2; i2++) {
+                int8_t *plane = y + i0 * p->stride_0 + i1 * p->stride_1 + i2 * p->stride_2;
+                for (int32_t i3 = 0; i3 < p->size_3; i3++) {
+                    for (int32_t i4 = 0; i4 < p->size_4; i4++) {
+                        memcpy(plane + i3 * p->stride_3 + i4 * p->stride_4, x, run_bytes);
+                        x += p->size_5;
+                    }
+                }
+            }
+        }
+    }
+}
