@@ -56,13 +56,18 @@ def write(out: Path, files: Mapping[str, str | bytes], manifest: Json) -> None:
             path.write_bytes(data)
             digests[name] = hashlib.sha256(data).hexdigest()
         whole = {"format": FORMAT, **manifest, "files": digests}
-        (staging / "manifest.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        (staging / "manifest.json").write_text(json_text(whole), encoding="utf-8")
         staging.chmod(0o755)
         _swap(staging, out)
     except OSError as error:
         raise _cannot_write(out, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def json_text(content: Json) -> str:
+    """JSON as it stands in an artifact: stable order, one field a line."""
+    return json.dumps(content, indent=1) + "\n"
 
 
 def _is_artifact(path: Path) -> bool:

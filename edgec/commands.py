@@ -135,7 +135,7 @@ def report(args: argparse.Namespace) -> Json:
 
 def check(args: argparse.Namespace) -> Json:
     """`edgec check`: fit verdicts. Exit code 5 where the only target asked for does not fit."""
-    from edgec import fit
+    from edgec import verdict
     from edgec.targets.load import target_names
 
     if not args.target and not args.all_targets:
@@ -143,7 +143,7 @@ def check(args: argparse.Namespace) -> Json:
     names: Sequence[str] = target_names() if args.all_targets else args.target
     if args.calib is None:
         args.calib = Path("random")  # sizes do not depend on ranges
-    verdicts = fit.check(_request(args, names[0]), names)
+    verdicts = verdict.check(_request(args, names[0]), names)
     rows = [v.json() for v in verdicts]
     for v in verdicts:
         mark = "fits" if v.fits else "does not fit"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgec import __version__, artifact, interp, log, pipeline, report, samples
+from edgec.buildfiles import BuildSpec
 from edgec.errors import UserError
 from edgec.ir import Array, Program
 from edgec.pipeline import Options
@@ -40,44 +41,51 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Transformed:
+    """The Program after every graph pass, what it was before, and the inputs that calibrated it."""
+
+    trace: pipeline.Trace
+    arrays: Mapping[str, Array]  # in the user's layout
+    made_up: bool
+
+    @property
+    def program(self) -> Program:
+        """What is lowered."""
+        return self.trace.program
+
+
+@dataclass(frozen=True, slots=True)
 class Compiled:
-    """Everything known after planning. `reference` is the float network after the passes that keep its meaning."""
+    """Everything known after planning."""
 
     name: str
     target: Target
     options: Options
     source_hash: str
-    imported: Program
-    reference: Program
-    program: Program
+    done: Transformed
     plan: Plan
-    arrays: Mapping[str, Array]  # calibration or made-up inputs, in the user's layout
-    made_up: bool
 
 
-def plan(request: Request, imported: Program | None = None) -> Compiled:
-    """Import, transform and plan; generates no code. `imported` spares the import where it is known already.
+def transform(request: Request) -> Transformed:
+    """Import and run every graph pass: all that does not depend on the target. Raises UserError."""
+    program = load(request)
+    arrays, made_up = calibration(request, program)
+    steps = pipeline.graph_steps(request.options, arrays)
+    return Transformed(pipeline.run(program, steps, request.options, arrays), arrays, made_up)
 
-    Raises UserError and TargetError.
-    """
+
+def plan(request: Request) -> Compiled:
+    """Import, transform and plan; generates no code. Raises UserError and TargetError."""
     from edgec.backends.kernels_c import KERNELS
     from edgec.targets.load import load_target
 
-    target = load_target(request.target)
-    program = load(request) if imported is None else imported
-    imported = program
-    arrays, made_up = calibration(request, program)
-    steps = pipeline.graph_steps(request.options, arrays)
-    trace = pipeline.Trace()
-    program = pipeline.run(program, steps, request.options, arrays, trace)
+    target = load_target(request.target)  # first: a misspelt target should not cost an import of torch
+    done = transform(request)
     name = request.name or model_name(request.model)
     with log.step("plan") as notes:
-        planned = pipeline.lower(program, target, request.options, KERNELS, name)
+        planned = pipeline.lower(done.program, target, request.options, KERNELS, name)
         notes.append(", ".join(f"{a.memory} {a.bytes:,} B" for a in planned.arenas))
-    source = _source_hash(request.model)
-    return Compiled(
-        name, target, request.options, source, imported, trace.reference, program, planned, arrays, made_up
-    )
+    return Compiled(name, target, request.options, _source_hash(request.model), done, planned)
 
 
 def load(request: Request) -> Program:
@@ -129,13 +137,15 @@ def _source_hash(model: Any) -> str:
 
 def golden(compiled: Compiled) -> tuple[bytes, bytes, int]:
     """(inputs, expected outputs, samples): raw device bytes of the first entry, by the interpreter."""
-    graph = compiled.program.graphs[0]
+    graph = compiled.done.program.graphs[0]
     types = {v.name: v.type for v in graph.inputs}
-    sets = samples.to_device(compiled.arrays, graph.input_ports, types, "the calibration")[:GOLDEN_SAMPLES]
+    sets = samples.to_device(compiled.done.arrays, graph.input_ports, types, "the calibration")[
+        :GOLDEN_SAMPLES
+    ]
     state: dict[str, Array] | None = None
     given, wanted = [], []
     for inputs in sets:
-        outputs, state = interp.run(compiled.program, graph, inputs, state)
+        outputs, state = interp.run(compiled.done.program, graph, inputs, state)
         given += [inputs[v.name] for v in graph.inputs]
         wanted += [outputs[ref] for ref in graph.outputs]
     return artifact.pack(given), artifact.pack(wanted), len(sets)
@@ -143,31 +153,49 @@ def golden(compiled: Compiled) -> tuple[bytes, bytes, int]:
 
 def write(compiled: Compiled, out: Path) -> None:
     """Generate code, golden vectors and report, and write the artifact folder."""
-    from edgec import device
+    from edgec import buildfiles
     from edgec.backends import c
+    from edgec.runtime_c import ROOT
 
     plan = compiled.plan
     with log.step("emit") as notes:
         origin = c.Origin(__version__, f"edgec compile --target {compiled.target.name}")
         files: dict[str, str | bytes] = dict(c.emit(plan, compiled.target, origin))
-        files.update(device.support_files(plan, compiled.target, c.sources(plan), c.included_sources(plan)))
+        compiled_alone = c.sources(plan)
+        for source in (*compiled_alone, *c.included_sources(plan)):
+            files[f"src/{source}"] = (ROOT / source).read_text(encoding="utf-8")
+        for header in sorted((ROOT / "include").glob("*.h")):
+            files[f"src/include/{header.name}"] = header.read_text(encoding="utf-8")
         inputs, outputs, count = golden(compiled)
-        files["golden/inputs.bin"], files["golden/outputs.bin"] = inputs, outputs
+        files["golden/in.bin"], files["golden/out.bin"] = inputs, outputs
+        spec = build_spec(plan, count)
+        files.update(buildfiles.build_files(compiled.target, spec, ROOT))
         files["report.json"] = artifact.json_text(make_report(compiled))
         artifact.write(out, files, manifest(compiled, count))
         notes.append(f"{len(files)} files")
 
 
+def build_spec(plan: Plan, golden_samples: int) -> BuildSpec:
+    """What Makefile, CMakeLists.txt and linker scripts depend on."""
+    from edgec.backends import c
+    from edgec.backends.ctext import identifier
+
+    own = ("src/model.c", "src/weights.c", *(f"src/{s}" for s in c.sources(plan)), "src/model_desc.c")
+    constants = sum(constant.data.nbytes for constant in plan.constants)
+    steps = ((0, golden_samples),)
+    return BuildSpec(identifier(plan.name), own, ("src", "src/include"), plan.arenas, constants, steps)
+
+
 def make_report(compiled: Compiled) -> dict[str, Any]:
     """The report as JSON: fidelity is measured on the first two samples."""
-    reference, program = compiled.reference, compiled.program
+    reference, program = compiled.done.trace.reference, compiled.done.program
     found = {}
     for graph in program.graphs[:1]:
         sets = []
         for p in (reference, program):
             g = p.graph(graph.name)
             types = {v.name: v.type for v in g.inputs}
-            sets.append(samples.to_device(compiled.arrays, g.input_ports, types, "the calibration")[:2])
+            sets.append(samples.to_device(compiled.done.arrays, g.input_ports, types, "the calibration")[:2])
         found[graph.name] = report.fidelity(reference, program, graph.name, list(zip(*sets, strict=True)))
     return report.build(compiled.plan, compiled.target, program, found, float_islands(program))
 
@@ -188,7 +216,7 @@ def manifest(compiled: Compiled, golden_samples: int) -> dict[str, Any]:
         "name": compiled.name,
         "target": compiled.target.name,
         "options": options,
-        "calibration": "made up" if compiled.made_up else "given",
+        "calibration": "made up" if compiled.done.made_up else "given",
         "model_sha256": compiled.source_hash,
         "macs": sum(call.macs for entry in plan.entries for call in entry.calls),
         "arenas": [

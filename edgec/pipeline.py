@@ -5,20 +5,23 @@ An order that matters has its reason beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from edgec import interp, log
 from edgec.errors import InternalError, UserError
 from edgec.ir import Array, Pass, Program
 from edgec.passes.bias_correct import bias_correct
-from edgec.passes.calibrate import Ranges, calibrate
+from edgec.passes.calibrate import calibrate
 from edgec.passes.choose_kernels import choose_kernels
 from edgec.passes.dead import remove_dead
 from edgec.passes.equalize import equalize
+from edgec.passes.fit import check_flash
 from edgec.passes.fold import fold
 from edgec.passes.fuse import fuse
 from edgec.passes.layout import layout
@@ -27,12 +30,15 @@ from edgec.passes.memory import plan_memory
 from edgec.passes.quantize import quantize
 from edgec.passes.schedule import schedule
 from edgec.passes.simplify import simplify
+from edgec.passes.stream import stream
 from edgec.plan import Kernel, Plan, Target
+from edgec.samples import to_device, value_to_user
 from edgec.text import show
 from edgec.verify import verify
+from edgec.verify_plan import verify_plan
 
 Precision = Literal["int8", "fp32"]
-Sample = Mapping[str, Array]
+Arrays = Mapping[str, Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +66,22 @@ class Step:
     exact: bool = True
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Trace:
-    """What a run of the steps leaves behind: the Program after each step that changed it, by name."""
+    """The Program after the import and after each step that changed it, by name."""
 
-    after: list[tuple[str, Program]] = field(default_factory=list)
+    after: tuple[tuple[str, Program], ...]
+
+    @property
+    def program(self) -> Program:
+        """The last one."""
+        return self.after[-1][1]
+
+    @property
+    def reference(self) -> Program:
+        """The last one in float: what quantisation is measured against."""
+        kept = [program for name, program in self.after if name not in ("quantize", "schedule")]
+        return kept[-1]
 
 
 def float_steps() -> tuple[Step, ...]:
@@ -80,29 +97,28 @@ def float_steps() -> tuple[Step, ...]:
     )
 
 
-def graph_steps(options: Options, samples: Sequence[Sample]) -> tuple[Step, ...]:
-    """Every pass from the imported Program to the one that is lowered."""
+def graph_steps(options: Options, arrays: Arrays) -> tuple[Step, ...]:
+    """Every pass from the imported Program to the one that is lowered. `arrays` calibrate, in the user's layout."""
     steps = float_steps()
     if options.equalize:
         steps += (Step("equalize", equalize),)  # before calibration: it changes the ranges
     if options.precision == "int8":
-        steps += (Step("quantize", partial(_quantize, samples=samples, options=options), exact=False),)
+        steps += (Step("quantize", partial(_quantize, arrays=arrays, options=options), exact=False),)
     return (*steps, Step("schedule", schedule))  # last: nothing may add a buffer after it
 
 
-def _quantize(program: Program, *, samples: Sequence[Sample], options: Options) -> Program:
-    ranges: Ranges = calibrate(program, samples, options.calibration)
-    quantized = quantize(program, ranges)
+def _quantize(program: Program, *, arrays: Arrays, options: Options) -> Program:
+    graph = program.graphs[0]
+    samples = to_device(arrays, graph.input_ports, program.type_of(graph), "the calibration")
+    quantized = quantize(program, calibrate(program, samples, options.calibration))
     return bias_correct(program, quantized, samples) if options.bias_correct else quantized
 
 
-def run(
-    program: Program, steps: Sequence[Step], options: Options, samples: Sequence[Sample], trace: Trace
-) -> Program:
+def run(program: Program, steps: Sequence[Step], options: Options, arrays: Arrays) -> Trace:
     """Apply `steps`, verifying after each; write stages and compare numbers where the options ask for it."""
     verify(program)
     _stage(options.stages, 0, "import", program)
-    trace.after.append(("import", program))
+    after = [("import", program)]
     for index, one in enumerate(steps, 1):
         with log.step(one.name) as notes:
             changed = one.run(program)
@@ -112,11 +128,11 @@ def run(
             verify(changed)
             notes.append(f"{_nodes(program)} -> {_nodes(changed)} nodes")
             _stage(options.stages, index, one.name, changed)
-            if options.check and one.exact and samples:
-                _compare(program, changed, samples[0], one.name)
+            if options.check and one.exact:
+                _compare(program, changed, arrays, one.name)
             program = changed
-            trace.after.append((one.name, program))
-    return program
+            after.append((one.name, program))
+    return Trace(tuple(after))
 
 
 def _nodes(program: Program) -> int:
@@ -135,39 +151,49 @@ def _stage(folder: Path | None, index: int, name: str, program: Program) -> None
         ) from error
 
 
-def _compare(before: Program, after: Program, sample: Sample, name: str) -> None:
-    """Run both on the sample; the first output that moved more than rounding explains is our bug."""
-    import numpy as np
-
-    for graph in before.graphs:
-        old, _ = interp.run(before, graph, inputs_for(before, graph.name, sample))
-        new, _ = interp.run(after, after.graph(graph.name), inputs_for(after, graph.name, sample))
-        for a, b in zip(old.values(), new.values(), strict=True):
-            distance = float(np.max(np.abs(np.sort(a, axis=None).astype(np.float64) - np.sort(b, axis=None))))
-            if distance > 1e-3 * max(1e-6, float(np.max(np.abs(a)))):
-                raise InternalError(f"pass {name} changed graph {graph.name} by {distance:.3g}")
+def _compare(before: Program, after: Program, arrays: Arrays, name: str) -> None:
+    """Run both on the first sample; an output that moved more than rounding explains is our bug."""
+    old, new = outputs(before, arrays), outputs(after, arrays)
+    for a, b in zip(old, new, strict=True):
+        distance = float(np.max(np.abs(a.astype(np.float64) - b.astype(np.float64)), initial=0.0))
+        if distance > 1e-3 * max(1e-6, float(np.max(np.abs(a), initial=0.0))):
+            raise InternalError(f"pass {name} changed the network's outputs by {distance:.3g}")
 
 
-def inputs_for(program: Program, graph: str, sample: Sample) -> dict[str, Array]:
-    """A sample in the user's layout, by label, as the graph's inputs."""
-    from edgec.samples import user_to_value
-
-    g = program.graph(graph)
-    types = {v.name: v.type for v in g.inputs}
-    return {p.ref: user_to_value(sample[p.label], p, types[p.ref], "the sample") for p in g.input_ports}
-
-
-def lower(
-    program: Program, target: Target, options: Options, kernels: Sequence[Kernel], name: str
-) -> tuple[Plan, Callable[[], Plan]]:
-    """(planned Plan, a function that plans the same without streaming, for the report)."""
-    unplaced = replace(choose_kernels(program, target, tuple(kernels)), name=name)
-    budget = ram_budget(target, options)
-    return unplaced, lambda: plan_memory(unplaced, target)
+def outputs(program: Program, arrays: Arrays) -> list[Array]:
+    """Outputs of the first graph for the first sample, in the user's layout and in float."""
+    graph = program.graphs[0]
+    types = program.type_of(graph)
+    inputs = to_device(arrays, graph.input_ports, types, "the sample")[0]
+    found, _ = interp.run(program, graph, inputs)
+    return [value_to_user(found[p.ref], p, types[p.ref], raw=False) for p in graph.output_ports]
 
 
-def ram_budget(target: Target, options: Options) -> int:
-    """Bytes that arenas may take: --ram, or the target's RAM less what stack and C library need."""
+def choose(program: Program, target: Target, options: Options, kernels: Sequence[Kernel], name: str) -> Plan:
+    """The Plan with kernels and streams but without offsets."""
+    plan = choose_kernels(program, target, kernels, name)
+    if options.stream == "off":
+        return plan
+    return stream(plan, target, options.ram_bytes, options.stream)
+
+
+def lower(program: Program, target: Target, options: Options, kernels: Sequence[Kernel], name: str) -> Plan:
+    """The planned Plan. Raises TargetError where it does not fit."""
+    plan = plan_memory(choose(program, target, options, kernels, name), target, options.ram_bytes)
+    verify_plan(plan, target)
+    check_flash_of(plan, target, options, sum(c.data.nbytes for c in plan.constants))
+    return plan
+
+
+def check_flash_of(plan: Plan, target: Target, options: Options, needed: int) -> None:
+    """Raise TargetError EDGEC-E502 where `needed` bytes exceed the flash."""
+    largest = sorted(((c.name, c.data.nbytes) for c in plan.constants), key=lambda c: -c[1])
+    if target.flash_bytes or options.flash_bytes is not None:  # the host has no flash
+        check_flash(target, needed, largest, options.flash_bytes)
+
+
+def ram_available(target: Target, options: Options) -> int:
+    """Bytes that arenas may take: --ram, or the target's RAM less what stack and data need."""
     if options.ram_bytes is not None:
         return options.ram_bytes
     return sum(m.bytes for m in target.rams) - target.reserve_ram_bytes
