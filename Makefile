@@ -1,0 +1,35 @@
+# make demo      train a digits network, compile it for Cortex-M4, run 360 held-out digits on the emulated board
+# make test      lint, types, tests, within 25 minutes on two cores
+# make test-all  everything, within 80 minutes
+# make bench     the benchmarks; results in benchmarks/results/
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+export OMP_NUM_THREADS := 1
+export PYTHONPATH := $(CURDIR)
+
+.PHONY: demo test test-all bench lint clean
+
+$(VENV)/.ready: pyproject.toml constraints.txt .ci/setup
+	@.ci/setup $(VENV)
+
+demo: $(VENV)/.ready
+	@$(PYTHON) examples/digits_demo.py --output demo
+
+lint: $(VENV)/.ready
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check -q .
+	@$(PYTHON) tests/typing_tree.py
+	@$(PYTHON) -m mypy
+
+test: lint
+	@$(PYTHON) -m pytest -n 2 -m "not slow"
+
+test-all: lint
+	@$(PYTHON) -m pytest -n 2
+
+bench: $(VENV)/.ready
+	@$(PYTHON) benchmarks/mcu.py
+	@$(PYTHON) benchmarks/performance_page.py
+
+clean:
+	rm -rf build demo .pytest_cache .mypy_cache .ruff_cache
