@@ -107,11 +107,11 @@ static inline int32_t ec_resolve_index(int32_t index, int32_t size)
 }
 
 /* Copies of one tensor under other axes: transpose, expand, slice, select, pixel_shuffle. */
-void ec_copy_x1(const ec_copy_params *p, const int8_t *x, int8_t *y);
-void ec_copy_x4(const ec_copy_params *p, const int32_t *x, int32_t *y);
+void ec_copy_x1(const ec_copy_params *p, const void *x, void *y);
+void ec_copy_x4(const ec_copy_params *p, const void *x, void *y);
 
-void ec_pad_x1(const ec_pad_params *p, const int8_t *x, int8_t *y);
-void ec_pad_x4(const ec_pad_params *p, const int32_t *x, int32_t *y);
+void ec_pad_x1(const ec_pad_params *p, const void *x, void *y);
+void ec_pad_x4(const ec_pad_params *p, const void *x, void *y);
 
 /* Joins parts; an unused part has 0 bytes and any pointer. */
 void ec_concat2_x1(const ec_parts_params *p, const void *x0, const void *x1, void *y);
@@ -127,14 +127,14 @@ void ec_split4_x1(const ec_parts_params *p, const void *x, void *y0, void *y1, v
 void ec_roll_x1(const ec_roll_params *p, const void *x, void *y);
 
 /* y[i] = x at index i. */
-void ec_gather_x1(const ec_gather_params *p, const int8_t *x, const int32_t *index, int8_t *y);
-void ec_gather_x4(const ec_gather_params *p, const int32_t *x, const int32_t *index, int32_t *y);
+void ec_gather_x1(const ec_gather_params *p, const void *x, const int32_t *index, void *y);
+void ec_gather_x4(const ec_gather_params *p, const void *x, const int32_t *index, void *y);
 
 /* y = x, then y at index i = source[i], in row-major order of i. y may be x. */
-void ec_scatter_x1(const ec_gather_params *p, const int8_t *x, const int32_t *index,
-                   const int8_t *source, int8_t *y);
-void ec_scatter_x4(const ec_gather_params *p, const int32_t *x, const int32_t *index,
-                   const int32_t *source, int32_t *y);
+void ec_scatter_x1(const ec_gather_params *p, const void *x, const int32_t *index,
+                   const void *source, void *y);
+void ec_scatter_x4(const ec_gather_params *p, const void *x, const int32_t *index,
+                   const void *source, void *y);
 /* y = x, then y at index i += source[i]. y may be x. */
 void ec_scatter_add_f32(const ec_gather_params *p, const float *x, const int32_t *index,
                         const float *source, float *y);

@@ -8,15 +8,17 @@
  */
 #include "ec_shape.h"
 
-void ec_gather_x1(const ec_gather_params *p, const int8_t *x, const int32_t *index, int8_t *y)
+void ec_gather_x1(const ec_gather_params *p, const void *x, const int32_t *index, void *y)
 {
+    const int8_t *from = x;
+    int8_t *to = y;
     for (int32_t i0 = 0; i0 < p->size_0; i0++) {
         for (int32_t i1 = 0; i1 < p->size_1; i1++) {
             for (int32_t i2 = 0; i2 < p->size_2; i2++) {
                 int32_t row = i0 * p->stride_0 + i1 * p->stride_1 + i2 * p->stride_2;
                 for (int32_t i3 = 0; i3 < p->size_3; i3++) {
                     int32_t at = ec_resolve_index(*index++, p->axis_size) * p->axis_stride;
-                    *y++ = x[row + i3 * p->stride_3 + at];
+                    *to++ = from[row + i3 * p->stride_3 + at];
                 }
             }
         }

@@ -9,21 +9,23 @@
 
 #include "ec_shape.h"
 
-void ec_pad_x1(const ec_pad_params *p, const int8_t *x, int8_t *y)
+void ec_pad_x1(const ec_pad_params *p, const void *x, void *y)
 {
+    const int8_t *from = x;
+    int8_t *to = y;
     for (int32_t i = 0; i < p->total; i++) {
-        y[i] = (int8_t)p->value;
+        to[i] = (int8_t)p->value;
     }
-    y += p->offset;
-    size_t run_bytes = (size_t)p->size_5 * sizeof *y;
+    to += p->offset;
+    size_t run_bytes = (size_t)p->size_5 * sizeof *to;
     for (int32_t i0 = 0; i0 < p->size_0; i0++) {
         for (int32_t i1 = 0; i1 < p->size_1; i1++) {
             for (int32_t i2 = 0; i2 < p->size_2; i2++) {
-                int8_t *plane = y + i0 * p->stride_0 + i1 * p->stride_1 + i2 * p->stride_2;
+                int8_t *plane = to + i0 * p->stride_0 + i1 * p->stride_1 + i2 * p->stride_2;
                 for (int32_t i3 = 0; i3 < p->size_3; i3++) {
                     for (int32_t i4 = 0; i4 < p->size_4; i4++) {
-                        memcpy(plane + i3 * p->stride_3 + i4 * p->stride_4, x, run_bytes);
-                        x += p->size_5;
+                        memcpy(plane + i3 * p->stride_3 + i4 * p->stride_4, from, run_bytes);
+                        from += p->size_5;
                     }
                 }
             }

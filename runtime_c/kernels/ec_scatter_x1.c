@@ -10,11 +10,13 @@
 
 #include "ec_shape.h"
 
-void ec_scatter_x1(const ec_gather_params *p, const int8_t *x, const int32_t *index,
-                   const int8_t *source, int8_t *y)
+void ec_scatter_x1(const ec_gather_params *p, const void *x, const int32_t *index,
+                   const void *source, void *y)
 {
+    const int8_t *from = source;
+    int8_t *to = y;
     if (y != x) {
-        memcpy(y, x, (size_t)p->total * sizeof *y);
+        memcpy(y, x, (size_t)p->total * sizeof *to);
     }
     for (int32_t i0 = 0; i0 < p->size_0; i0++) {
         for (int32_t i1 = 0; i1 < p->size_1; i1++) {
@@ -22,7 +24,7 @@ void ec_scatter_x1(const ec_gather_params *p, const int8_t *x, const int32_t *in
                 int32_t row = i0 * p->stride_0 + i1 * p->stride_1 + i2 * p->stride_2;
                 for (int32_t i3 = 0; i3 < p->size_3; i3++) {
                     int32_t at = ec_resolve_index(*index++, p->axis_size) * p->axis_stride;
-                    y[row + i3 * p->stride_3 + at] = *source++;
+                    to[row + i3 * p->stride_3 + at] = *from++;
                 }
             }
         }
