@@ -1,0 +1,14 @@
+/* Prototypes of the Armv7E-M kernels (kernels/dsp/). Layouts, alignment and scratch: the head of each source. */
+#ifndef EC_DSP_KERNELS_H
+#define EC_DSP_KERNELS_H
+
+#include "ec_conv.h"
+
+void ec_pointwise_conv2d_s8_dsp(const ec_conv2d_params *p, int32_t row0, int32_t row1, const int8_t *x,
+                                const uint32_t *w, int8_t *y, void *scratch);
+void ec_conv2d_s8_dsp(const ec_conv2d_params *p, int32_t row0, int32_t row1, const int8_t *x, const uint32_t *w,
+                      int8_t *y, void *scratch);
+void ec_depthwise3x3_conv2d_s8_dsp(const ec_conv2d_params *p, int32_t row0, int32_t row1, const int8_t *x,
+                                   const uint32_t *w, int8_t *y, void *scratch);
+
+#endif

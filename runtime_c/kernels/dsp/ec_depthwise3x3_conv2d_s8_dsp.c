@@ -1,0 +1,289 @@
+/* Depthwise conv2d with a 3x3 kernel, int8, Armv7E-M DSP: stride 1 or 2 across and 1 to 3 down, any padding, no dilation,
+ * one output channel for each input channel.
+ *
+ *   acc[p,q,c] = bias[c] + sum_{r,s} X[p * stride_h - pad_top + r, q * stride_w - pad_left + s, c] * w[c,r,s]
+ *   y[p,q,c]   = clamp(zero_out + requantize(acc, multiplier[c], shift[c]), act_min, act_max)
+ *
+ * X is x, or zero_in outside of the map. x int8[ring_0][W][C], y int8[ring_y][Q][C], any alignment; w is
+ * uint32[C][5] (layout "dsp_dw3x3"), aligned to 4: bias, multiplier, then the bytes n, w[0..8], 0, 0 with
+ * n = shift - 33 in 0..22 (ec_dsp_gemm.h explains n).
+ *
+ * Four channels at a time, a ring of three input rows is transposed into planes of int16. A plane holds column pairs
+ * (2j, 2j + 1), for each the three rows of the ring: one LDM loads what both outputs of a pair need of a column pair.
+ * The weights' rows are stored 0 1 2 0 1, so that any rotation of the ring finds them in its order.
+ * scratch: 272 + 48 * pairs bytes, pairs = (Q + 1) / 2 + 1 at stride 1, Q + 1 at stride 2; aligned to 4.
+ * Single rounding (ec_requant.h). Equals conv2d.quant of edgec/ops/conv2d.py and ec_conv2d_s8.
+ */
+#include "ec_conv.h"
+#include "ec_dsp.h"
+#include "ec_requant.h"
+
+/* One channel; the offsets are written into the assembly. */
+typedef struct ec_dw3x3_channel {
+    int32_t multiplier; /* 0 */
+    int32_t n;          /* 4 */
+    int32_t rounding;   /* 8: (2 zero_out + 1) << n */
+    int32_t bias;       /* 12 */
+    int32_t step;       /* 16: C, the distance of two pixels of y */
+    const uint32_t *end; /* 20: of the column pairs at which full blocks of two outputs begin */
+    int32_t odd;        /* 24: a last single output follows */
+    uint32_t w[5][2];   /* 28: rows 0 1 2 0 1 of (w1 << 16 | w0), (w2 << 16 | w1) */
+} ec_dw3x3_channel;
+
+void ec_dw3x3_row_1(const ec_dw3x3_channel *channel, const uint32_t *x, int8_t *y, const uint32_t *w);
+void ec_dw3x3_row_2(const ec_dw3x3_channel *channel, const uint32_t *x, int8_t *y, const uint32_t *w);
+
+/* Requantises r12 (and lr); leaves the step in r9 and the end in r10. */
+#define EC_DW3X3_REQUANT_2              \
+    "ldm r0, {r9, r10, r11}\n"          \
+    "smmla r12, r12, r9, r11\n"         \
+    "smmla lr, lr, r9, r11\n"           \
+    "asr r12, r12, r10\n"               \
+    "asr lr, lr, r10\n"                 \
+    "ssat r12, #8, r12, asr #1\n"       \
+    "ssat lr, #8, lr, asr #1\n"         \
+    "ldrd r9, r10, [r0, #16]\n"
+
+#define EC_DW3X3_REQUANT_1              \
+    "ldm r0, {r9, r10, r11}\n"          \
+    "smmla r12, r12, r9, r11\n"         \
+    "asr r12, r12, r10\n"               \
+    "ssat r12, #8, r12, asr #1\n"       \
+    "strb r12, [r2]\n"
+
+/* r12 += the column pair in r9-r11 times w0, w1; r12 += its first column times w2 */
+#define EC_DW3X3_FIRST                  \
+    "smlad r12, r9, r3, r12\n"          \
+    "smlad r12, r10, r5, r12\n"         \
+    "smlad r12, r11, r7, r12\n"
+#define EC_DW3X3_THIRD                  \
+    "smlabt r12, r9, r4, r12\n"         \
+    "smlabt r12, r10, r6, r12\n"        \
+    "smlabt r12, r11, r8, r12\n"
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
+/* A row of one channel at stride 1: two outputs from two column pairs, 18 products in 28 instructions. */
+__attribute__((naked, noinline)) void ec_dw3x3_row_1(const ec_dw3x3_channel *channel, const uint32_t *x, int8_t *y,
+                                                     const uint32_t *w)
+{
+    __asm__(
+        "push {r4-r11, lr}\n"
+        "ldm r3, {r3-r8}\n"
+        "ldr r9, [r0, #20]\n"
+        "cmp r1, r9\n"
+        "beq 2f\n"
+        "1:\n"
+        "ldr r12, [r0, #12]\n"
+        "ldmia r1!, {r9, r10, r11}\n"
+        "smlatb lr, r9, r3, r12\n"
+        "smlatb lr, r10, r5, lr\n"
+        "smlatb lr, r11, r7, lr\n"
+        EC_DW3X3_FIRST
+        "ldm r1, {r9, r10, r11}\n"
+        "smlad lr, r9, r4, lr\n"
+        "smlad lr, r10, r6, lr\n"
+        "smlad lr, r11, r8, lr\n"
+        EC_DW3X3_THIRD
+        EC_DW3X3_REQUANT_2
+        "strb r12, [r2]\n"
+        "strb lr, [r2, r9]\n"
+        "add r2, r2, r9, lsl #1\n"
+        "cmp r1, r10\n"
+        "bne 1b\n"
+        "2:\n"
+        "ldr r9, [r0, #24]\n"
+        "cmp r9, #0\n"
+        "beq 3f\n"
+        "ldr r12, [r0, #12]\n"
+        "ldmia r1!, {r9, r10, r11}\n"
+        EC_DW3X3_FIRST
+        "ldm r1, {r9, r10, r11}\n"
+        EC_DW3X3_THIRD
+        EC_DW3X3_REQUANT_1
+        "3:\n"
+        "pop {r4-r11, pc}\n");
+}
+
+/* A row of one channel at stride 2: each output from its column pair and the first column of the next. */
+__attribute__((naked, noinline)) void ec_dw3x3_row_2(const ec_dw3x3_channel *channel, const uint32_t *x, int8_t *y,
+                                                     const uint32_t *w)
+{
+    __asm__(
+        "push {r4-r11, lr}\n"
+        "ldm r3, {r3-r8}\n"
+        "ldr r9, [r0, #20]\n"
+        "cmp r1, r9\n"
+        "beq 2f\n"
+        "1:\n"
+        "ldr r12, [r0, #12]\n"
+        "ldmia r1!, {r9, r10, r11}\n"
+        "mov lr, r12\n"
+        EC_DW3X3_FIRST
+        "ldmia r1!, {r9, r10, r11}\n"
+        EC_DW3X3_THIRD
+        "smlad lr, r9, r3, lr\n"
+        "smlad lr, r10, r5, lr\n"
+        "smlad lr, r11, r7, lr\n"
+        "ldm r1, {r9, r10, r11}\n"
+        "smlabt lr, r9, r4, lr\n"
+        "smlabt lr, r10, r6, lr\n"
+        "smlabt lr, r11, r8, lr\n"
+        EC_DW3X3_REQUANT_2
+        "strb r12, [r2]\n"
+        "strb lr, [r2, r9]\n"
+        "add r2, r2, r9, lsl #1\n"
+        "cmp r1, r10\n"
+        "bne 1b\n"
+        "2:\n"
+        "ldr r9, [r0, #24]\n"
+        "cmp r9, #0\n"
+        "beq 3f\n"
+        "ldr r12, [r0, #12]\n"
+        "ldmia r1!, {r9, r10, r11}\n"
+        EC_DW3X3_FIRST
+        "ldm r1, {r9, r10, r11}\n"
+        EC_DW3X3_THIRD
+        EC_DW3X3_REQUANT_1
+        "3:\n"
+        "pop {r4-r11, pc}\n");
+}
+
+#pragma GCC diagnostic pop
+
+/* Where the ring's planes stand and how long they are. */
+typedef struct ec_dw3x3_planes {
+    uint32_t *first;
+    int32_t words; /* of one plane: 3 a column pair */
+    int32_t pairs;
+} ec_dw3x3_planes;
+
+/* One column of `channels` (1..4) bytes, or `outside` where it lies in the padding. */
+static inline uint32_t ec_dw3x3_column(const ec_conv2d_params *p, const int8_t *row, int32_t column, int32_t channels,
+                                       uint32_t outside)
+{
+    if (column < 0 || column >= p->in_w) {
+        return outside;
+    }
+    const int8_t *from = row + column * p->in_c;
+    return channels == 4 ? ec_dsp_load(from) : ec_dsp_load_part(from, channels);
+}
+
+static inline uint32_t *ec_dw3x3_store(uint32_t *to, int32_t words, uint32_t a, uint32_t b)
+{
+    uint32_t low = ec_dsp_low(a, b);
+    uint32_t high = ec_dsp_high(a, b);
+    to[0] = ec_dsp_even(low);
+    to[words] = ec_dsp_odd(low);
+    to[2 * words] = ec_dsp_even(high);
+    to[3 * words] = ec_dsp_odd(high);
+    return to + 3;
+}
+
+/* One input row of up to four channels into slot `to` of the planes; `row` NULL outside of the map. */
+static void ec_dw3x3_transpose(const ec_conv2d_params *p, const int8_t *row, int32_t channels, uint32_t *to,
+                               const ec_dw3x3_planes *planes)
+{
+    uint32_t outside = ec_dsp_splat(p->zero_in);
+    int32_t words = planes->words;
+    int32_t column = -p->pad_left;
+    int32_t end = column + 2 * planes->pairs;
+    if (row == NULL) {
+        for (; column < end; column += 2) {
+            to = ec_dw3x3_store(to, words, outside, outside);
+        }
+        return;
+    }
+    int32_t inside = channels == 4 ? (p->in_w < end ? p->in_w : end) - 1 : column;
+    while (column < end) {
+        if (column >= 0) {
+            const int8_t *from = row + column * p->in_c;
+            for (; column < inside; column += 2) {
+                uint32_t a = ec_dsp_load(from);
+                uint32_t b = ec_dsp_load(from + p->in_c);
+                from += 2 * p->in_c;
+                to = ec_dw3x3_store(to, words, a, b);
+            }
+            if (column >= end) {
+                return;
+            }
+        }
+        uint32_t a = ec_dw3x3_column(p, row, column, channels, outside);
+        uint32_t b = ec_dw3x3_column(p, row, column + 1, channels, outside);
+        to = ec_dw3x3_store(to, words, a, b);
+        column += 2;
+    }
+}
+
+static inline uint32_t ec_dw3x3_pair(int32_t low, int32_t high)
+{
+    return ((uint32_t)low & 0xffffu) | ((uint32_t)high << 16);
+}
+
+/* Unpacks the constants of one channel whose plane starts at `plane`. */
+static void ec_dw3x3_prepare(const ec_conv2d_params *p, const uint32_t *packed, const uint32_t *plane,
+                             ec_dw3x3_channel *channel)
+{
+    const int8_t *bytes = (const int8_t *)(packed + 2);
+    channel->bias = (int32_t)packed[0];
+    channel->multiplier = (int32_t)packed[1];
+    channel->n = bytes[0];
+    channel->rounding = (int32_t)((uint32_t)(2 * p->zero_out + 1) << bytes[0]);
+    channel->step = p->out_c;
+    channel->end = plane + 3 * p->stride_w * (p->out_w >> 1);
+    channel->odd = p->out_w & 1;
+    for (int32_t r = 0; r < 3; r++) {
+        const int8_t *w = bytes + 1 + 3 * r;
+        channel->w[r][0] = ec_dw3x3_pair(w[0], w[1]);
+        channel->w[r][1] = ec_dw3x3_pair(w[1], w[2]);
+    }
+    memcpy(channel->w[3], channel->w[0], 2 * sizeof channel->w[0]);
+}
+
+/* All rows of up to four channels, the first of which x, w and y point to. */
+static void ec_dw3x3_channels(const ec_conv2d_params *p, int32_t row0, int32_t row1, const int8_t *x,
+                              const uint32_t *w, int8_t *y, int32_t channels, ec_dw3x3_channel *channel)
+{
+    int32_t pairs = p->stride_w == 2 ? p->out_w + 1 : ((p->out_w + 1) >> 1) + 1;
+    ec_dw3x3_planes planes = {(uint32_t *)(channel + 4), 3 * pairs, pairs};
+    for (int32_t c = 0; c < channels; c++) {
+        ec_dw3x3_prepare(p, w + 5 * c, planes.first + c * planes.words, channel + c);
+    }
+    int32_t next = row0 * p->stride_h - p->pad_top;
+    int32_t slot = 0; /* of the row `next`; row row0 begins at slot 0 */
+    for (int32_t row = row0; row < row1; row++) {
+        int32_t top = row * p->stride_h - p->pad_top;
+        for (; next < top + 3; next++) {
+            const int8_t *from = NULL;
+            if (next >= 0 && next < p->in_h) {
+                from = x + ec_ring_row(next, p->ring_0) * p->in_w * p->in_c;
+            }
+            ec_dw3x3_transpose(p, from, channels, planes.first + slot, &planes);
+            slot = slot == 2 ? 0 : slot + 1;
+        }
+        int32_t rotation = slot == 0 ? 0 : 3 - slot; /* the next slot to fill holds the top row */
+        int8_t *line = y + ec_ring_row(row, p->ring_y) * p->out_w * p->out_c;
+        for (int32_t c = 0; c < channels; c++) {
+            const uint32_t *plane = planes.first + c * planes.words;
+            if (p->stride_w == 2) {
+                ec_dw3x3_row_2(channel + c, plane, line + c, channel[c].w[rotation]);
+            } else {
+                ec_dw3x3_row_1(channel + c, plane, line + c, channel[c].w[rotation]);
+            }
+        }
+    }
+}
+
+void ec_depthwise3x3_conv2d_s8_dsp(const ec_conv2d_params *p, int32_t row0, int32_t row1, const int8_t *x,
+                                   const uint32_t *w, int8_t *y, void *scratch)
+{
+    for (int32_t c = 0; c < p->in_c; c += 4) {
+        int32_t channels = p->in_c - c < 4 ? p->in_c - c : 4;
+        ec_dw3x3_channels(p, row0, row1, x + c, w + 5 * c, y + c, channels, scratch);
+    }
+    for (int32_t row = row0; row < row1; row++) {
+        int8_t *line = y + ec_ring_row(row, p->ring_y) * p->out_w * p->out_c;
+        ec_dsp_clamp(line, p->out_w * p->out_c, p->act_min, p->act_max);
+    }
+}
