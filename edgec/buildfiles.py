@@ -1,8 +1,8 @@
 """Makefile, CMakeLists.txt, linker scripts and start-up code of an artifact: text only, nothing runs here.
 
-An artifact builds on a machine without Python: `make host` gives build/host/<name>, which runs the model on files
-(ports/main.c), and build/host/lib<name>.so; `make firmware` gives build/<machine>/firmware.elf for the emulated
-board; `make check` compares the host's outputs on golden/in.bin with golden/out.bin.
+An artifact builds on a machine without Python: `make host` gives build/host/<name>, which runs the model on
+files (ports/main.c), and build/host/lib<name>.so; `make firmware` gives build/<machine>/firmware.elf for the
+emulated board; `make check` compares the host's outputs on golden/in.bin with golden/out.bin.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _COMMON: Final = ("main.c", "status.c")
 class BuildSpec:
     """What the build files depend on besides the target.
 
-    `name`: of the model, an identifier. `sources`: its C files below the artifact, model_desc.c (which only the
-    test programs link) last. `includes`: folders for -I. `golden_steps`: the ENTRY:SAMPLES steps of golden/in.bin,
-    empty where there is no golden file.
+    `name`: of the model, an identifier. `sources`: its C files below the artifact, model_desc.c (which only
+    the test programs link) last. `includes`: folders for -I. `golden_steps`: (entry, samples) pairs of
+    golden/in.bin, empty where there is no golden file.
     """
 
     name: str
@@ -40,7 +40,7 @@ class BuildSpec:
 
 
 def build_files(target: Target, spec: BuildSpec, runtime: Path) -> dict[str, str]:
-    """{path below the artifact: text} of all build files and port sources. `runtime`: the folder runtime_c."""
+    """{path below the artifact: text} of all build files and port sources. `runtime`: the runtime_c folder."""
     ports = ["host/port.c"]
     files = {"Makefile": makefile(target, spec), "CMakeLists.txt": cmake(target, spec)}
     for emulator in emulators(target):
@@ -60,8 +60,8 @@ def emulators(target: Target) -> tuple[Emulator, ...]:
 
 
 def choose_emulator(target: Target, spec: BuildSpec) -> Emulator | None:
-    """The first machine whose memories hold arenas, reserve, constants and an allowance for code; the last one
-    where none does (the linker then says by how much it fails); None for targets that are not emulated."""
+    """The first machine whose memories hold arenas, reserve, constants and an allowance for code; the last
+    where none does (the linker then says by how much it fails); None for targets without emulation."""
     machines = emulators(target)
     arenas = sum(a.bytes for a in spec.arenas)
     for machine in machines:
@@ -88,8 +88,8 @@ def _region(memories: tuple[Memory, ...], kind: str, largest: bool) -> Memory:
 
 
 def link_script(target: Target, emulator: Emulator, arenas: tuple[Arena, ...]) -> str:
-    """GNU ld script: code in the machine's first flash, weights in its largest, stack and data in its first RAM,
-    all arenas in its largest RAM. The stack is lowest, so that an overflow leaves the RAM."""
+    """GNU ld script: code in the machine's first flash, weights in its largest, stack and data in its first
+    RAM, all arenas in its largest RAM. The stack is lowest, so that an overflow leaves the RAM."""
     memories = emulator.memories
     code, weights = _region(memories, "flash", False), _region(memories, "flash", True)
     data, arena_ram = _region(memories, "ram", False), _region(memories, "ram", True)
@@ -155,7 +155,7 @@ def port_defines(emulator: Emulator) -> tuple[str, ...]:
 
 
 def qemu_arguments(machine: str, words: tuple[str, ...]) -> tuple[str, ...]:
-    """Options of qemu-system-arm for one run: no devices but semihosting, 1 ns of virtual time an instruction.
+    """Options of qemu-system-arm for one run: semihosting is its only device, an instruction takes 1 ns.
 
     `words`: the command line of ports/main.c.
     """

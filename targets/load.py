@@ -1,4 +1,4 @@
-"""Targets: reads targets/<name>.toml into edgec.plan.Target and reports all that is wrong with a file at once.
+"""Targets: reads targets/<name>.toml into edgec.plan.Target and reports all that is wrong at once.
 
 A new board is one TOML file here, or anywhere: `--target path/to/board.toml` works too. `emulator` names one
 of the QEMU machines in machines.toml. Sizes are written "320K" with K = 1024.

@@ -15,15 +15,26 @@ extern uint32_t ec_stack_bottom[], ec_stack_top[];
 extern uint32_t ec_data_load[], ec_data_start[], ec_data_end[], ec_bss_start[], ec_bss_end[];
 
 #define CCR (*(volatile uint32_t *)0xE000ED14u)
-#define SHCSR (*(volatile uint32_t *)0xE000ED24u)
 #define CFSR (*(volatile uint32_t *)0xE000ED28u)
 #define HFSR (*(volatile uint32_t *)0xE000ED2Cu)
 #define MMFAR (*(volatile uint32_t *)0xE000ED34u)
 #define BFAR (*(volatile uint32_t *)0xE000ED38u)
 #define CPACR (*(volatile uint32_t *)0xE000ED88u)
 
+#define MPU_CTRL (*(volatile uint32_t *)0xE000ED94u)
+#define MPU_RBAR (*(volatile uint32_t *)0xE000ED9Cu)
+#define MPU_RASR (*(volatile uint32_t *)0xE000EDA0u)
+
 #define CCR_UNALIGN_TRP (1u << 3)
 #define CPACR_CP10_CP11 (0xFu << 20)
+#define MPU_NO_ACCESS_8M ((22u << 1) | 1u)
+#define MPU_READ_ONLY_4M ((5u << 24) | (21u << 1) | 1u)
+#define MPU_ENABLE_WITH_DEFAULT_MAP 5u
+
+/* Code for Armv6-M runs on a Cortex-M3 where unaligned accesses are to trap: that one has the larger registers. */
+#define ARMV7_REGISTERS (__ARM_ARCH >= 7 || EC_TRAP_UNALIGNED)
+#define ARMV7_MPU (__ARM_ARCH == 7 || EC_TRAP_UNALIGNED)
+
 #define FRAME_BYTES 32u
 #define FRAME_LR 5
 #define FRAME_PC 6
@@ -51,7 +62,7 @@ void ec_fault(const uint32_t *frame) {
     print_field("fault pc=", inside ? frame[FRAME_PC] : 0u);
     print_field(" lr=", inside ? frame[FRAME_LR] : 0u);
     print_field(" sp=", sp);
-#if __ARM_ARCH >= 7
+#if ARMV7_REGISTERS
     print_field(" cfsr=", CFSR);
     print_field(" hfsr=", HFSR);
     print_field(" mmfar=", MMFAR);
@@ -99,6 +110,23 @@ __attribute__((section(".vectors"), used)) static const struct {
     },
 };
 
+/*
+ * Makes a stack overflow fault (the MPS2 machines ignore accesses to addresses where nothing is), and on Armv7-M
+ * writes through NULL too.
+ */
+static void guard_memory(void) {
+#if ARMV7_MPU
+    MPU_RBAR = ((uint32_t)(uintptr_t)ec_stack_bottom - 0x800000u) | 0x10u; /* VALID, region 0 */
+    MPU_RASR = MPU_NO_ACCESS_8M;
+    MPU_RBAR = 0x11u; /* address 0, VALID, region 1 */
+    MPU_RASR = MPU_READ_ONLY_4M;
+    MPU_CTRL = MPU_ENABLE_WITH_DEFAULT_MAP;
+    __asm volatile("dsb\n isb" ::: "memory");
+#elif __ARM_ARCH >= 8
+    __asm volatile("msr msplim, %0" : : "r"(ec_stack_bottom));
+#endif
+}
+
 void ec_reset(void) {
     uint32_t *to;
     const uint32_t *from = ec_data_load;
@@ -113,9 +141,10 @@ void ec_reset(void) {
     __asm volatile("dsb\n isb" ::: "memory");
 #endif
 #if EC_TRAP_UNALIGNED
-    *(volatile uint32_t *)0xE000ED14u |= CCR_UNALIGN_TRP;
+    CCR |= CCR_UNALIGN_TRP;
     __asm volatile("dsb\n isb" ::: "memory");
 #endif
+    guard_memory();
     ec_timer_init();
     ec_semihost_exit(ec_main());
 }
