@@ -1,0 +1,133 @@
+"""Row streaming: which chains are formed, how high rings are, and that every row is there when it is read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from plan_cases import board, lowered, mobile_net
+
+from edgec.passes.memory import arena_bytes, plan_memory
+from edgec.passes.stream import made_before, ring_rows, stream
+from edgec.plan import Call, Halo, Plan, Stream, Use
+from edgec.verify_plan import PlanError, verify_plan
+
+BIG = board(("sram", 1 << 20, 1))
+
+
+def planned(ram: int | None, mode: str = "auto", size: int = 32) -> Plan:
+    plan = lowered(mobile_net(size))
+    streamed = stream(plan, BIG, ram, "all" if mode == "all" else "auto")
+    return plan_memory(streamed, BIG)
+
+
+def streams(plan: Plan) -> list[Stream]:
+    return [item for item in plan.entries[0].items if isinstance(item, Stream)]
+
+
+def test_nothing_is_streamed_where_the_plan_fits() -> None:
+    plan = lowered(mobile_net())
+    assert stream(plan, BIG) is plan
+
+
+def test_all_takes_the_arena_below_0_6_of_the_unstreamed_one() -> None:
+    assert arena_bytes(planned(None, "all")) <= 0.6 * arena_bytes(planned(None))
+
+
+def test_budget_is_met_with_fewer_row_calls_than_all() -> None:
+    least, most = arena_bytes(planned(None, "all")), arena_bytes(planned(None))
+    budget = (least + 3 * most) // 4
+    plan = planned(budget)
+    assert arena_bytes(plan) <= budget
+    assert sum(len(s.calls) for s in streams(plan)) < sum(len(s.calls) for s in streams(planned(None, "all")))
+
+
+@pytest.mark.parametrize("size", [16, 17, 31, 33])
+def test_streamed_plans_pass_the_verifier(size: int) -> None:
+    plan = planned(None, "all", size)
+    assert streams(plan)
+    verify_plan(plan, BIG)
+
+
+def test_rings_that_are_one_row_lower_lose_rows() -> None:
+    plan = planned(None, "all")
+    found = 0
+    for index, item in enumerate(plan.entries[0].items):
+        if isinstance(item, Stream):
+            for ring, rows in item.rings:
+                if rows > 1:
+                    with pytest.raises(PlanError) as caught:
+                        verify_plan(_with_ring(plan, index, ring, rows - 1), BIG)
+                    assert caught.value.invariant == 8
+                    found += 1
+    assert found
+
+
+def _with_ring(plan: Plan, index: int, ring: str, rows: int) -> Plan:
+    """The Plan with one ring claimed to hold `rows` rows, its maker agreeing."""
+    entry = plan.entries[0]
+    item = entry.items[index]
+    assert isinstance(item, Stream)
+    calls = tuple(
+        replace(c, params=tuple((n, rows if n == "ring_y" else v) for n, v in c.params))
+        if c.outputs[0].buffer == ring
+        else c
+        for c in item.calls
+    )
+    rings = tuple((n, rows if n == ring else r) for n, r in item.rings)
+    items = (*entry.items[:index], replace(item, calls=calls, rings=rings), *entry.items[index + 1 :])
+    return replace(plan, entries=(replace(entry, items=items),))
+
+
+def test_residual_block_runs_in_place_of_its_input() -> None:
+    plan = plan_memory(stream(lowered(mobile_net(blocks=((6, 1, 8),))), BIG, None, "all"), BIG)
+    verify_plan(plan, BIG)
+    results = [plan.buffer(s.calls[-1].outputs[0].buffer) for s in streams(plan) if s.calls[-1].op == "add"]
+    assert results
+    assert all(b.inside is not None for b in results)
+
+
+def test_params_of_both_sides_name_the_rows_of_their_ring() -> None:
+    for item in streams(planned(None, "all")):
+        for (ring, rows), maker, reader in zip(item.rings, item.calls, item.calls[1:], strict=True):
+            position = [getattr(a, "buffer", None) for a in reader.inputs].index(ring)
+            assert dict(maker.params)["ring_y"] == dict(reader.params)[f"ring_{position}"] == rows
+
+
+def test_calls_of_a_stream_share_one_scratch() -> None:
+    for item in streams(planned(None, "all")):
+        assert len({c.scratch.buffer for c in item.calls if c.scratch is not None}) == 1
+
+
+def test_state_and_outputs_are_never_rings() -> None:
+    plan = planned(None, "all")
+    assert plan.buffer(plan.entries[0].outputs[0].buffer).use is Use.OUTPUT
+
+
+def test_ring_before_a_3x3_window_holds_3_rows_and_5_where_it_is_dilated() -> None:
+    call = _call(Halo(3, 1, 1, 1), 10)
+    assert ring_rows(call, 10) == 3
+    assert ring_rows(_call(Halo(3, 1, 2, 2), 10), 10) == 5
+    assert ring_rows(_call(Halo(1, 2, 0, 1), 5), 10) == 1
+
+
+def test_rows_made_before_a_row_follow_from_the_windows_below() -> None:
+    calls = [_call(Halo(3, 2, 1, 1), 8), _call(Halo(3, 1, 1, 1), 8), _call(Halo(1, 1, 0, 1), 8)]
+    assert made_before(calls, 0) == [2, 1, 0]
+    assert made_before(calls, 7) == [8, 8, 7]
+
+
+def _call(halo: Halo, rows: int) -> Call:
+    call = lowered(mobile_net()).entries[0].calls[0]
+    return replace(call, halo=halo, rows=rows)
+
+
+def test_chains_do_not_cross_a_value_that_two_calls_read() -> None:
+    plan = planned(None, "all")
+    for item in streams(plan):
+        for maker, reader in zip(item.calls, item.calls[1:], strict=False):
+            name = maker.outputs[0].buffer
+            readers = [
+                c for c in plan.entries[0].calls if name in [getattr(a, "buffer", "") for a in c.inputs]
+            ]
+            assert readers == [reader]
