@@ -23,7 +23,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgec.errors import UserError
+from edgec import device, samples
+from edgec.device import Place
+from edgec.errors import TargetError, UserError
 from edgec.ir import Array, DType, Port, Quant, Type
 from edgec.plan import PlanPort
 
@@ -157,3 +159,164 @@ def unpack(data: bytes, types: list[Type]) -> list[list[Array]]:
             at += t.bytes
         samples.append(one)
     return samples
+
+
+class Artifact:
+    """A compiled network in its folder: runs, benches and reports it.
+
+    Programs are built into `build/` of the folder when they are first needed. Raises UserError where the folder
+    is not whole.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        from edgec.targets.load import load_target
+
+        self.folder = Path(folder)
+        self.manifest = read_manifest(self.folder)
+        self.target = load_target(self.manifest["target"])
+
+    def places(self) -> tuple[Place, ...]:
+        """Where it can run on this machine, tools permitting."""
+        return ("host", "qemu") if self.target.emulator is not None else ("host",)
+
+    def entry(self, name: str) -> tuple[int, Json]:
+        """(index, manifest of) the entry `name`."""
+        names = [e["name"] for e in self.manifest["entries"]]
+        if name not in names:
+            raise UserError(
+                "EDGEC-E230", f"choose an entry of {self.folder}: {', '.join(names)}; there is no {name!r}"
+            )
+        return names.index(name), self.manifest["entries"][names.index(name)]
+
+    def run(
+        self, inputs: Mapping[str, Array], *, on: Place = "host", raw: bool = False, entry: str = "infer"
+    ) -> dict[str, Array]:
+        """Outputs by name in the PyTorch layout, one sample or many (samples.to_device says how they stack).
+
+        `inputs`: floats, or int8 as the model's own integers. Outputs are float32, or the device's integers with
+        `raw`. State starts at its initial value and lives on from sample to sample.
+        """
+        index, ports = self.entry(entry)
+        given = [port_from_json(j) for j in ports["inputs"]]
+        made = [port_from_json(j) for j in ports["outputs"]]
+        sets = samples.to_device(inputs, [p for p, _ in given], {p.ref: t for p, t in given}, "the input")
+        data = pack([one[p.ref] for one in sets for p, _ in given])
+        result = device.run(self.built(on), data, ((index, len(sets)),), device.RunOptions())
+        rows = unpack(result.output, [t for _, t in made])
+        return {
+            p.label: samples.stack([samples.value_to_user(row[i], p, t, raw) for row in rows])
+            for i, (p, t) in enumerate(made)
+        }
+
+    def built(self, on: Place, profile: bool = False, sanitize: bool = False) -> device.Built:
+        """The program for `on`, built where it is not yet."""
+        machine = ""
+        if on == "qemu":
+            machine = self.machine()
+        options = device.BuildOptions(self.manifest["name"], machine, profile, sanitize)
+        return device.build(self.folder, self.target, options)
+
+    def machine(self) -> str:
+        """The QEMU machine that the artifact's firmware is for."""
+        machine: str | None = self.manifest["machine"]
+        if machine is None:
+            raise UserError("EDGEC-E231", f"use --on host: target {self.target.name} has no emulated board")
+        return machine
+
+    def check(self, on: Place, sanitize: bool = False) -> None:
+        """Hold the program on `on` against the golden vectors. Raises TargetError E901 where a byte differs."""
+        data = (self.folder / "golden" / "in.bin").read_bytes()
+        expected = (self.folder / "golden" / "out.bin").read_bytes()
+        steps = ((0, int(self.manifest["golden_samples"])),)
+        found = device.run(self.built(on, sanitize=sanitize), data, steps, device.RunOptions()).output
+        if found != expected:
+            at = next(
+                (i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), len(expected)
+            )
+            raise TargetError(
+                "EDGEC-E901",
+                f"report this with the artifact {self.folder}: output byte {at} of {len(expected)} on {on} differs "
+                "from the interpreter's (golden/out.bin)",
+            )
+
+    def bench(self, *, on: Place = "qemu", runs: int = 3) -> Json:
+        """Instructions of one inference (median), by layer, and the image's memory. Instructions and stack are None
+        on the host, whose time says nothing of the device."""
+        data = (self.folder / "golden" / "in.bin").read_bytes()
+        count = int(self.manifest["golden_samples"])
+        built = self.built(on)
+        result = device.run(built, data * runs, ((0, count),) * runs, device.RunOptions())
+        sizes = device.sizes(built)
+        arena = sum(a["bytes"] for a in self.manifest["arenas"])
+        layers: list[Json] = []
+        if on == "qemu":
+            profile = device.run(self.built(on, profile=True), data, ((0, count),), device.RunOptions())
+            layers = self._layers(profile.items, count)
+        return {
+            "target": self.target.name,
+            "machine": built.machine or "host",
+            "instructions": int(np.median(result.instructions)) if result.instructions else None,
+            "macs": self.manifest["macs"],
+            "arena_bytes": arena,
+            "ram_bytes": sizes.ram_bytes,
+            "flash_bytes": sizes.flash_bytes,
+            "stack_bytes": result.stack_bytes,
+            "text_bytes": sizes.text,
+            "constant_bytes": self.manifest["constant_bytes"],
+            "layers": layers,
+        }
+
+    def _layers(self, items: Mapping[int, int], count: int) -> list[Json]:
+        rows: dict[int, Json] = {}
+        for layer in self.report()["entries"][0]["layers"]:
+            row = rows.setdefault(
+                layer["item"], {"item": layer["item"], "layer": layer["layer"], "op": layer["op"], "macs": 0}
+            )
+            if layer["streamed"] and row["op"] != layer["op"]:
+                row["op"] = "stream"
+            row["macs"] += layer["macs"]
+        return [{**row, "instructions": items.get(i, 0) // count} for i, row in rows.items()]
+
+    def report(self) -> Json:
+        """The report made at compile time (report.build)."""
+        content: Json = json.loads((self.folder / "report.json").read_text(encoding="utf-8"))
+        return content
+
+    def sizes(self) -> Json | None:
+        """ram_bytes and flash_bytes of the firmware, None where it has not been built."""
+        machine = self.manifest["machine"]
+        program = self.folder / "build" / str(machine) / "firmware.elf"
+        if machine is None or not program.is_file():
+            return None
+        found = device.sizes(device.Built("qemu", program, machine))
+        return {"ram_bytes": found.ram_bytes, "flash_bytes": found.flash_bytes}
+
+    def summary(self) -> Json:
+        """What `edgec compile --json` says of it."""
+        m = self.manifest
+        arenas = {a["memory"]: a["bytes"] for a in m["arenas"]}
+        return {
+            "name": m["name"],
+            "target": m["target"],
+            "macs": m["macs"],
+            "arena_bytes": arenas,
+            "constant_bytes": m["constant_bytes"],
+            "precision": m["options"]["precision"],
+        }
+
+
+def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write `arrays` to an .npz under a temporary name, then rename it."""
+    path = Path(os.path.abspath(path))
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".npz", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, allow_pickle=False, **{n: np.asarray(a) for n, a in arrays.items()})
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise _cannot_write(path, error) from error

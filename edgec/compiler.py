@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from edgec import __version__, artifact, interp, log, pipeline, report, samples
+from edgec import __version__, artifact, buildfiles, interp, log, pipeline, report, samples
 from edgec.buildfiles import BuildSpec
 from edgec.errors import UserError
 from edgec.ir import Array, Program
@@ -153,7 +153,6 @@ def golden(compiled: Compiled) -> tuple[bytes, bytes, int]:
 
 def write(compiled: Compiled, out: Path) -> None:
     """Generate code, golden vectors and report, and write the artifact folder."""
-    from edgec import buildfiles
     from edgec.backends import c
     from edgec.runtime_c import ROOT
 
@@ -210,6 +209,7 @@ def float_islands(program: Program) -> list[dict[str, str]]:
 def manifest(compiled: Compiled, golden_samples: int) -> dict[str, Any]:
     """manifest.json without the files' hashes."""
     plan = compiled.plan
+    machine = buildfiles.choose_emulator(compiled.target, build_spec(plan, golden_samples))
     options = {k: v for k, v in asdict(compiled.options).items() if k not in ("stages", "check")}
     return {
         "edgec": __version__,
@@ -225,6 +225,7 @@ def manifest(compiled: Compiled, golden_samples: int) -> dict[str, Any]:
         ],
         "constant_bytes": sum(c.data.nbytes for c in plan.constants),
         "golden_samples": golden_samples,
+        "machine": machine.machine if machine is not None else None,
         "entries": [
             {
                 "name": e.name,
