@@ -1,8 +1,8 @@
 """The Plan: what is left when everything has been decided. Backends print it; they choose nothing.
 
 A Plan has one Entry per Graph, the buffers of all of them, and the constants that the chosen kernels want,
-packed.
-A Kernel is one record per symbol: what it accepts, the scratch it needs and how it is called stand together.
+packed. A Kernel is one record per symbol: what it accepts, the scratch it needs and how it is called stand
+together.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Toolchain:
 class Emulator:
     """The QEMU machine that stands for the target; its memories hold the image while it is emulated.
 
-    Under -icount, instructions = timer ticks * `instructions_per_tick`; `timer` is "cmsdk", "systick" or "nrf51".
+    Under -icount, instructions = timer ticks * `instructions_per_tick`; `timer` is "cmsdk", "systick" or
+    "nrf51".
     """
 
     machine: str
@@ -111,10 +112,8 @@ class Launch:
         symbol(&params, [row0, row1,] inputs..., constants..., outputs..., [scratch])
 
     `fields` fill `struct` (the params; no pointer where struct is ""). `inputs`: indices of the node's
-    inputs passed as
-    pointers. A kernel with rows has the fields `ring_0`, `ring_1`, ... (one per passed input) and `ring_y`:
-    rows that
-    the buffer holds; row r stands at r % ring.
+    inputs passed as pointers. A kernel with rows has the fields `ring_0`, `ring_1`, ... (one per passed
+    input) and `ring_y`: rows that the buffer holds; row r stands at r % ring.
     """
 
     struct: str
@@ -148,14 +147,11 @@ ROW_BY_ROW = Halo(1, 1, 0, 1)
 class Kernel:
     """One C function and when it is used.
 
-    `rank`: the lowest accepted rank wins, so faster kernels have lower numbers; each op ends with a portable
-    one.
-    `scratch`: bytes, None where the kernel takes no scratch pointer.
-    `halo`: for kernels that compute a range of output rows (axis 1 of NHWC, batch 1 a call); None for all
-    others.
-    `in_place`: inputs whose buffer the output may take over.
-    `specialize`: model.c includes the source and calls `<symbol>_body` with literals, so that the C compiler
-    unrolls.
+    `rank`: the lowest accepted rank wins, so faster kernels have lower numbers; each op ends with a
+    portable one. `scratch`: bytes, None where the kernel takes no scratch pointer. `halo`: for kernels that
+    compute a range of output rows (axis 1 of NHWC, batch 1 a call); None for all others. `in_place`: inputs
+    whose buffer the output may take over. `specialize`: model.c includes the source and calls
+    `<symbol>_body` with literals, so that the C compiler unrolls.
     """
 
     op: str

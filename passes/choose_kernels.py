@@ -177,8 +177,7 @@ class _Pool:
 
 class _Lowering:
     """Lowers one graph. `where` maps each value to its buffer, which has the value's name, with the graph's
-    as
-    prefix where there are several graphs."""
+    as prefix where there are several graphs."""
 
     def __init__(
         self, program: Program, graph: Graph, table: _Table, pool: _Pool, states: dict[str, Buffer]

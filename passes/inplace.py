@@ -2,8 +2,7 @@
 
 A call's result takes over the buffer of an operand that dies there, where the kernel allows it. A state's
 update is computed straight into the state where everything that reads the old content has run by then; its
-copy
-disappears. A graph's input may be taken over too; a state never is, except by its own update.
+copy disappears. A graph's input may be taken over too; a state never is, except by its own update.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """plan_memory: shares buffers, places them in RAMs and gives them offsets. Plan -> Plan, the last pass.
 
-Every RAM that is used becomes an Arena: the state of all entries first, which persists, then the activations
-of
-the entries, which overlap each other because only one entry runs at a time.
+Every RAM that is used becomes an Arena: the state of all entries first, which persists, then the
+activations of the entries, which overlap each other because only one entry runs at a time.
 """
 
 from __future__ import annotations

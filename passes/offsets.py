@@ -1,10 +1,9 @@
 """pack: offsets for blocks that live in intervals of time, so that the memory's height is small.
 
-Two blocks whose times overlap may not overlap in memory. Heuristics place one block after another, in several
-orders, into the lowest gap that fits; a branch and bound then looks for less. For up to EXACT_BLOCKS blocks
-its search is complete, so the height is the least possible; beyond that it stops after a fixed number of
-steps,
-so that the result depends on the input alone.
+Two blocks whose times overlap may not overlap in memory. Heuristics place one block after another, in
+several orders, into the lowest gap that fits; a branch and bound then looks for less. For up to
+EXACT_BLOCKS blocks its search is complete, so the height is the least possible; beyond that it stops after
+a fixed number of steps, so that the result depends on the input alone.
 """
 
 from __future__ import annotations

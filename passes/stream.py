@@ -1,9 +1,10 @@
 """stream: runs chains of row kernels row by row through small rings, so that wide maps never exist whole.
 
-A chain is a run of calls each of which reads the one before it, and nothing else reads that: the wide part of
-an inverted bottleneck, a first stage. The last call makes its rows one after another; before each, every earlier
-call makes the rows that it needs. Nothing is computed twice, but kernels are called once a row, so as little is
-streamed as the budget allows. A ring holds the rows between the first that is still read and the last made.
+A chain is a run of calls each of which reads the one before it, and nothing else reads that: the wide part
+of an inverted bottleneck, a first stage. The last call makes its rows one after another; before each, every
+earlier call makes the rows that it needs. Nothing is computed twice, but kernels are called once a row, so
+as little is streamed as the budget allows. A ring holds the rows between the first that is still read and
+the last made.
 
 The result of a stream may take over a map that it reads, behind the last row that is still needed (a residual
 block in place). Plan -> Plan, before `plan_memory`.

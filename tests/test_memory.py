@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from plan_cases import board, chain, lowered, residual
 
 from edgec.errors import TargetError
 from edgec.passes.fit import check_flash
@@ -11,7 +12,6 @@ from edgec.passes.memory import arena_bytes, dead_spans, live_lower_bound, plan_
 from edgec.passes.offsets import Block, live_bound, pack
 from edgec.plan import Plan, Target, Use
 from edgec.verify_plan import verify_plan
-from plan_cases import board, chain, lowered, residual
 
 RNG_GRAPHS = 600
 

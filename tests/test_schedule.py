@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import permutations
 
 import numpy as np
+from plan_cases import Net, chain, counter
 
 from edgec.ir import DType, Program, Type
 from edgec.passes.schedule import order, peak_bytes, problem_of, schedule
-from plan_cases import Net, chain, counter
 
 
 def random_program(seed: int, nodes: int) -> Program:
