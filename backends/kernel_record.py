@@ -18,6 +18,7 @@ from edgec.plan import NodeView, Packed, Target
 Field = tuple[str, int | float]
 Fields = tuple[Field, ...]
 Clamp = tuple[float, float] | None
+Accepts = Callable[[NodeView, Target], bool]
 
 FLOAT_MAX: Final = float(np.finfo(np.float32).max)
 INT32_MAX: Final = 2**31 - 1
@@ -84,20 +85,35 @@ def requant_constants(node: NodeView, channels: int) -> tuple[Packed, Packed]:
 def folded_bias(node: NodeView) -> Packed:
     """bias - zero_in * sum of each output channel's weights, int32[O]; inputs x, w[O,...](, b)."""
     w = constant(node, 1).astype(np.int64)
-    bias = _bias(node).astype(np.int64) - zero_of(node.inputs[0]) * w.reshape(w.shape[0], -1).sum(1)
+    bias = bias_of(node).astype(np.int64) - zero_of(node.inputs[0]) * w.reshape(w.shape[0], -1).sum(1)
     return Packed("bias", "folded", bias.astype(np.int32))
 
 
 def accumulators_fit(node: NodeView) -> bool:
     """Whether no partial sum of folded bias and products leaves int32: |b| + 256 * sum |w| < 2**31."""
     w = np.abs(constant(node, 1).astype(np.int64))
-    most = np.abs(_bias(node).astype(np.int64)) + 256 * w.reshape(w.shape[0], -1).sum(1)
+    most = np.abs(bias_of(node).astype(np.int64)) + 256 * w.reshape(w.shape[0], -1).sum(1)
     return int(most.max(initial=0)) <= INT32_MAX
 
 
-def _bias(node: NodeView) -> Array:
+def bias_of(node: NodeView) -> Array:
+    """The int32 bias of a node with inputs x, w[O,...](, b); zeros where there is none."""
     outputs = node.inputs[1].dims[0]
     return constant(node, 2) if len(node.inputs) == 3 else np.zeros(outputs, np.int32)
+
+
+def weighted_s8(node: NodeView, target: Target) -> bool:
+    """`accepts`: x int8; w int8 and b int32 constant; y int8; and no partial sum leaves int32."""
+    if not (is_s8(node.inputs[0]) and is_s8(node.outputs[0]) and node.inputs[1].dtype is DType.I8):
+        return False
+    return all(c is not None for c in node.constants[1:]) and accumulators_fit(node)
+
+
+def weighted_inputs_f32(node: NodeView) -> tuple[tuple[int, ...], tuple[Packed, ...]]:
+    """(inputs, constants) of a float kernel (x, w, b): an absent bias is a constant of zeros."""
+    if len(node.inputs) == 3:
+        return (0, 1, 2), ()
+    return (0, 1), (Packed("bias", "f32", np.zeros(node.inputs[1].dims[0], np.float32)),)
 
 
 def clamp_fields_s8(act: Clamp, y: Type) -> Fields:
@@ -116,6 +132,3 @@ def clamp_fields_f32(act: Clamp) -> Fields:
 def int_fields(**fields: int) -> Fields:
     """Launch fields in the order written."""
     return tuple(fields.items())
-
-
-Accepts = Callable[[NodeView, Target], bool]

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from edgec.backends import kernels_c_conv, kernels_c_shape
+from edgec.backends import (
+    kernels_c_conv,
+    kernels_c_linear,
+    kernels_c_pointwise,
+    kernels_c_pool,
+    kernels_c_shape,
+)
 from edgec.plan import Kernel
 
 KERNELS: Final[tuple[Kernel, ...]] = (
     *kernels_c_conv.KERNELS,
+    *kernels_c_linear.KERNELS,
+    *kernels_c_pool.KERNELS,
+    *kernels_c_pointwise.KERNELS,
     *kernels_c_shape.KERNELS,
 )

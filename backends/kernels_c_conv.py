@@ -1,26 +1,25 @@
-"""Kernel records of the C backend: convolution."""
+"""Kernel records of the C backend: convolution and transposed convolution."""
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
-import numpy as np
-
 from edgec.backends.kernel_record import (
-    Clamp,
     Fields,
-    accumulators_fit,
+    all_f32,
+    bias_of,
     clamp_fields_f32,
     clamp_fields_s8,
     constant,
     folded_bias,
     int_fields,
-    is_f32,
-    is_s8,
     requant_constants,
+    weighted_inputs_f32,
+    weighted_s8,
     zero_of,
 )
-from edgec.ir import DType
+from edgec.ops.conv import ConvTranspose2dAttrs
 from edgec.ops.conv2d import Conv2dAttrs
 from edgec.plan import Halo, Kernel, Launch, NodeView, Packed, Target
 
@@ -35,35 +34,6 @@ def conv_attrs(node: NodeView) -> Conv2dAttrs:
 def is_depthwise(node: NodeView) -> bool:
     """Whether each output channel reads one input channel."""
     return conv_attrs(node).groups == node.inputs[0].dims[3]
-
-
-def weighted_s8(node: NodeView) -> bool:
-    """x int8; w int8, b int32 constant; y int8; and no partial sum leaves int32."""
-    if not (is_s8(node.inputs[0]) and is_s8(node.outputs[0]) and node.inputs[1].dtype is DType.I8):
-        return False
-    return all(c is not None for c in node.constants[1:]) and accumulators_fit(node)
-
-
-def weighted_f32(node: NodeView) -> bool:
-    """All float32; w may be computed at run time, b then too, or is absent or constant."""
-    if not all(is_f32(t) for t in (*node.inputs, *node.outputs)):
-        return False
-    constants = [c is not None for c in node.constants[1:]]
-    return constants != [True, False]
-
-
-def weighted_inputs_f32(node: NodeView) -> tuple[tuple[int, ...], tuple[Packed, ...]]:
-    """(inputs, constants) of a float kernel (x, w, b): constants are packed, an absent bias is zeros."""
-    packed = []
-    inputs = [0]
-    for index, name in ((1, "w"), (2, "bias")):
-        if index == len(node.inputs):
-            packed.append(Packed(name, "f32", np.zeros(node.inputs[1].dims[0], np.float32)))
-        elif node.constants[index] is None:
-            inputs.append(index)
-        else:
-            packed.append(Packed(name, "f32", constant(node, index)))
-    return tuple(inputs), tuple(packed)
 
 
 def conv_halo(node: NodeView) -> Halo:
@@ -120,24 +90,127 @@ def launch_s8(node: NodeView, target: Target) -> Launch:
 
 def launch_f32(node: NodeView, target: Target) -> Launch:
     """conv2d and depthwise: w and bias."""
-    act: Clamp = conv_attrs(node).act
-    fields = (*conv_geometry(node), *clamp_fields_f32(act), *whole_map_rings(node))
+    act = clamp_fields_f32(conv_attrs(node).act)
+    fields = (*conv_geometry(node), *act, *whole_map_rings(node))
     inputs, constants = weighted_inputs_f32(node)
     return Launch("ec_conv2d_f32_params", fields, inputs, constants)
 
 
-def _accepts_s8(node: NodeView, target: Target) -> bool:
-    return weighted_s8(node)
+def depthwise_s8(node: NodeView, target: Target) -> bool:
+    """`accepts` of an int8 kernel for groups == C."""
+    return weighted_s8(node, target) and is_depthwise(node)
+
+
+def depthwise_f32(node: NodeView, target: Target) -> bool:
+    """`accepts` of a float kernel for groups == C."""
+    return all_f32(node, target) and is_depthwise(node)
+
+
+def _transpose_attrs(node: NodeView) -> ConvTranspose2dAttrs:
+    attrs = node.node.attrs
+    assert isinstance(attrs, ConvTranspose2dAttrs)
+    return attrs
+
+
+def _transpose_geometry(node: NodeView) -> Fields:
+    """The fields that both transposed convolution structs begin with."""
+    attrs = _transpose_attrs(node)
+    x, w, y = node.inputs[0].dims, node.inputs[1].dims, node.outputs[0].dims
+    common = tuple(math.gcd(s, d) for s, d in zip(attrs.stride, attrs.dilation, strict=True))
+    return int_fields(
+        batch=x[0],
+        in_h=x[1],
+        in_w=x[2],
+        in_c=x[3],
+        out_h=y[1],
+        out_w=y[2],
+        out_c=y[3],
+        kernel_h=w[1],
+        kernel_w=w[2],
+        stride_h=attrs.stride[0],
+        stride_w=attrs.stride[1],
+        pad_top=attrs.pad[0],
+        pad_left=attrs.pad[2],
+        dilation_h=attrs.dilation[0],
+        dilation_w=attrs.dilation[1],
+        groups=attrs.groups,
+        step_h=attrs.stride[0] // common[0],
+        step_w=attrs.stride[1] // common[1],
+        back_h=attrs.dilation[0] // common[0],
+        back_w=attrs.dilation[1] // common[1],
+    )
+
+
+def _launch_transpose_s8(node: NodeView, target: Target) -> Launch:
+    zeros = int_fields(zero_in=zero_of(node.inputs[0]), zero_out=zero_of(node.outputs[0]))
+    act = clamp_fields_s8(_transpose_attrs(node).act, node.outputs[0])
+    # The bias stays unfolded: how many taps reach an output differs from output to output.
+    constants = (
+        Packed("w", "ohwi", constant(node, 1)),
+        Packed("bias", "i32", bias_of(node)),
+        *requant_constants(node, node.outputs[0].dims[3]),
+    )
+    fields = (*_transpose_geometry(node), *zeros, *act)
+    return Launch("ec_conv_transpose2d_params", fields, (0,), constants)
+
+
+def _launch_transpose_f32(node: NodeView, target: Target) -> Launch:
+    fields = (*_transpose_geometry(node), *clamp_fields_f32(_transpose_attrs(node).act))
+    inputs, constants = weighted_inputs_f32(node)
+    return Launch("ec_conv_transpose2d_f32_params", fields, inputs, constants)
 
 
 KERNELS: Final[tuple[Kernel, ...]] = (
     Kernel(
         op="conv2d",
+        symbol="ec_depthwise_conv2d_s8",
+        source="kernels/ec_depthwise_conv2d_s8.c",
+        rank=90,
+        accepts=depthwise_s8,
+        launch=launch_s8,
+        halo=conv_halo,
+    ),
+    Kernel(
+        op="conv2d",
         symbol="ec_conv2d_s8",
         source="kernels/ec_conv2d_s8.c",
         rank=100,
-        accepts=_accepts_s8,
+        accepts=weighted_s8,
         launch=launch_s8,
         halo=conv_halo,
+    ),
+    Kernel(
+        op="conv2d",
+        symbol="ec_depthwise_conv2d_f32",
+        source="kernels/ec_depthwise_conv2d_f32.c",
+        rank=90,
+        accepts=depthwise_f32,
+        launch=launch_f32,
+        halo=conv_halo,
+    ),
+    Kernel(
+        op="conv2d",
+        symbol="ec_conv2d_f32",
+        source="kernels/ec_conv2d_f32.c",
+        rank=100,
+        accepts=all_f32,
+        launch=launch_f32,
+        halo=conv_halo,
+    ),
+    Kernel(
+        op="conv_transpose2d",
+        symbol="ec_conv_transpose2d_s8",
+        source="kernels/ec_conv_transpose2d_s8.c",
+        rank=100,
+        accepts=weighted_s8,
+        launch=_launch_transpose_s8,
+    ),
+    Kernel(
+        op="conv_transpose2d",
+        symbol="ec_conv_transpose2d_f32",
+        source="kernels/ec_conv_transpose2d_f32.c",
+        rank=100,
+        accepts=all_f32,
+        launch=_launch_transpose_f32,
     ),
 )

@@ -44,6 +44,14 @@ static inline int8_t ec_requantize_s8(int32_t acc, int32_t m, int32_t shift, int
     return (int8_t)ec_clamp(ec_requantize(acc, m, shift) + zero, low, high);
 }
 
+/* floor(sum / divisor + 1/2) for divisor > 0; 2 * sum + divisor must fit int32. */
+static inline int32_t ec_divide_round(int32_t sum, int32_t divisor)
+{
+    int32_t twice = 2 * sum + divisor;
+    int32_t by = 2 * divisor;
+    return twice >= 0 ? twice / by : -((by - 1 - twice) / by);
+}
+
 /* Where row `row` of a map stands in a buffer that holds `ring` of its rows. A whole map has ring
  * equal to its height, so that no division is made. */
 static inline int32_t ec_ring_row(int32_t row, int32_t ring)

@@ -60,10 +60,7 @@ static inline void ec_conv2d_s8_body(const ec_conv2d_params *p, int32_t row0, in
                     for (int32_t r = rows.first; r < rows.end; r++) {
                         const int8_t *in = x + slot * p->in_w * p->in_c + group * channels;
                         acc += ec_conv2d_s8_kernel_row(p, in, taps + r * kernel_row, left, columns);
-                        slot += p->dilation_h;
-                        while (slot >= p->ring_0) {
-                            slot -= p->ring_0;
-                        }
+                        slot = ec_ring_step(slot, p->dilation_h, p->ring_0);
                     }
                     *out++ = ec_requantize_s8(acc, multiplier[o], shift[o], p->zero_out, p->act_min,
                                               p->act_max);
