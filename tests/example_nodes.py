@@ -8,7 +8,7 @@ import numpy as np
 
 from edgec.fixedpoint import dequantize_array, quantize_array, spread
 from edgec.ir import OF_NUMPY, Array, DType, Loc, Node, Quant, Type, Value, per_channel, per_tensor
-from edgec.ops.define import Arrays, Example, Op, QuantRule, Types
+from edgec.ops.define import Arrays, Example, Op, QuantRule, Types, run
 from edgec.plan import NodeView
 
 
@@ -96,7 +96,7 @@ def quantized_node(op: Op, example: Example) -> ExampleNode:
         t if (q := _output_quant(op.quant, quants, y)) is None else Type(t.shape, DType.I8, q)
         for t, y in zip(node.out_types, node.expected, strict=True)
     )
-    expected = op.quant.ref(example.attrs, tuple(types), tuple(inputs), out_types)
+    expected = run(op, example.attrs, tuple(types), tuple(inputs), out_types)
     typed = tuple(np.asarray(y).astype(t.dtype.numpy) for y, t in zip(expected, out_types, strict=True))
     return ExampleNode(op, example, tuple(types), tuple(inputs), out_types, typed)
 

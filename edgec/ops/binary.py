@@ -123,7 +123,7 @@ def sum_multipliers(a: Quant, b: Quant, y: Quant) -> tuple[int, int, int]:
 
 
 def _combine(merge: Callable[[Array, Array], Array]) -> Callable[[Any, Types, Arrays, Types], Arrays]:
-    """acc = merge((a - Za) * ma, (b - Zb) * mb); y = clamp(Zy + ((acc + 2**(s - 1)) >> s)), all within int32."""
+    """acc = merge((a - Za) * ma, (b - Zb) * mb), y = clamp(Zy + ((acc + 2**(s - 1)) >> s)), in int32."""
 
     def ref(attrs: Any, in_types: Types, inputs: Arrays, out_types: Types) -> Arrays:
         a, b, y = _quants(in_types, out_types)

@@ -64,10 +64,10 @@ def _identity(attrs: Attrs, inputs: Arrays) -> Arrays:
 
 
 def _infer_quantize(attrs: Attrs, types: Types) -> Types:
-    """x f32 -> the same; the Builder's `quants` make the output int8."""
+    """x float -> the same; the Builder's `quants` make the output int8."""
     require(len(types) == 1 and types[0].quant is None, "takes one float tensor")
-    require(types[0].dtype is DType.F32, f"takes f32, not {types[0].dtype.value}")
-    return (Type(types[0].shape, DType.F32),)
+    require(types[0].dtype.is_float, f"takes floats, not {types[0].dtype.value}")
+    return (Type(types[0].shape, types[0].dtype),)
 
 
 def quantize_f32(x: Array, quant: Quant) -> Array:
@@ -93,8 +93,9 @@ def _quantize(attrs: Attrs, in_types: Types, inputs: Arrays, out_types: Types) -
 def _infer_dequantize(attrs: Attrs, types: Types) -> Types:
     """x int8 -> f32."""
     require(len(types) == 1, "takes one input")
-    require(types[0].quant is not None or types[0].dtype is DType.F32, "takes a quantised tensor")
-    return (Type(types[0].shape, DType.F32),)
+    t = types[0]
+    require(t.quant is not None or t.dtype.is_float, "takes a quantised tensor")
+    return (Type(t.shape, DType.F32 if t.quant is not None else t.dtype),)
 
 
 def _dequantize(attrs: Attrs, in_types: Types, inputs: Arrays, out_types: Types) -> Arrays:
@@ -135,7 +136,7 @@ def _cast_example(label: str, dtype: str, torch_dtype: str, make: Make) -> Examp
 define(
     Op(
         name="cast",
-        doc="x in another element type; to an integer the fraction is dropped, to a boolean all but 0 is true.",
+        doc="x in another element type; to an integer the fraction is dropped, to a boolean not 0 is true.",
         attrs=CastAttrs,
         infer=_infer_cast,
         ref=_cast,

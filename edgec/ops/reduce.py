@@ -12,7 +12,7 @@ import numpy as np
 from edgec.fixedpoint import multiplier, requantize
 from edgec.ir import Array, Attrs, Bound, Dim, DType, Node, Type
 from edgec.ops.define import Arrays, Cost, Example, NoGrad, Op, QuantRule, Types, define, require
-from edgec.ops.sample import integers, normal
+from edgec.ops.sample import integers, normal, uniform
 from edgec.ops.terms import Term
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _define(
         def torch(t, x):  # type: ignore[no-untyped-def]
             return getattr(t, torch_name)(x, dim=attrs.axes, keepdim=attrs.keepdims)
 
-        return Example(label, attrs, normal(shape), torch)
+        return Example(label, attrs, uniform(-1.0, 2.0, shape), torch)
 
     define(
         Op(

@@ -9,6 +9,7 @@
 #define EC_KERNELS_H
 
 #include "ec_conv.h"
+#include "ec_pointwise.h"
 #include "ec_requant.h"
 #include "ec_shape.h"
 
