@@ -40,7 +40,7 @@ class BuildSpec:
 
 
 def build_files(target: Target, spec: BuildSpec, runtime: Path) -> dict[str, str]:
-    """{path below the artifact: text} of all build files and port sources. `runtime`: the runtime_c folder."""
+    """{path below the artifact: text} of build files and port sources. `runtime`: the runtime_c folder."""
     ports = ["host/port.c"]
     files = {"Makefile": makefile(target, spec), "CMakeLists.txt": cmake(target, spec)}
     for emulator in emulators(target):

@@ -26,7 +26,7 @@ TIMERS: Final = ("cmsdk", "systick", "nrf51")
 LEAST_RESERVE_BYTES: Final = 2048  # test firmware: 1 KB of data, 1 KB of stack
 
 
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmg])(?:i?b)?|b)?\s*", re.IGNORECASE)
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmg])(?:i?b)?|b)?\s*", re.IGNORECASE | re.ASCII)
 _FACTOR: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _MEMORY_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _T = TypeVar("_T", int, float, str, bool)
