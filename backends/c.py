@@ -116,6 +116,8 @@ def _entry(plan: Plan, entry: Entry, prefix: str) -> str:
     ]
     lines.append(f"ec_status {c_header.invoke_name(plan, entry)}({prefix} *m)\n{{")
     lines.append("    if (m == NULL) {\n        return EC_NULL_POINTER;\n    }")
+    for a in plan.arenas[:1]:
+        lines.append(f"    if (m->{identifier(a.memory)} == NULL) {{\n        return EC_NOT_READY;\n    }}")
     for index, item in enumerate(entry.items):
         lines.append(_item(plan, entry, index, item))
     for state, source, size in entry.updates:
@@ -125,17 +127,18 @@ def _entry(plan: Plan, entry: Entry, prefix: str) -> str:
 
 
 def _wrapped(declarations: list[str]) -> list[str]:
-    """Each declaration on lines of at most 100 columns."""
+    """Each declaration on lines of at most 100 columns, broken between fields."""
     out: list[str] = []
     for text in declarations:
         line = ""
-        for word in text.split(" "):
-            if line and len(line) + 1 + len(word) > 100:
-                out.append(line)
-                line = "   "
-            line = f"{line} {word}" if line else word
+        for field in text.split(", "):
+            if line and len(line) + 2 + len(field) > 99:
+                out.append(line + ",")
+                line = "    " + field
+            else:
+                line = f"{line}, {field}" if line else field
         out.append(line)
-    return out
+    return [*out, ""]
 
 
 def _pointer(plan: Plan, arg: BufferArg | ConstantArg) -> str:
