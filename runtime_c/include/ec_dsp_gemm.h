@@ -248,17 +248,6 @@ EC_DSP_ASM void ec_dsp_widen2(uint32_t *to, const int8_t *x0, const int8_t *x1, 
 
 #pragma GCC diagnostic pop
 
-/* to[stride * (2i)], to[stride * (2i + 1)] = even, odd bytes of word i of x. */
-static inline uint32_t *ec_dsp_widen(uint32_t *to, const int8_t *x, int32_t words, int32_t stride)
-{
-    for (int32_t i = 0; i < words; i++, x += 4, to += 2 * stride) {
-        uint32_t word = ec_dsp_load(x);
-        to[0] = ec_dsp_even(word);
-        to[stride] = ec_dsp_odd(word);
-    }
-    return to;
-}
-
 /* Words of K. */
 static inline int32_t ec_dsp_words(int32_t k)
 {

@@ -58,12 +58,13 @@ static int intact(const guarded *g)
 
 static int32_t scratch_bytes(int kind, const ec_conv2d_params *p)
 {
-    int32_t k = p->kernel_h * p->kernel_w * p->in_c;
+    int32_t run = p->kernel_w * p->in_c;
+    int32_t k = p->kernel_h * run;
     switch (kind) {
     case 0:
         return 16 * ((p->in_c + 3) / 4);
     case 1:
-        return 20 * ((k + 3) / 4);
+        return 16 * ((k + 3) / 4) + 8 * p->kernel_h + (run & 3 ? 8 * ((k + 3) / 4) : 2 * run);
     default:
         return 272 + 48 * (p->stride_w == 2 ? p->out_w + 1 : (p->out_w + 1) / 2 + 1);
     }

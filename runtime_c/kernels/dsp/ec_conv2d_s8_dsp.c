@@ -6,95 +6,90 @@
  * X is x[p * stride_h - pad_top + r * dilation_h, ..., c], or zero_in outside of the map. x int8[ring_0][W][C],
  * y int8[ring_y][Q][O], any alignment; w is the stream "dsp_o4" of ec_dsp_gemm.h over K = R * S * C, aligned to 4,
  * which also holds bias, multiplier and shift. The windows of two pixels are widened to int16 and multiplied with
- * four output channels at a time. scratch: 20 * ceil(K / 4) bytes, aligned to 4: two widened windows and the bytes
- * of one. Single rounding (ec_requant.h). Equals conv2d.quant of edgec/ops/conv2d.py and ec_conv2d_s8.
+ * four output channels at a time. A kernel row of S * C bytes is widened where it stands, if it lies inside of the map
+ * and is whole words; else it is gathered first. scratch, aligned to 4: 16 * ceil(K / 4) bytes for the vectors,
+ * 8 * R for row pointers, and to gather 2 * S * C bytes where S * C is whole words, else 8 * ceil(K / 4).
+ * Single rounding (ec_requant.h). Equals conv2d.quant of edgec/ops/conv2d.py and ec_conv2d_s8.
  */
 #include "ec_conv.h"
 #include "ec_dsp_gemm.h"
 #include "ec_requant.h"
 
-/* Copies `count` bytes; a loop, because most runs are shorter than a call of memcpy is long. */
-static inline int8_t *ec_conv2d_s8_dsp_copy(int8_t *to, const int8_t *from, int32_t count)
-{
-    for (; count >= 4; count -= 4, to += 4, from += 4) {
-        ec_dsp_store(to, ec_dsp_load(from));
-    }
-    for (; count > 0; count--) {
-        *to++ = *from++;
-    }
-    return to;
-}
+/* Rows of the window of one pixel and its first column. */
+typedef struct ec_conv2d_dsp_pixel {
+    const int8_t *const *rows; /* kernel_h pointers to input rows, NULL outside of the map */
+    int32_t left;
+    int8_t *out;
+} ec_conv2d_dsp_pixel;
 
-static inline int8_t *ec_conv2d_s8_dsp_fill(int8_t *to, int32_t value, int32_t count)
+/* Copies `count` bytes: words, then the last word again where it ends. A loop, because most runs are shorter than a
+ * call of memcpy is long. */
+static inline void ec_conv2d_s8_dsp_copy(int8_t *to, const int8_t *from, int32_t count)
 {
-    uint32_t word = ec_dsp_splat(value);
-    for (; count >= 4; count -= 4, to += 4) {
-        ec_dsp_store(to, word);
-    }
-    for (; count > 0; count--) {
-        *to++ = (int8_t)value;
-    }
-    return to;
-}
-
-/* Row `row` of the input; NULL outside of the map. */
-static inline const int8_t *ec_conv2d_s8_dsp_row(const ec_conv2d_params *p, const int8_t *x, int32_t row)
-{
-    if (row < 0 || row >= p->in_h) {
-        return NULL;
-    }
-    return x + ec_ring_row(row, p->ring_0) * p->in_w * p->in_c;
-}
-
-/* The window's bytes in the order r, s, c at `bytes`, padding filled in. */
-static void ec_conv2d_s8_dsp_gather(const ec_conv2d_params *p, const int8_t *x, int32_t top, int32_t left,
-                                    int8_t *bytes)
-{
-    int32_t channels = p->in_c;
-    int32_t run = p->kernel_w * channels;
-    ec_taps inside = ec_taps_inside(left, p->in_w, p->kernel_w, p->dilation_w);
-    for (int32_t r = 0; r < p->kernel_h; r++) {
-        const int8_t *from = ec_conv2d_s8_dsp_row(p, x, top + r * p->dilation_h);
-        if (from == NULL) {
-            bytes = ec_conv2d_s8_dsp_fill(bytes, p->zero_in, run);
-            continue;
+    const int8_t *end = from + count - 4;
+    if (count < 4) {
+        for (int32_t i = 0; i < count; i++) {
+            to[i] = from[i];
         }
-        bytes = ec_conv2d_s8_dsp_fill(bytes, p->zero_in, inside.first * channels);
-        from += (left + inside.first * p->dilation_w) * channels;
-        if (p->dilation_w == 1) {
-            bytes = ec_conv2d_s8_dsp_copy(bytes, from, (inside.end - inside.first) * channels);
-        } else {
-            for (int32_t s = inside.first; s < inside.end; s++, from += p->dilation_w * channels) {
-                bytes = ec_conv2d_s8_dsp_copy(bytes, from, channels);
-            }
-        }
-        bytes = ec_conv2d_s8_dsp_fill(bytes, p->zero_in, (p->kernel_w - inside.end) * channels);
-    }
-}
-
-/* The widened window of one pixel at to[0], to[2], ...; `bytes` is room for it as it stands in x. */
-static void ec_conv2d_s8_dsp_window(const ec_conv2d_params *p, const int8_t *x, int32_t row, int32_t column,
-                                    uint32_t *to, int8_t *bytes)
-{
-    int32_t top = row * p->stride_h - p->pad_top;
-    int32_t left = column * p->stride_w - p->pad_left;
-    int32_t run = p->kernel_w * p->in_c;
-    if ((run & 3) != 0 || p->dilation_w != 1 || left < 0 || left + p->kernel_w > p->in_w) {
-        ec_conv2d_s8_dsp_gather(p, x, top, left, bytes);
-        ec_dsp_widen(to, bytes, ec_dsp_words(p->kernel_h * run), 2);
         return;
     }
-    for (int32_t r = 0; r < p->kernel_h; r++) {
-        const int8_t *from = ec_conv2d_s8_dsp_row(p, x, top + r * p->dilation_h);
-        if (from != NULL) {
-            to = ec_dsp_widen(to, from + left * p->in_c, run >> 2, 2);
-        } else {
-            uint32_t zero = ec_dsp_even(ec_dsp_splat(p->zero_in));
-            for (int32_t i = 0; i < run >> 1; i++, to += 2) {
-                *to = zero;
+    for (; from < end; from += 4, to += 4) {
+        ec_dsp_store(to, ec_dsp_load(from));
+    }
+    ec_dsp_store(to - (from - end), ec_dsp_load(end));
+}
+
+/* One kernel row at `to` where it touches the padding or is dilated. */
+static void ec_conv2d_s8_dsp_border(const ec_conv2d_params *p, const int8_t *row, int32_t left, int8_t *to)
+{
+    int32_t channels = p->in_c;
+    memset(to, p->zero_in, (size_t)(p->kernel_w * channels));
+    if (row == NULL) {
+        return;
+    }
+    ec_taps inside = ec_taps_inside(left, p->in_w, p->kernel_w, p->dilation_w);
+    for (int32_t s = inside.first; s < inside.end; s++) {
+        ec_conv2d_s8_dsp_copy(to + s * channels, row + (left + s * p->dilation_w) * channels, channels);
+    }
+}
+
+/* Kernel row r of a pixel: where it stands in the map, or gathered at `to`. */
+static inline const int8_t *ec_conv2d_s8_dsp_run(const ec_conv2d_params *p, const ec_conv2d_dsp_pixel *pixel, int32_t r,
+                                                 int8_t *to)
+{
+    const int8_t *row = pixel->rows[r];
+    int32_t left = pixel->left;
+    if (row != NULL && left >= 0 && left + p->kernel_w <= p->in_w && p->dilation_w == 1) {
+        return row + left * p->in_c;
+    }
+    ec_conv2d_s8_dsp_border(p, row, left, to);
+    return to;
+}
+
+/* The widened windows of two pixels at `vectors`; `bytes` is room to gather. */
+static void ec_conv2d_s8_dsp_windows(const ec_conv2d_params *p, const ec_conv2d_dsp_pixel *pixels, int32_t words,
+                                     uint32_t *vectors, int8_t *bytes)
+{
+    int32_t run = p->kernel_w * p->in_c;
+    if ((run & 3) == 0) {
+        for (int32_t r = 0; r < p->kernel_h; r++) {
+            const int8_t *a = ec_conv2d_s8_dsp_run(p, pixels, r, bytes);
+            const int8_t *b = ec_conv2d_s8_dsp_run(p, pixels + 1, r, bytes + run);
+            ec_dsp_widen2(vectors, a, b, run >> 2);
+            vectors += run;
+        }
+        return;
+    }
+    int8_t *to = bytes;
+    for (int32_t i = 0; i < 2; i++, to = bytes + 4 * words) {
+        for (int32_t r = 0; r < p->kernel_h; r++, to += run) {
+            const int8_t *from = ec_conv2d_s8_dsp_run(p, pixels + i, r, to);
+            if (from != to) {
+                ec_conv2d_s8_dsp_copy(to, from, run);
             }
         }
     }
+    ec_dsp_widen2(vectors, bytes, bytes + 4 * words, words);
 }
 
 void ec_conv2d_s8_dsp(const ec_conv2d_params *p, int32_t row0, int32_t row1, const int8_t *x, const uint32_t *w,
@@ -102,26 +97,30 @@ void ec_conv2d_s8_dsp(const ec_conv2d_params *p, int32_t row0, int32_t row1, con
 {
     int32_t words = ec_dsp_words(p->kernel_h * p->kernel_w * p->in_c);
     uint32_t *vectors = scratch;
-    int8_t *bytes = (int8_t *)(vectors + 4 * words);
-    ec_dsp_store(bytes + 4 * words - 4, 0);
-    int8_t *out[2] = {y, y};
+    const int8_t **rows = (const int8_t **)(void *)(vectors + 4 * words); /* of two output rows, by parity */
+    int8_t *bytes = (int8_t *)(rows + 2 * p->kernel_h);
+    ec_conv2d_dsp_pixel pixels[2];
     int32_t held = 0;
     for (int32_t row = row0; row < row1; row++) {
         int8_t *line = y + ec_ring_row(row, p->ring_y) * p->out_w * p->out_c;
-        for (int32_t column = 0; column < p->out_w; column++, line += p->out_c) {
-            out[held] = line;
-            ec_conv2d_s8_dsp_window(p, x, row, column, vectors + held, bytes);
+        const int8_t **taps = rows + (row & 1) * p->kernel_h;
+        for (int32_t r = 0; r < p->kernel_h; r++) {
+            int32_t from = row * p->stride_h - p->pad_top + r * p->dilation_h;
+            int inside = from >= 0 && from < p->in_h;
+            taps[r] = inside ? x + ec_ring_row(from, p->ring_0) * p->in_w * p->in_c : NULL;
+        }
+        int32_t left = -p->pad_left;
+        for (int32_t column = 0; column < p->out_w; column++, left += p->stride_w, line += p->out_c) {
+            pixels[held] = (ec_conv2d_dsp_pixel){taps, left, line};
             held ^= 1;
             if (held != 0) {
                 if (row + 1 < row1 || column + 1 < p->out_w) {
                     continue;
                 }
-                out[1] = line; /* the last of an odd number of pixels is computed twice */
-                for (int32_t i = 0; i < 4 * words; i += 2) {
-                    vectors[i + 1] = vectors[i];
-                }
+                pixels[1] = pixels[0]; /* the last of an odd number of pixels is computed twice */
             }
-            ec_dsp_outputs_2(vectors, words, w, p->zero_out, p->out_c, out[0], out[1]);
+            ec_conv2d_s8_dsp_windows(p, pixels, words, vectors, bytes);
+            ec_dsp_outputs_2(vectors, words, w, p->zero_out, p->out_c, pixels[0].out, pixels[1].out);
         }
     }
     for (int32_t row = row0; row < row1; row++) {

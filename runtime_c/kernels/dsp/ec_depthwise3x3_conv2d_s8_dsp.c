@@ -15,7 +15,8 @@
  * Single rounding (ec_requant.h). Equals conv2d.quant of edgec/ops/conv2d.py and ec_conv2d_s8.
  */
 #include "ec_conv.h"
-#include "ec_dsp.h"
+#define EC_DSP_PLANE_STEP 3
+#include "ec_dsp_planes.h"
 #include "ec_requant.h"
 
 /* One channel; the offsets are written into the assembly. */
@@ -152,70 +153,6 @@ __attribute__((naked, noinline)) void ec_dw3x3_row_2(const ec_dw3x3_channel *cha
 
 #pragma GCC diagnostic pop
 
-/* Where the ring's planes stand and how long they are. */
-typedef struct ec_dw3x3_planes {
-    uint32_t *first;
-    int32_t words; /* of one plane: 3 a column pair */
-    int32_t pairs;
-} ec_dw3x3_planes;
-
-/* One column of `channels` (1..4) bytes, or `outside` where it lies in the padding. */
-static inline uint32_t ec_dw3x3_column(const ec_conv2d_params *p, const int8_t *row, int32_t column, int32_t channels,
-                                       uint32_t outside)
-{
-    if (column < 0 || column >= p->in_w) {
-        return outside;
-    }
-    const int8_t *from = row + column * p->in_c;
-    return channels == 4 ? ec_dsp_load(from) : ec_dsp_load_part(from, channels);
-}
-
-static inline uint32_t *ec_dw3x3_store(uint32_t *to, int32_t words, uint32_t a, uint32_t b)
-{
-    uint32_t low = ec_dsp_low(a, b);
-    uint32_t high = ec_dsp_high(a, b);
-    to[0] = ec_dsp_even(low);
-    to[words] = ec_dsp_odd(low);
-    to[2 * words] = ec_dsp_even(high);
-    to[3 * words] = ec_dsp_odd(high);
-    return to + 3;
-}
-
-/* One input row of up to four channels into slot `to` of the planes; `row` NULL outside of the map. */
-static void ec_dw3x3_transpose(const ec_conv2d_params *p, const int8_t *row, int32_t channels, uint32_t *to,
-                               const ec_dw3x3_planes *planes)
-{
-    uint32_t outside = ec_dsp_splat(p->zero_in);
-    int32_t words = planes->words;
-    int32_t column = -p->pad_left;
-    int32_t end = column + 2 * planes->pairs;
-    if (row == NULL) {
-        for (; column < end; column += 2) {
-            to = ec_dw3x3_store(to, words, outside, outside);
-        }
-        return;
-    }
-    int32_t inside = channels == 4 ? (p->in_w < end ? p->in_w : end) - 1 : column;
-    while (column < end) {
-        if (column >= 0) {
-            const int8_t *from = row + column * p->in_c;
-            for (; column < inside; column += 2) {
-                uint32_t a = ec_dsp_load(from);
-                uint32_t b = ec_dsp_load(from + p->in_c);
-                from += 2 * p->in_c;
-                to = ec_dw3x3_store(to, words, a, b);
-            }
-            if (column >= end) {
-                return;
-            }
-        }
-        uint32_t a = ec_dw3x3_column(p, row, column, channels, outside);
-        uint32_t b = ec_dw3x3_column(p, row, column + 1, channels, outside);
-        to = ec_dw3x3_store(to, words, a, b);
-        column += 2;
-    }
-}
-
 static inline uint32_t ec_dw3x3_pair(int32_t low, int32_t high)
 {
     return ((uint32_t)low & 0xffffu) | ((uint32_t)high << 16);
@@ -246,7 +183,7 @@ static void ec_dw3x3_channels(const ec_conv2d_params *p, int32_t row0, int32_t r
                               const uint32_t *w, int8_t *y, int32_t channels, ec_dw3x3_channel *channel)
 {
     int32_t pairs = p->stride_w == 2 ? p->out_w + 1 : ((p->out_w + 1) >> 1) + 1;
-    ec_dw3x3_planes planes = {(uint32_t *)(channel + 4), 3 * pairs, pairs};
+    ec_dsp_planes planes = {(uint32_t *)(channel + 4), 3 * pairs, pairs};
     for (int32_t c = 0; c < channels; c++) {
         ec_dw3x3_prepare(p, w + 5 * c, planes.first + c * planes.words, channel + c);
     }
@@ -259,7 +196,7 @@ static void ec_dw3x3_channels(const ec_conv2d_params *p, int32_t row0, int32_t r
             if (next >= 0 && next < p->in_h) {
                 from = x + ec_ring_row(next, p->ring_0) * p->in_w * p->in_c;
             }
-            ec_dw3x3_transpose(p, from, channels, planes.first + slot, &planes);
+            ec_dsp_planes_row(p, from, channels, &planes, planes.first + slot);
             slot = slot == 2 ? 0 : slot + 1;
         }
         int32_t rotation = slot == 0 ? 0 : 3 - slot; /* the next slot to fill holds the top row */
