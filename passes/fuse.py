@@ -17,6 +17,7 @@ from edgec.passes.dead import remove_dead
 Interval = tuple[float, float]
 
 WITH_ACT: Final = ("conv2d", "conv1d", "conv_transpose2d", "linear", "add", "sub", "mul")
+KEEP_ORDER: Final = ("max_pool2d", "adaptive_max_pool2d", "reshape", "transpose")
 CLAMPS: Final = ("relu", "relu6", "clamp")
 # Values that are never negative, so that padding by 0 and by -infinity give the same maximum.
 NON_NEGATIVE: Final = ("relu", "relu6", "sigmoid", "hardsigmoid", "softmax", "abs", "sqrt", "exp")
@@ -78,18 +79,20 @@ def _clamp(at: Rewrite, node: Node) -> tuple[str, ...] | None:
             return (x,)
         clamp = ClampAttrs(*merged)
         return (at.remake(node, op="clamp", inputs=inner.inputs, attrs=clamp),)
-    return _clamp_before_pool(at, node)
+    return _clamp_earlier(at, node)
 
 
-def _clamp_before_pool(at: Rewrite, node: Node) -> tuple[str, ...] | None:
-    """clamp(max_pool(layer)) is max_pool(clamp(layer)): a clamp keeps order, and then it fuses into the
-    layer."""
-    pool = at.sole(node.inputs[0], "max_pool2d", "adaptive_max_pool2d")
-    if pool is None or at.sole(pool.inputs[0], *WITH_ACT) is None:
+def _clamp_earlier(at: Rewrite, node: Node) -> tuple[str, ...] | None:
+    """clamp(f(layer)) is f(clamp(layer)) for movements and maxima, and then it fuses into the layer."""
+    moved = at.sole(node.inputs[0], *KEEP_ORDER)
+    if moved is None or at.sole(moved.inputs[0], *WITH_ACT) is None:
         return None
-    clamped = at.remake(node, name=pool.inputs[0], inputs=pool.inputs)
+    t = at.type(moved.inputs[0])
+    name = moved.inputs[0]
+    clamped = at.builder.node(node.op, (name,), node.attrs, name=name, loc=node.loc)[0]
+    assert at.type(clamped) == t
     at.counts[clamped] += 1
-    return (at.remake(pool, node.outputs[0].name, inputs=(clamped,)),)
+    return (at.remake(moved, node.outputs[0].name, inputs=(clamped,)),)
 
 
 def _spatial_pad(at: Rewrite, node: Node) -> tuple[Node, tuple[int, int, int, int]] | None:

@@ -20,7 +20,8 @@ from edgec.ops.norm import RmsNormAttrs
 from edgec.ops.reduce import ReduceAttrs
 from edgec.ops.shape import ReshapeAttrs
 from edgec.passes.dead import remove_dead
-from edgec.passes.fold import batch_norm_affine
+from edgec.passes.fold import batch_norm_affine, fold
+from edgec.passes.simplify import simplify
 
 MAX_ROUNDS: Final = 4
 POWERS: Final[dict[float, str]] = {0.5: "sqrt", -0.5: "rsqrt"}
@@ -28,6 +29,8 @@ POWERS: Final[dict[float, str]] = {0.5: "sqrt", -0.5: "rsqrt"}
 
 def legalize(program: Program) -> Program:
     """`program` in the ops that backends have. Same object where it is so already."""
+    # First, so that a batch norm goes into a conv1d beside it while it still is one.
+    program = fold(simplify(program))
     for _ in range(MAX_ROUNDS):
         before = program
         program = rewrite(program, _visit)
