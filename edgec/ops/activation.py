@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.fixedpoint import multiplier, multipliers, requantize
-from edgec.ir import NO_ATTRS, Array, Attrs, Node, Type
+from edgec.ir import NO_ATTRS, Attrs, Node, Type
 from edgec.ops.define import (
     Arrays,
     Example,
@@ -29,7 +29,7 @@ from edgec.ops.define import (
 )
 from edgec.ops.sample import normal
 from edgec.ops.terms import Term, unbroadcast
-from edgec.ops.unary import Unary, define_unary, erf, infer_float, infer_number
+from edgec.ops.unary import Numbers, Unary, define_unary, erf, infer_float, infer_number
 
 if TYPE_CHECKING:
     from edgec.build import Builder
@@ -69,12 +69,12 @@ class GeluAttrs(Attrs):
     approximate: Literal["none", "tanh"] = "none"
 
 
-def sigmoid(x: Array) -> Array:
+def sigmoid(x: Numbers) -> Numbers:
     """1 / (1 + exp(-x)), in the dtype of x."""
     return np.asarray(1 / (1 + np.exp(-x)))
 
 
-def gelu(attrs: GeluAttrs, x: Array) -> Array:
+def gelu(attrs: GeluAttrs, x: Numbers) -> Numbers:
     """x * Phi(x), or its tanh approximation."""
     if attrs.approximate == "none":
         return np.asarray(x * 0.5 * (1 + erf(x * x.dtype.type(_SQRT_HALF))))
@@ -82,7 +82,7 @@ def gelu(attrs: GeluAttrs, x: Array) -> Array:
     return np.asarray(x * 0.5 * (1 + np.tanh(inner)))
 
 
-def _clamp(attrs: ClampAttrs, x: Array) -> Array:
+def _clamp(attrs: ClampAttrs, x: Numbers) -> Numbers:
     """np.clip that leaves integers alone where a bound is open."""
     low = None if attrs.min == -math.inf else np.asarray(attrs.min, x.dtype)
     high = None if attrs.max == math.inf else np.asarray(attrs.max, x.dtype)
@@ -269,7 +269,8 @@ def _infer_prelu(attrs: Attrs, types: Types) -> Types:
 
 
 def _prelu(attrs: Attrs, inputs: Arrays) -> Arrays:
-    x, slope = inputs
+    x: Numbers = inputs[0]
+    slope: Numbers = inputs[1]
     return (np.where(x > 0, x, x * slope.astype(x.dtype)),)
 
 
@@ -283,7 +284,7 @@ def _prelu_grad(builder: Builder, node: Node, grads: Sequence[str | None]) -> tu
 
 
 def prelu_multipliers(
-    x: Type, slope: Array, y: Type
+    x: Type, slope: Numbers, y: Type
 ) -> tuple[tuple[int, int], tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
     """((m, shift) at and above the zero, (m[C], shift[C]) below it); m carries the sign of a slope."""
     assert x.quant is not None and y.quant is not None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from edgec.fixedpoint import clamp_bounds, common_shift, multiplier, requantize
 from edgec.ir import NO_ATTRS, Array, Attrs, DType, Node, Quant, Type
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from edgec.build import Builder
 
 Clamp = tuple[float, float] | None
+Numbers = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def clamped(attrs: Attrs, y: Array) -> Array:
     if act is None:
         return y
     if not np.issubdtype(y.dtype, np.floating):
-        info = np.iinfo(y.dtype)
+        info = np.iinfo(y.dtype.name)
         act = (max(act[0], info.min), min(act[1], info.max))
     return np.asarray(np.clip(y, np.asarray(act[0], y.dtype), np.asarray(act[1], y.dtype)))
 
@@ -122,7 +124,7 @@ def sum_multipliers(a: Quant, b: Quant, y: Quant) -> tuple[int, int, int]:
     return ma, mb, shift
 
 
-def _combine(merge: Callable[[Array, Array], Array]) -> Callable[[Any, Types, Arrays, Types], Arrays]:
+def _combine(merge: Callable[[Numbers, Numbers], Any]) -> Callable[[Any, Types, Arrays, Types], Arrays]:
     """acc = merge((a - Za) * ma, (b - Zb) * mb), y = clamp(Zy + ((acc + 2**(s - 1)) >> s)), in int32."""
 
     def ref(attrs: Any, in_types: Types, inputs: Arrays, out_types: Types) -> Arrays:
@@ -170,7 +172,7 @@ _POSITIVE: Final = (
 def _define(
     name: str,
     doc: str,
-    ref: Callable[[Array, Array], Array],
+    ref: Callable[[Numbers, Numbers], Any],
     grad: Derivative,
     quant: QuantRule | NoQuant,
     examples: tuple[tuple[str, Make], ...],
@@ -184,7 +186,7 @@ def _define(
         with np.errstate(all="ignore"):
             return (clamped(a, np.asarray(ref(inputs[0], inputs[1]))),)
 
-    def torch(t, a, b):  # type: ignore[no-untyped-def]
+    def torch(t: Any, a: Any, b: Any) -> Any:
         return getattr(t, name)(a, b)
 
     cases = [Example(label, attrs, make, torch) for label, make in examples]

@@ -79,9 +79,10 @@ def quantize_f32(x: Array, quant: Quant) -> Array:
     `fixedpoint.quantize_array` by one step at most, and only within float32 rounding of a tie. NaN becomes Z.
     """
     scale, zero = quant.per_tensor
-    t = x.astype(np.float32) * np.float32(1.0 / scale)
+    with np.errstate(over="ignore"):
+        t = x.astype(np.float32) * np.float32(1.0 / scale)
     t = np.clip(np.where(np.isnan(t), np.float32(0), t), np.float32(-1024), np.float32(1024))
-    return np.clip(np.floor(t + np.float32(0.5)) + zero, -128, 127).astype(np.int8)
+    return np.asarray(np.clip(np.floor(t + np.float32(0.5)) + zero, -128, 127), np.int8)
 
 
 def _quantize(attrs: Attrs, in_types: Types, inputs: Arrays, out_types: Types) -> Arrays:

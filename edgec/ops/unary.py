@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from edgec.ir import NO_ATTRS, Array, Attrs, DType, Node, Type
+from edgec.ir import NO_ATTRS, Attrs, DType, Node, Type
 from edgec.ops.define import (
     Arrays,
     Example,
@@ -32,6 +33,7 @@ from edgec.ops.terms import Term
 if TYPE_CHECKING:
     from edgec.build import Builder
 
+Numbers = npt.NDArray[Any]
 # attrs, x, y, dy -> dx
 Derivative = Callable[[Any, Term, Term, Term], Term]
 
@@ -78,7 +80,7 @@ class Unary:
 
     name: str
     doc: str
-    ref: Callable[[Any, Array], Array]
+    ref: Callable[[Any, Numbers], Any]
     grad: Derivative
     torch: Callable[..., Any]
     examples: tuple[tuple[str, Attrs, Make], ...]
@@ -92,7 +94,7 @@ def define_unary(u: Unary) -> None:
 
     def ref(attrs: Any, inputs: Arrays) -> Arrays:
         with np.errstate(all="ignore"):
-            return (u.ref(attrs, inputs[0]),)
+            return (np.asarray(u.ref(attrs, inputs[0])),)
 
     def example(label: str, attrs: Attrs, make: Make) -> Example:
         return Example(label, attrs, make, lambda t, x: u.torch(t, attrs, x))
@@ -115,12 +117,12 @@ def define_unary(u: Unary) -> None:
 _erf = np.frompyfunc(math.erf, 1, 1)
 
 
-def erf(x: Array) -> Array:
+def erf(x: Numbers) -> Numbers:
     """The error function, float64 inside, in the dtype of x."""
     return np.asarray(_erf(x.astype(np.float64)), np.float64).astype(x.dtype)
 
 
-def power(x: Array, exponent: float) -> Array:
+def power(x: Numbers, exponent: float) -> Numbers:
     """x ** exponent in the dtype of x."""
     return np.asarray(np.power(x, np.asarray(exponent, x.dtype)))
 
