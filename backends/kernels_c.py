@@ -6,7 +6,9 @@ from typing import Final
 
 from edgec.backends import (
     kernels_c_conv,
+    kernels_c_dsp,
     kernels_c_linear,
+    kernels_c_norm,
     kernels_c_pointwise,
     kernels_c_pool,
     kernels_c_shape,
@@ -18,5 +20,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     *kernels_c_linear.KERNELS,
     *kernels_c_pool.KERNELS,
     *kernels_c_pointwise.KERNELS,
+    *kernels_c_norm.KERNELS,
     *kernels_c_shape.KERNELS,
+    *kernels_c_dsp.KERNELS,
 )

@@ -1,9 +1,10 @@
 /* Data movement: strided copies, concatenation, splitting, padding, rolling, lookups at indices.
  *
- * _x1 kernels move bytes or 1-byte elements, _x4 kernels 4-byte elements (float, int32) that stand at
- * multiples of 4. A params struct counts in elements of that size. Unused axes have size 1, stride 0.
- * No kernel here has scratch, rounds, or looks at what it moves, except for indices: a negative index
- * counts from the end, and what then lies outside is taken as the nearest element.
+ * _x1 kernels move bytes or 1-byte elements, _x4 kernels 4-byte elements (float, int32) that
+ * stand at multiples of 4. A params struct counts in elements of that size. Unused axes have
+ * size 1, stride 0. No kernel here has scratch, rounds, or looks at what it moves, except for
+ * indices: a negative index counts from the end, and what then lies outside is taken as the
+ * nearest element.
  */
 #ifndef EC_SHAPE_H
 #define EC_SHAPE_H
@@ -27,8 +28,8 @@ typedef struct ec_copy_params {
     int32_t stride_5;
 } ec_copy_params;
 
-/* y is filled with `value` (the bits of an element), then y[offset + sum_k i_k * stride_k] = x[i],
- * x row-major without gaps. `total`: elements of y. */
+/* y is filled with `value` (the bits of an element), then y[offset + sum_k i_k * stride_k] =
+ * x[i], x row-major without gaps. `total`: elements of y. */
 typedef struct ec_pad_params {
     int32_t total;
     int32_t value;
@@ -60,8 +61,8 @@ typedef struct ec_parts_params {
     int32_t bytes_7;
 } ec_parts_params;
 
-/* y[.., (i_k + shift_k) mod size_k, ..] = x[.., i_k, ..]; 0 <= shift_k < size_k. Sizes of axis 3 are
- * in bytes. */
+/* y[.., (i_k + shift_k) mod size_k, ..] = x[.., i_k, ..]; 0 <= shift_k < size_k. Sizes of axis 3
+ * are in bytes. */
 typedef struct ec_roll_params {
     int32_t size_0;
     int32_t size_1;
@@ -73,8 +74,8 @@ typedef struct ec_roll_params {
     int32_t shift_3;
 } ec_roll_params;
 
-/* An index of shape size_0..size_3; element i of it points to
- * sum_k i_k * stride_k + index[i] * axis_stride of a tensor of `total` elements, axis_size long there. */
+/* An index of shape size_0..size_3; element i of it points to sum_k i_k * stride_k + index[i] *
+ * axis_stride of a tensor of `total` elements, axis_size long there. */
 typedef struct ec_gather_params {
     int32_t total;
     int32_t axis_size;

@@ -1,6 +1,6 @@
 /* concat of two tensors, in bytes, portable C99.
  *
- * `outer` times: bytes_0 of x0, then bytes_1 of x1. Any element type; no alignment asked, no scratch,
+ * `outer` times: bytes_0 of x0, then bytes_1 of x1. Any element type; no scratch,
  * no rounding. Equals concat of edgec/ops/joining.py.
  */
 #include <string.h>

@@ -1,6 +1,6 @@
 /* concat of up to eight tensors, in bytes, portable C99.
  *
- * `outer` times: bytes_0 of x0, bytes_1 of x1, ...; an unused part has 0 bytes. Any element type; no
+ * `outer` times: bytes_0 of x0, bytes_1 of x1, ...; an unused part has 0 bytes. Any type; no
  * alignment asked, no scratch, no rounding. Equals concat of edgec/ops/joining.py.
  */
 #include <string.h>

@@ -1,9 +1,10 @@
-/* Strided copy of 1-byte elements, portable C99: transpose, expand, slice, select, pixel_shuffle.
+/* Strided copy of 1-byte elements, portable C99: transpose, expand, slice, select,
+ * pixel_shuffle.
  *
  *   y[i0,...,i5] = x[offset + sum_k i_k * stride_k]
  *
- * y row-major without gaps; any strides. No scratch, no rounding.
- * Equals the same op of edgec/ops/{shape,slicing}.py on elements of that size.
+ * y row-major without gaps; any strides. No scratch, no rounding. Equals the same op of
+ * edgec/ops/{shape,slicing}.py on elements of that size.
  */
 #include <string.h>
 

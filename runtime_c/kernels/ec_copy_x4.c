@@ -1,4 +1,5 @@
-/* Strided copy of 4-byte elements, portable C99: transpose, expand, slice, select, pixel_shuffle.
+/* Strided copy of 4-byte elements, portable C99: transpose, expand, slice, select,
+ * pixel_shuffle.
  *
  *   y[i0,...,i5] = x[offset + sum_k i_k * stride_k]
  *
@@ -27,7 +28,8 @@ void ec_copy_x4(const ec_copy_params *p, const void *x, void *y)
     for (int32_t i0 = 0; i0 < p->size_0; i0++) {
         for (int32_t i1 = 0; i1 < p->size_1; i1++) {
             for (int32_t i2 = 0; i2 < p->size_2; i2++) {
-                const int32_t *plane = from + i0 * p->stride_0 + i1 * p->stride_1 + i2 * p->stride_2;
+                const int32_t *plane =
+                    from + i0 * p->stride_0 + i1 * p->stride_1 + i2 * p->stride_2;
                 for (int32_t i3 = 0; i3 < p->size_3; i3++) {
                     for (int32_t i4 = 0; i4 < p->size_4; i4++) {
                         const int32_t *run = plane + i3 * p->stride_3 + i4 * p->stride_4;

@@ -3,8 +3,8 @@
  *   y[i] = x[at(i)]
  *   at(i) = sum_k i_k * stride_k + resolve(index[i]) * axis_stride
  *
- * index int32[size_0..size_3] row-major, each made to lie in its axis (ec_shape.h); data and index at
- * multiples of their size. No scratch. Equals gather of edgec/ops/gather.py.
+ * index int32[size_0..size_3] row-major, each made to lie in its axis (ec_shape.h); data and
+ * index at multiples of their size. No scratch. Equals gather of edgec/ops/gather.py.
  */
 #include "ec_shape.h"
 

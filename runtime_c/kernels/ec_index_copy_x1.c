@@ -2,9 +2,9 @@
  *
  *   y = x, then y[o, resolve(index[i]), :] = source[o, i, :] in the order of i
  *
- * o < outer, i < count, slices of `bytes` bytes; y may be x. Any element type; index int32[count] at a
- * multiple of 4, each made to lie in [0, axis_size) (ec_shape.h). No scratch, no rounding. Equals
- * index_copy of edgec/ops/gather.py.
+ * o < outer, i < count, slices of `bytes` bytes; y may be x. Any element type; index
+ * int32[count] at a multiple of 4, each made to lie in [0, axis_size) (ec_shape.h). No scratch,
+ * no rounding. Equals index_copy of edgec/ops/gather.py.
  */
 #include <string.h>
 

@@ -3,7 +3,8 @@
  *   y[o, i, :] = x[o, resolve(index[i]), :]      o < outer, i < count, slices of `bytes` bytes
  *
  * Any element type; index int32[count] at a multiple of 4, each made to lie in [0, axis_size)
- * (ec_shape.h). No scratch, no rounding. Equals index_select and embedding of edgec/ops/gather.py.
+ * (ec_shape.h). No scratch, no rounding. Equals index_select and embedding of
+ * edgec/ops/gather.py.
  */
 #include <string.h>
 

@@ -2,8 +2,8 @@
  *
  *   y = value everywhere, then y[offset + sum_k i_k * stride_k] = x[i0,...,i5]
  *
- * x row-major without gaps, the last axis of y too; both at multiples of 4. No scratch, no rounding. Equals pad of
- * edgec/ops/joining.py; `value` holds the bits of one element.
+ * x row-major without gaps, the last axis of y too; both at multiples of 4. No scratch, no
+ * rounding. Equals pad of edgec/ops/joining.py; `value` holds the bits of one element.
  */
 #include <string.h>
 

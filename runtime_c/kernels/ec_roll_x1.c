@@ -2,7 +2,8 @@
  *
  *   y[.., (i_k + shift_k) mod size_k, ..] = x[.., i_k, ..],   0 <= shift_k < size_k
  *
- * Any element type; no alignment asked, no scratch, no rounding. Equals roll of edgec/ops/shape.py.
+ * Any element type; no alignment asked, no scratch, no rounding. Equals roll of
+ * edgec/ops/shape.py.
  */
 #include <string.h>
 
