@@ -39,6 +39,13 @@ PACKAGES: Final[Mapping[str, str]] = {
     "arm-none-eabi-addr2line": "binutils-arm-none-eabi",
 }
 
+_WRITE_FAILURES: Final = (
+    "No space left on device",
+    "Permission denied",
+    "Read-only file system",
+    "Not a directory",
+    "File exists",
+)
 # Exit codes of ports/main.c (ec_port.h).
 _EXIT_STATUS: Final = 64
 _EXIT_FAULT: Final = 120
@@ -178,7 +185,7 @@ def _build_error(text: str, target: Target, options: BuildOptions) -> TargetErro
             f"compile with a smaller --ram or --flash, or a smaller model: the firmware for {target.name} on "
             f"{options.machine} exceeds {regions} (targets/machines.toml)",
         )
-    for reason in ("No space left on device", "Permission denied", "Read-only file system"):
+    for reason in _WRITE_FAILURES:
         if reason in text:
             return UserError(
                 "EDGEC-EB05", f"free space or copy the artifact elsewhere: make could not write ({reason})"
@@ -201,27 +208,41 @@ def run(built: Built, data: bytes, steps: Steps, options: RunOptions) -> RunResu
         command = [str(built.program), *words]
     else:
         command = [require_tool(QEMU), *qemu_arguments(built.machine, words), "-kernel", str(built.program)]
-    with tempfile.TemporaryDirectory(prefix="edgec-run-") as folder:
-        (Path(folder) / "in.bin").write_bytes(data)
-        try:
-            done = subprocess.run(
-                command,
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                stdin=subprocess.DEVNULL,
-                timeout=options.timeout_s,
-                env=_environment(),
-            )
-        except subprocess.TimeoutExpired:
-            raise TargetError(
-                "EDGEC-E802",
-                f"give more time or fewer samples: {_where(built)} ran longer than {options.timeout_s:g} s",
-            ) from None
-        if done.returncode != 0:
-            raise _run_error(built, done.returncode, done.stdout + done.stderr)
-        return _result(Path(folder), built)
+    try:
+        with tempfile.TemporaryDirectory(prefix="edgec-run-") as folder:
+            (Path(folder) / "in.bin").write_bytes(data)
+            done = _execute(command, folder, built, options.timeout_s)
+            if done.returncode != 0:
+                raise _run_error(built, done.returncode, done.stdout + done.stderr)
+            return _result(Path(folder), built)
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}"
+        raise UserError(
+            "EDGEC-EB06",
+            f"free space, or set TMPDIR to a folder that can be written: the run failed at {reason}",
+        ) from None
+
+
+def _execute(
+    command: list[str], folder: str, built: Built, timeout_s: float
+) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=timeout_s,
+            env=_environment(),
+        )
+    except FileNotFoundError:
+        raise TargetError("EDGEC-E803", f"build the artifact again: {command[0]} does not exist") from None
+    except subprocess.TimeoutExpired:
+        raise TargetError(
+            "EDGEC-E802", f"give more time or fewer samples: {_where(built)} ran longer than {timeout_s:g} s"
+        ) from None
 
 
 def _where(built: Built) -> str:
@@ -237,6 +258,10 @@ def _run_error(built: Built, code: int, text: str) -> TargetError:
         status = code - _EXIT_STATUS
         return TargetError(
             "EDGEC-E804", f"check the inputs: {_where(built)} returned status {status} ({_tail(text, 1)})"
+        )
+    if "unsupported machine type" in text:
+        return TargetError(
+            "EDGEC-EA01", f"install QEMU 7.2 or later: this {QEMU} has no machine {built.machine}"
         )
     if code < 0:
         return TargetError(
@@ -290,7 +315,7 @@ def _result(folder: Path, built: Built) -> RunResult:
         raise TargetError("EDGEC-E803", f"{_where(built)} ended without results ({error})") from None
     items: dict[int, int] = {}
     if (folder / "profile.bin").is_file():
-        for item, count in struct.iter_unpack("<II", (folder / "profile.bin").read_bytes()):
+        for item, count in struct.iter_unpack("<IQ", (folder / "profile.bin").read_bytes()):
             items[item] = items.get(item, 0) + count
     return RunResult(output, instructions, stack, items)
 

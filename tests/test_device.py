@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from edgec import buildfiles, device
-from edgec.errors import Exit, InternalError, TargetError
+from edgec.errors import Exit, InternalError, TargetError, UserError
 from edgec.plan import Arena
 from edgec.runtime_c import ROOT
 from edgec.targets.load import load_target
 
 SOURCES = Path(__file__).parent / "c" / "device"
-INFER, FAIL, UNALIGNED, OVERFLOW, LOOP, DEEP = range(6)
+INFER, FAIL, UNALIGNED, OVERFLOW, LOOP, DEEP, REAL = range(7)
 SAMPLE_BYTES, OUTPUT_BYTES = 8, 9
 MACHINES = (
     ("cortex-m0", "microbit"),
@@ -174,6 +174,16 @@ def test_counts_stay_true_over_wraps_of_systick(make: Make, target: str, machine
 
 @qemu
 @on_every_machine
+def test_float_arithmetic_equals_ieee_single(make: Make, target: str, machine: str) -> None:
+    """The product is rounded before the sum: a fused multiply-add would differ in most samples."""
+    x = np.random.default_rng(3).uniform(0.1, 9, (16, 2)).astype(np.float32)
+    result = device.run(make(target, machine), x.tobytes(), ((REAL, 16),), KEEP)
+    y = np.frombuffer(result.output, np.uint8).reshape(16, OUTPUT_BYTES)[:, :8].copy().view(np.float32)
+    assert np.array_equal(y, np.stack([x[:, 0] * x[:, 1] + np.float32(1), np.sqrt(x[:, 0])], axis=1))
+
+
+@qemu
+@on_every_machine
 def test_the_stacks_high_water_is_measured(make: Make, target: str, machine: str) -> None:
     deep = device.run(make(target, machine), words(0), ((DEEP, 1),), KEEP).stack_bytes
     shallow = device.run(make(target, machine), words(0), ((INFER, 1),), KEEP).stack_bytes
@@ -269,6 +279,14 @@ def test_the_emulator_follows_from_what_the_model_needs() -> None:
     assert [e and e.machine for e in chosen] == ["microbit", "mps2-an385", "mps2-an385"]
 
 
+def test_each_arena_has_its_section_before_the_cleared_memory() -> None:
+    target = load_target("nucleo-h743")
+    assert target.emulator is not None
+    script = buildfiles.link_script(target, target.emulator, (Arena("dtcm", 8, 0), Arena("axi", 8, 0)))
+    places = [script.index(s) for s in ("*(.bss.arena.dtcm)", "*(.bss.arena.axi)", "*(.bss .bss.* COMMON)")]
+    assert places == sorted(places)
+
+
 def test_a_missing_qemu_names_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     built = device.Built("qemu", tmp_path / "firmware.elf", "mps2-an386")
@@ -304,6 +322,35 @@ def test_an_image_that_does_not_fit_says_by_how_much(tmp_path: Path) -> None:
         device.build(tmp_path, load_target("cortex-m0"), device.BuildOptions("tiny", "microbit"))
     assert caught.value.code == "EDGEC-E510" and caught.value.exit_code is Exit.DOES_NOT_FIT
     assert "the firmware for cortex-m0 on microbit exceeds flash by " in str(caught.value)
+
+
+def test_a_build_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    write_artifact(tmp_path, "host")
+    (tmp_path / "build").write_text("a file in the way")
+    with pytest.raises(UserError) as caught:
+        device.build(tmp_path, load_target("host"), device.BuildOptions("tiny"))
+    assert caught.value.exit_code is Exit.CANNOT_WRITE
+    assert str(caught.value).startswith(
+        "EDGEC-EB05: free space or copy the artifact elsewhere: make could not write"
+    )
+
+
+def test_a_run_without_room_for_its_files_is_told_apart(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = make("cortex-m4", "")
+    monkeypatch.setattr("tempfile.tempdir", "/proc/no/such/folder")
+    with pytest.raises(UserError) as caught:
+        device.run(built, words(0), ((INFER, 1),), KEEP)
+    assert caught.value.exit_code is Exit.CANNOT_WRITE and "set TMPDIR" in str(caught.value)
+
+
+@qemu
+def test_a_qemu_without_the_machine_is_too_old(make: Make) -> None:
+    built = replace(make("cortex-m4", "mps2-an386"), machine="mps9-an999")
+    with pytest.raises(TargetError) as caught:
+        device.run(built, words(0), ((INFER, 1),), KEEP)
+    assert str(caught.value) == (
+        "EDGEC-EA01: install QEMU 7.2 or later: this qemu-system-arm has no machine mps9-an999"
+    )
 
 
 def test_c_that_does_not_compile_is_our_bug(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@
  * outputs likewise. stats.json receives
  *   {"instructions":[one number a sample],"stack_bytes":n,"status":0}
  * with null for stack_bytes, and no instructions, where the port does not measure. Built with EC_PROFILE_ITEMS,
- * profile.bin receives pairs of little-endian uint32 (item, instructions); the sample's total is then not
- * meaningful, because the hooks stand in it.
+ * profile.bin receives records of three little-endian uint32 (item, instructions, their high word); the
+ * sample's own count is then what follows the last hook.
  *
  * Nothing is buffered: inputs are read into and outputs written from the model's own memory, so that a board
  * with 16 KB of RAM runs any number of samples.
@@ -29,10 +29,12 @@ static int profile_file = -1;
 static int profile_failed;
 
 void ec_profile(uint32_t item) {
-    uint32_t pair[2];
-    pair[1] = (uint32_t)ec_port_count_stop();
-    pair[0] = item;
-    if (ec_port_write(profile_file, pair, (uint32_t)sizeof pair) != 0) {
+    uint64_t instructions = ec_port_count_stop();
+    uint32_t record[3];
+    record[0] = item;
+    record[1] = (uint32_t)instructions;
+    record[2] = (uint32_t)(instructions >> 32);
+    if (ec_port_write(profile_file, record, (uint32_t)sizeof record) != 0) {
         profile_failed = 1;
     }
     ec_port_count_start();

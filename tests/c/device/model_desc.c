@@ -1,10 +1,12 @@
 /*
  * model_desc.c: the tiny model's descriptor. Its entries: infer (y = x + 1, then the sum so far); fail (returns a
  * status); unaligned (loads a word at an odd address); overflow (uses more stack than there is); loop (a loop of
- * exactly 3 * n instructions, n = the first four input bytes); deep (uses 512 bytes of stack).
+ * exactly 3 * n instructions, n = the first four input bytes); deep (uses 512 bytes of stack); real (two floats:
+ * their product plus 1, rounded twice, and the first one's square root).
  */
 #include "model.h"
 
+#include <math.h>
 #include <string.h>
 
 static EC_ARENA(ram) EC_ALIGN(16) uint8_t arena[EDGEC_TINY_ARENA_BYTES];
@@ -71,6 +73,16 @@ static ec_status loop(void *self) {
     return EC_OK;
 }
 
+static ec_status real(void *self) {
+    float in[2];
+    float out[2];
+    memcpy(in, edgec_tiny_x((edgec_tiny *)self), sizeof in);
+    out[0] = in[0] * in[1] + 1.0f;
+    out[1] = sqrtf(in[0]);
+    memcpy(edgec_tiny_y((edgec_tiny *)self), out, sizeof out);
+    return EC_OK;
+}
+
 static void *x(void *self) {
     return edgec_tiny_x((edgec_tiny *)self);
 }
@@ -85,6 +97,7 @@ static const ec_entry_desc entries[] = {
     {"infer", infer, inputs, outputs, 1, 1},       {"fail", fail, inputs, outputs, 1, 1},
     {"unaligned", unaligned, inputs, outputs, 1, 1}, {"overflow", overflow, inputs, outputs, 1, 1},
     {"loop", loop, inputs, outputs, 1, 1},         {"deep", deep, inputs, outputs, 1, 1},
+    {"real", real, inputs, outputs, 1, 1},
 };
 static const ec_arena_desc arenas[] = {{"ram", arena, (uint32_t)sizeof arena}};
 
