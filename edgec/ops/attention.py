@@ -167,8 +167,9 @@ def score_step(attrs: AttentionAttrs, in_types: Types) -> float:
 
 def integer_bias(mask: Array, step: float) -> Array:
     """Additive float mask in units of the scores, int32; EXCLUDED for -inf."""
-    units = np.clip(np.floor(np.nan_to_num(mask, neginf=-1e38) / step + 0.5), -BIAS_MAX, BIAS_MAX)
-    return np.where(np.isneginf(mask), EXCLUDED, units).astype(np.int32)
+    real = np.asarray(mask, np.float64)
+    units = np.floor(np.clip(real / step, -BIAS_MAX, BIAS_MAX) + 0.5)
+    return np.where(np.isneginf(real), EXCLUDED, units).astype(np.int32)
 
 
 def average_multiplier(in_types: Types, out_types: Types) -> tuple[int, int]:
