@@ -218,11 +218,11 @@ class _Lowering:
         data = tuple(self.program.constants[r[1:]].data if r[0] == "@" else None for r in node.inputs)
         whole = NodeView(node, types, tuple(v.type for v in node.outputs), data)
         choice = self.table.choose(whole)
+        for value in node.outputs:
+            self.new(value.name, value.type.bytes, Use.ACTIVATION)
         if choice is None:
             self.refused.append(node)
             return
-        for value in node.outputs:
-            self.new(value.name, value.type.bytes, Use.ACTIVATION)
         for n in range(len(choice.images)):
             self.calls.append(self.call(choice, n, whole))
 
