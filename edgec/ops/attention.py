@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from edgec.fixedpoint import I64, multiplier, requantize
 from edgec.ir import Array, Attrs, DType, Type
@@ -58,7 +59,7 @@ def infer(attrs: AttentionAttrs, types: Types) -> Types:
     return (Type((n, a, t, v.shape[3]), q.dtype),)
 
 
-def causal_mask(queries: int, keys: int) -> Array:
+def causal_mask(queries: int, keys: int) -> npt.NDArray[np.bool_]:
     """[T,S] booleans: True where query i may attend key j, j <= i."""
     return np.tril(np.ones((queries, keys), np.bool_))
 
@@ -192,11 +193,11 @@ def quant_attention(attrs: AttentionAttrs, in_types: Types, inputs: Arrays, out_
     k, v = np.repeat(k, group, 1), np.repeat(v, group, 1)
     step = score_step(attrs, in_types)
     scores = np.matmul(q, k.swapaxes(2, 3))
-    allowed: Array = np.ones(scores.shape, np.bool_)
+    allowed = np.ones(scores.shape, np.bool_)
     if len(inputs) == 4:
         mask = inputs[3]
         if mask.dtype == np.bool_:
-            allowed = allowed & mask
+            allowed = allowed & mask.astype(np.bool_)
         else:
             bias = integer_bias(mask, step).astype(np.int64)
             allowed, scores = allowed & (bias != EXCLUDED), scores + bias

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgec.fixedpoint import I64
 from edgec.ir import NO_ATTRS, Array, Attrs, DType, Type
 from edgec.ops.define import Arrays, Example, NoQuant, Op, Types, define, no_cost, require
 from edgec.ops.emit import emit, zeros
@@ -62,10 +63,10 @@ class ScatterAddAttrs(Attrs):
     axis: int
 
 
-def resolve(index: Array, size: int) -> Array:
+def resolve(index: Array, size: int) -> I64:
     """Index with negatives counted from the end and the rest clamped to [0, size)."""
     i = index.astype(np.int64)
-    return np.clip(np.where(i < 0, i + size, i), 0, size - 1)
+    return np.asarray(np.clip(np.where(i < 0, i + size, i), 0, size - 1), np.int64)
 
 
 def _axis(x: Type, axis: int) -> int:
@@ -211,7 +212,7 @@ def vjp_scatter(b: Builder, node: Node, grads: Grads) -> Grads:
 def scatter_add(attrs: ScatterAddAttrs, inputs: Arrays) -> Arrays:
     x, index, source = inputs
     y = x.copy()
-    grid = list(np.indices(index.shape, sparse=True))
+    grid: list[I64] = list(np.indices(index.shape, sparse=True))
     grid[attrs.axis] = resolve(index, x.shape[attrs.axis])
     np.add.at(y, tuple(grid), source)
     return (y,)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from edgec.ir import Array, Attrs, Type
-from edgec.ops.define import Arrays, Cost, Example, NoQuant, Op, QuantRule, Types, define, require
+from edgec.ops.define import Arrays, Cost, Example, NoQuant, Op, QuantRule, Role, Types, define, require
 from edgec.ops.emit import emit, scalar
 from edgec.ops.movement import normal
 from edgec.ops.norm_integer import NormPlan, deviations, normalise, plan_norm, scale_out
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from edgec.ir import Node
 
 Grads = Sequence[str | None]
+Numbers = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,9 @@ def infer_batch_norm(attrs: BatchNormAttrs, types: Types) -> Types:
 
 
 def batch_norm(attrs: BatchNormAttrs, inputs: Arrays) -> Arrays:
-    x, gamma, beta, mean, var = inputs
-    return ((x - mean) * (gamma / np.sqrt(var + x.dtype.type(attrs.eps))) + beta,)
+    given: tuple[Numbers, ...] = inputs
+    x, gamma, beta, mean, var = given
+    return ((x - mean) * (gamma / np.sqrt(var + _of(attrs.eps, x))) + beta,)
 
 
 def vjp_batch_norm(b: Builder, node: Node, grads: Grads) -> Grads:
@@ -111,15 +114,21 @@ def _tail(rank: int, count: int) -> tuple[int, ...]:
     return tuple(range(rank - count, rank))
 
 
-def _standardise(x: Array, axes: tuple[int, ...], eps: float) -> Array:
+def _of(value: float, like: Numbers) -> Numbers:
+    """The number in the dtype of `like`, so that float32 stays float32."""
+    return np.asarray(value, like.dtype)
+
+
+def _standardise(x: Numbers, axes: tuple[int, ...], eps: float) -> Numbers:
     centred = x - x.mean(axes, keepdims=True)
-    return centred / np.sqrt((centred * centred).mean(axes, keepdims=True) + x.dtype.type(eps))
+    return np.asarray(centred / np.sqrt((centred * centred).mean(axes, keepdims=True) + _of(eps, x)))
 
 
-def _scale_shift(y: Array, inputs: Arrays) -> Array:
-    if len(inputs) > 1:
-        y = y * inputs[1]
-    return y + inputs[2] if len(inputs) > 2 else y
+def _scale_shift(y: Numbers, inputs: Arrays) -> Numbers:
+    affine: tuple[Numbers, ...] = inputs[1:]
+    if affine:
+        y = y * affine[0]
+    return y + affine[1] if len(affine) > 1 else y
 
 
 def layer_norm(attrs: LayerNormAttrs, inputs: Arrays) -> Arrays:
@@ -187,8 +196,8 @@ def infer_rms_norm(attrs: RmsNormAttrs, types: Types) -> Types:
 
 
 def rms_norm(attrs: RmsNormAttrs, inputs: Arrays) -> Arrays:
-    x = inputs[0]
-    y = x / np.sqrt((x * x).mean(-1, keepdims=True) + x.dtype.type(attrs.eps))
+    x: Numbers = inputs[0]
+    y = x / np.sqrt((x * x).mean(-1, keepdims=True) + _of(attrs.eps, x))
     return (_scale_shift(y, inputs),)
 
 
@@ -300,14 +309,14 @@ def _torch_batch_norm(t, x, gamma, beta, mean, var):  # type: ignore[no-untyped-
     return y.movedim(1, -1)
 
 
-def _torch_group_norm(groups):  # type: ignore[no-untyped-def]
+def _torch_group_norm(groups: int) -> Callable[..., Any]:
     def torch(t, x, gamma=None, beta=None):  # type: ignore[no-untyped-def]
         return t.nn.functional.group_norm(x.movedim(-1, 1), groups, gamma, beta, 1e-5).movedim(1, -1)
 
     return torch
 
 
-_RULE = ("activation", "parameter", "parameter")
+_ROLES: Final[tuple[Role, ...]] = ("activation", "parameter", "parameter")
 
 define(
     Op(
@@ -334,7 +343,7 @@ define(
         infer=infer_layer_norm,
         ref=layer_norm,
         vjp=vjp_layer_norm,
-        quant=QuantRule(_RULE, "calibrated", quant_layer_norm, max_lsb=1.0),
+        quant=QuantRule(_ROLES, "calibrated", quant_layer_norm, max_lsb=1.0),
         cost=cost,
         examples=(
             _affine_example(
@@ -369,7 +378,7 @@ define(
         infer=infer_rms_norm,
         ref=rms_norm,
         vjp=vjp_rms_norm,
-        quant=QuantRule(_RULE, "calibrated", quant_rms_norm, max_lsb=1.0),
+        quant=QuantRule(_ROLES, "calibrated", quant_rms_norm, max_lsb=1.0),
         cost=cost,
         examples=(
             Example(
@@ -396,7 +405,7 @@ define(
         infer=infer_group_norm,
         ref=group_norm,
         vjp=vjp_group_norm,
-        quant=QuantRule(_RULE, "calibrated", quant_group_norm, max_lsb=1.0),
+        quant=QuantRule(_ROLES, "calibrated", quant_group_norm, max_lsb=1.0),
         cost=cost,
         examples=(
             _affine_example("map", GroupNormAttrs(3, 1e-5), (2, 4, 3, 6), (6,), _torch_group_norm(3)),

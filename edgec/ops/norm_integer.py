@@ -63,8 +63,8 @@ def plan_norm(
 def normalise(deviation: I64, variance: I64, plan: NormPlan) -> I64:
     """t of the head comment; `deviation` d, `variance` V broadcast against each other."""
     r, k = reciprocal_sqrt((variance << plan.fraction) + plan.eps)
-    shift = 61 - FRACTION_BITS - plan.fraction // 2 - k
-    return np.asarray((deviation * r + (np.int64(1) << (shift - 1))) >> shift, np.int64)
+    down: I64 = 61 - FRACTION_BITS - plan.fraction // 2 - k
+    return np.asarray((deviation * r + (np.int64(1) << (down - 1))) >> down, np.int64)
 
 
 def scale_out(t: I64, plan: NormPlan, zero: int) -> Array:
@@ -73,7 +73,7 @@ def scale_out(t: I64, plan: NormPlan, zero: int) -> Array:
     gain, bias = plan.gain.astype(np.int64), plan.bias.astype(np.int64)
     acc = t * gain + bias * (1 << FRACTION_BITS)
     y = zero + ((acc + (np.int64(1) << (shift - 1))) >> shift)
-    return np.clip(y, -128, 127).astype(np.int8)
+    return np.asarray(np.clip(y, -128, 127), np.int8)
 
 
 def deviations(x: I64, axes: tuple[int, ...]) -> tuple[I64, I64]:

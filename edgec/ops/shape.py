@@ -280,7 +280,7 @@ _move(
 )
 
 
-def _torch_shuffle(t, x, r):  # type: ignore[no-untyped-def]
+def _torch_shuffle(t: Any, x: Any, r: int) -> Any:
     return t.nn.functional.pixel_shuffle(x.permute(0, 3, 1, 2), r).permute(0, 2, 3, 1)
 
 
