@@ -71,7 +71,7 @@ def test_every_kernel_is_declared_in_a_header() -> None:
 
 
 def test_every_op_has_two_examples_and_a_doc() -> None:
-    assert all(len(op.examples) >= 2 and len(op.doc) > 10 for op in OPS.values())
+    assert all(len(op.examples) >= 2 and op.doc for op in OPS.values())
 
 
 def test_kernel_symbols_are_unique() -> None:
