@@ -92,15 +92,18 @@ def _arithmetic(node: NodeView) -> Fields:
     """From zero_a to act_max of ec_binary_s8_params."""
     a, b, y = (quant_of(t) for t in (*node.inputs, node.outputs[0]))
     if node.node.op == "mul":
-        m, shift = multiplier(a.scale[0] * b.scale[0] / y.scale[0])
-        factors = (m, 0, shift)
+        ma, shift = multiplier(a.scale[0] * b.scale[0] / y.scale[0])
+        mb = 0
     else:
         ma, mb, shift = sum_multipliers(a, b, y)
-        factors = (ma, -mb if node.node.op == "sub" else mb, shift)
+        mb = -mb if node.node.op == "sub" else mb
+    # Only add and sub read it; there it fits int32 because multipliers stay below 2**21.
+    adds = node.node.op in ("add", "sub")
+    offset = (1 << (shift - 1)) - a.zero[0] * ma - b.zero[0] * mb if adds else 0
     attrs = node.node.attrs
     return (
         *int_fields(zero_a=a.zero[0], zero_b=b.zero[0]),
-        *int_fields(multiplier_a=factors[0], multiplier_b=factors[1], shift=factors[2]),
+        *int_fields(multiplier_a=ma, multiplier_b=mb, offset=offset, shift=shift),
         *int_fields(zero_out=y.zero[0]),
         *clamp_fields_s8(attrs.act if isinstance(attrs, BinaryAttrs) else None, node.outputs[0]),
     )
@@ -164,23 +167,33 @@ def _accepts_prelu(node: NodeView, target: Target) -> bool:
     return is_s8(node.inputs[0]) and is_s8(node.outputs[0]) and node.constants[1] is not None
 
 
-def _launch_prelu(node: NodeView, target: Target) -> Launch:
+def _prelu_arithmetic(node: NodeView) -> tuple[Fields, tuple[Packed, ...]]:
+    """From channels to zero_out of the params, and the constants multiplier and shift."""
     x, y = node.inputs[0], node.outputs[0]
     channels = x.dims[-1] if x.dims else 1
     above, (m, shift) = prelu_multipliers(x, constant(node, 1), y)
-    fields = int_fields(
-        size=x.size,
-        channels=channels,
-        zero_in=zero_of(x),
-        multiplier=above[0],
-        shift=above[1],
-        zero_out=zero_of(y),
-    )
     packed = (
         Packed("multiplier", "i32", np.resize(m, channels)),
         Packed("shift", "u8", np.resize(shift, channels).astype(np.uint8)),
     )
-    return Launch("ec_prelu_params", fields, (0,), packed)
+    zeros = {"zero_in": zero_of(x), "multiplier": above[0], "shift": above[1], "zero_out": zero_of(y)}
+    return int_fields(channels=channels, **zeros), packed
+
+
+def _launch_prelu(node: NodeView, target: Target) -> Launch:
+    fields, packed = _prelu_arithmetic(node)
+    return Launch("ec_prelu_params", (("size", node.inputs[0].size), *fields), (0,), packed)
+
+
+def _accepts_prelu_rows(node: NodeView, target: Target) -> bool:
+    return _accepts_prelu(node, target) and is_map(node.outputs[0])
+
+
+def _launch_prelu_rows(node: NodeView, target: Target) -> Launch:
+    _, height, width, channels = node.outputs[0].dims
+    fields, packed = _prelu_arithmetic(node)
+    rings = int_fields(ring_0=height, ring_y=height)
+    return Launch("ec_prelu_rows_params", (("row_size", width * channels), *fields, *rings), (0,), packed)
 
 
 def _reduce_attrs(node: NodeView) -> ReduceAttrs:
@@ -343,6 +356,16 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         rank=100,
         accepts=_accepts_fill,
         launch=_launch_fill,
+        in_place=(0,),
+    ),
+    Kernel(
+        op="prelu",
+        symbol="ec_prelu_rows_s8",
+        source="kernels/ec_prelu_rows_s8.c",
+        rank=90,
+        accepts=_accepts_prelu_rows,
+        launch=_launch_prelu_rows,
+        halo=row_by_row,
         in_place=(0,),
     ),
     Kernel(

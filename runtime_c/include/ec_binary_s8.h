@@ -8,7 +8,7 @@
 #include "ec_pointwise.h"
 #include "ec_requant.h"
 
-/* (parameters, a - zero_a, b - zero_b) -> output step relative to zero_out, before the clamp */
+/* (parameters, a, b) -> output step relative to zero_out, before the clamp */
 typedef int32_t (*ec_binary_s8_step)(const ec_binary_s8_params *p, int32_t a, int32_t b);
 
 /* Offset of element `index` of the five outer axes. */
@@ -25,7 +25,7 @@ static inline int32_t ec_outer_offset(int32_t index, const int32_t size[5], cons
 static inline int8_t ec_binary_s8_element(const ec_binary_s8_params *p, ec_binary_s8_step step,
                                           int8_t a, int8_t b)
 {
-    int32_t value = step(p, a - p->zero_a, b - p->zero_b) + p->zero_out;
+    int32_t value = step(p, a, b) + p->zero_out;
     return (int8_t)ec_clamp(value, p->act_min, p->act_max);
 }
 

@@ -26,7 +26,7 @@ typedef struct ec_lut_rows_params {
     int32_t ring_y;
 } ec_lut_rows_params;
 
-/* add, sub, mul, minimum, maximum in int8. The meaning of the multipliers is each kernel's own.
+/* add, sub, mul, minimum, maximum in int8. The meaning of multipliers and offset is each kernel's.
  * For the _rows_ kernels d0..d5 and the strides are those of one row, row_a, row_b and row_y the
  * elements from one row of a buffer to the next; the others do not read row_* and ring_*. */
 typedef struct ec_binary_s8_params {
@@ -52,6 +52,7 @@ typedef struct ec_binary_s8_params {
     int32_t zero_b;
     int32_t multiplier_a;
     int32_t multiplier_b;
+    int32_t offset;
     int32_t shift;
     int32_t zero_out;
     int32_t act_min;
@@ -118,6 +119,18 @@ typedef struct ec_prelu_params {
     int32_t shift;
     int32_t zero_out;
 } ec_prelu_params;
+
+/* The same on rows of `row_size` elements. */
+typedef struct ec_prelu_rows_params {
+    int32_t row_size;
+    int32_t channels;
+    int32_t zero_in;
+    int32_t multiplier;
+    int32_t shift;
+    int32_t zero_out;
+    int32_t ring_0;
+    int32_t ring_y;
+} ec_prelu_rows_params;
 
 /* Reductions. Output element (i0, i1, i2), 0 <= ik < keptk, reduces the elements at
  * sum ik * kept_stridek + sum jk * stridek, 0 <= jk < sizek. */
@@ -207,6 +220,8 @@ void ec_masked_fill_x1(const ec_masked_fill_params *p, const int8_t *x, const ui
 /* multiplier int32[channels] with the sign of the slope, shift uint8[channels]. */
 void ec_prelu_s8(const ec_prelu_params *p, const int8_t *x, const int32_t *multiplier,
                  const uint8_t *shift, int8_t *y);
+void ec_prelu_rows_s8(const ec_prelu_rows_params *p, int32_t row0, int32_t row1, const int8_t *x,
+                      const int32_t *multiplier, const uint8_t *shift, int8_t *y);
 
 /* The output is other memory than the input. */
 void ec_reduce_sum_s8(const ec_reduce_s8_params *p, const int8_t *x, int8_t *y);

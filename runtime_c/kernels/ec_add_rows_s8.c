@@ -1,9 +1,10 @@
 /* Sum, and difference by a negative multiplier_b, row by row, int8:
  *
- *   acc = (a - zero_a) * multiplier_a + (b - zero_b) * multiplier_b
- *   y   = clamp(zero_out + ((acc + 2^(shift - 1)) >> shift), act_min, act_max)
+ *   y = clamp(zero_out + ((offset + a * multiplier_a + b * multiplier_b) >> shift),
+ *             act_min, act_max)
  *
- * The multipliers are below 2^21 in magnitude and shift in [1, 31], so that acc stays in int32.
+ * with offset = 2^(shift - 1) - zero_a * multiplier_a - zero_b * multiplier_b. The multipliers are
+ * below 2^21 in magnitude and shift in [1, 31], so that every partial sum stays in int32.
  *
  * a, b int8 [ring_0][..] and [ring_1][..], y int8[ring_y][..]; y may be an operand of its size; no
  * alignment asked; no scratch. Equals add.quant and sub.quant of edgec/ops/binary.py.
@@ -12,8 +13,7 @@
 
 static inline int32_t ec_add_rows_s8_step(const ec_binary_s8_params *p, int32_t a, int32_t b)
 {
-    int32_t acc = a * p->multiplier_a + b * p->multiplier_b;
-    return (acc + ((int32_t)1 << (p->shift - 1))) >> p->shift;
+    return (p->offset + a * p->multiplier_a + b * p->multiplier_b) >> p->shift;
 }
 void ec_add_rows_s8(const ec_binary_s8_params *p, int32_t row0, int32_t row1, const int8_t *a,
                     const int8_t *b, int8_t *y)

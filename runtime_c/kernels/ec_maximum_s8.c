@@ -12,8 +12,8 @@
 
 static inline int32_t ec_maximum_s8_step(const ec_binary_s8_params *p, int32_t a, int32_t b)
 {
-    int32_t first = a * p->multiplier_a;
-    int32_t second = b * p->multiplier_b;
+    int32_t first = (a - p->zero_a) * p->multiplier_a;
+    int32_t second = (b - p->zero_b) * p->multiplier_b;
     int32_t acc = first > second ? first : second;
     return (acc + ((int32_t)1 << (p->shift - 1))) >> p->shift;
 }

@@ -10,7 +10,7 @@
 
 static inline int32_t ec_mul_rows_s8_step(const ec_binary_s8_params *p, int32_t a, int32_t b)
 {
-    return ec_requantize(a * b, p->multiplier_a, p->shift);
+    return ec_requantize((a - p->zero_a) * (b - p->zero_b), p->multiplier_a, p->shift);
 }
 void ec_mul_rows_s8(const ec_binary_s8_params *p, int32_t row0, int32_t row1, const int8_t *a,
                     const int8_t *b, int8_t *y)
