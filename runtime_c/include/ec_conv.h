@@ -5,9 +5,9 @@
  *
  *   y = clamp(zero_out + requantize(bias + sum x w, multiplier[o], shift[o]), act_min, act_max)
  *
- * where bias int32[O] is the folded bias b[o] - zero_in * sum w[o]: the kernel multiplies the raw x,
- * and a tap that lies in the padding counts as x = zero_in. multiplier is int32[O], shift uint8[O].
- * The host has made sure that |bias| + 256 * sum |w| < 2^31 for each output channel.
+ * where bias int32[O] is the folded bias b[o] - zero_in * sum w[o]: the kernel multiplies the raw
+ * x, and a tap that lies in the padding counts as x = zero_in. multiplier is int32[O], shift
+ * uint8[O]. The host has made sure that |bias| + 256 * sum |w| < 2^31 for each output channel.
  */
 #ifndef EC_CONV_H
 #define EC_CONV_H
@@ -106,9 +106,10 @@ typedef struct ec_pool2d_params {
     int32_t ring_y;
 } ec_pool2d_params;
 
-/* Transposed convolution, int8. The output counts as padded by pad_top and pad_left rows and columns
- * that are not stored. step = stride / gcd(stride, dilation): every step-th tap of a window reaches an
- * output; back = dilation / gcd: so many input rows (columns) does the next such tap lie before. */
+/* Transposed convolution, int8. The output counts as padded by pad_top and pad_left rows and
+ * columns that are not stored. step = stride / gcd(stride, dilation): every step-th tap of a
+ * window reaches an output; back = dilation / gcd: so many input rows (columns) does the next such
+ * tap lie before. */
 typedef struct ec_conv_transpose2d_params {
     int32_t batch;
     int32_t in_h;
@@ -162,9 +163,9 @@ typedef struct ec_conv_transpose2d_f32_params {
     float act_max;
 } ec_conv_transpose2d_f32_params;
 
-/* matmul: y[n0,n1,n2,M,N] = a[...,M,K] b[...]. Leading axes are brought to three; a_0 is the number of
- * elements between neighbours of a along axis n0, 0 where a is broadcast. Element (k, n) of b stands at
- * k * b_k + n * b_n. int8: one multiplier and shift. */
+/* matmul: y[n0,n1,n2,M,N] = a[...,M,K] b[...]. Leading axes are brought to three; a_0 is the
+ * number of elements between neighbours of a along axis n0, 0 where a is broadcast. Element (k, n)
+ * of b stands at k * b_k + n * b_n. int8: one multiplier and shift. */
 typedef struct ec_matmul_params {
     int32_t n0;
     int32_t n1;
@@ -205,8 +206,8 @@ typedef struct ec_matmul_f32_params {
     int32_t b_n;
 } ec_matmul_f32_params;
 
-/* Adaptive pooling: window p holds rows floor(p * H / P) <= h < ceil((p + 1) * H / P). Float ignores
- * `zero`. */
+/* Adaptive pooling: window p holds rows floor(p * H / P) <= h < ceil((p + 1) * H / P). Float
+ * ignores `zero`. */
 typedef struct ec_adaptive_pool2d_params {
     int32_t batch;
     int32_t in_h;
@@ -227,18 +228,19 @@ typedef struct ec_resize_params {
     int32_t out_w;
 } ec_resize_params;
 
-/* sum x[i] * w[i] */
-static inline int32_t ec_dot_s8(const int8_t *x, const int8_t *w, int32_t count)
+/* Armv6-M has eight registers for arithmetic: inside of a larger loop they run out and every
+ * product spills, out of line the loop takes six instructions. Other targets inline and unroll. */
+#if defined(__ARM_ARCH_6M__)
+#define EC_INNER_LOOP static __attribute__((noinline, unused))
+#else
+#define EC_INNER_LOOP static inline
+#endif
+
+/* sum x[i] * w[i]; downwards, so that the index is the loop count. */
+EC_INNER_LOOP int32_t ec_dot_s8(const int8_t *x, const int8_t *w, int32_t count)
 {
     int32_t sum = 0;
-    int32_t i = 0;
-    for (; i + 4 <= count; i += 4) {
-        sum += x[i] * w[i];
-        sum += x[i + 1] * w[i + 1];
-        sum += x[i + 2] * w[i + 2];
-        sum += x[i + 3] * w[i + 3];
-    }
-    for (; i < count; i++) {
+    for (int32_t i = count; i-- > 0;) {
         sum += x[i] * w[i];
     }
     return sum;
@@ -263,10 +265,10 @@ static inline float ec_clamp_f32(float value, float low, float high)
 }
 
 /* sum w[i] */
-static inline int32_t ec_sum_s8(const int8_t *w, int32_t count)
+EC_INNER_LOOP int32_t ec_sum_s8(const int8_t *w, int32_t count)
 {
     int32_t sum = 0;
-    for (int32_t i = 0; i < count; i++) {
+    for (int32_t i = count; i-- > 0;) {
         sum += w[i];
     }
     return sum;
@@ -300,8 +302,8 @@ static inline int32_t ec_ring_step(int32_t slot, int32_t by, int32_t ring)
     return slot;
 }
 
-/* Taps first, first + step, ... < end of a transposed window reach the output; the first reads input
- * row `input`, each next one `back` rows before. */
+/* Taps first, first + step, ... < end of a transposed window reach the output; the first reads
+ * input row `input`, each next one `back` rows before. */
 typedef struct ec_transposed_taps {
     int32_t first;
     int32_t end;
@@ -385,7 +387,8 @@ void ec_adaptive_max_pool2d_f32(const ec_adaptive_pool2d_params *p, const float 
 void ec_resize_nearest_x1(const ec_resize_params *p, const void *x, const uint16_t *rows,
                           const uint16_t *columns, void *y);
 
-/* rows uint16[P][3], columns uint16[Q][3]: first source, second source, weight of the second in 2^-11. */
+/* rows uint16[P][3], columns uint16[Q][3]: first source, second source, weight of the second in
+ * 2^-11. */
 void ec_resize_bilinear_s8(const ec_resize_params *p, const int8_t *x, const uint16_t *rows,
                            const uint16_t *columns, int8_t *y);
 

@@ -2,16 +2,17 @@
  *
  *   y[n,p,q,c] = sum x / count
  *
- * Window p holds the rows floor(p * H / P) <= h < ceil((p + 1) * H / P), and so for columns.
- * x float[N][H][W][C], y float[N][P][Q][C]; no alignment asked; no scratch. Divisions only per window
- * and per output.
- * Equals adaptive_avg_pool2d.ref of edgec/ops/pool.py but for the order of the sum.
+ * Window p holds the rows floor(p * H / P) <= h < ceil((p + 1) * H / P), and so for columns. x
+ * float[N][H][W][C], y float[N][P][Q][C]; no alignment asked; no scratch. Divisions only per
+ * window and per output. Equals adaptive_avg_pool2d.ref of edgec/ops/pool.py but for the order of
+ * the sum.
  */
 #include "ec_conv.h"
 #include "ec_requant.h"
 
-static inline void ec_adaptive_avg_pool2d_f32_window(const ec_adaptive_pool2d_params *p, int32_t height, int32_t width,
-                                const float *restrict x, float *restrict y)
+static inline void ec_adaptive_avg_pool2d_f32_window(const ec_adaptive_pool2d_params *p,
+                                                     int32_t height, int32_t width,
+                                                     const float *restrict x, float *restrict y)
 {
     for (int32_t c = 0; c < p->channels; c++) {
         float sum = 0.0f;
@@ -26,8 +27,8 @@ static inline void ec_adaptive_avg_pool2d_f32_window(const ec_adaptive_pool2d_pa
     }
 }
 
-static inline void ec_adaptive_avg_pool2d_f32_body(const ec_adaptive_pool2d_params *p, const float *restrict x,
-                              float *restrict y)
+static inline void ec_adaptive_avg_pool2d_f32_body(const ec_adaptive_pool2d_params *p,
+                                                   const float *restrict x, float *restrict y)
 {
     for (int32_t n = 0; n < p->batch; n++) {
         for (int32_t row = 0; row < p->out_h; row++) {

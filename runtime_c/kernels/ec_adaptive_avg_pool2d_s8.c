@@ -2,16 +2,16 @@
  *
  *   y[n,p,q,c] = zero + floor(sum (x - zero) / count + 1/2)
  *
- * Window p holds the rows floor(p * H / P) <= h < ceil((p + 1) * H / P), and so for columns.
- * x int8_t[N][H][W][C], y int8_t[N][P][Q][C]; no alignment asked; no scratch. Divisions only per window
- * and per output.
- * Equals adaptive_avg_pool2d.quant of edgec/ops/pool.py.
+ * Window p holds the rows floor(p * H / P) <= h < ceil((p + 1) * H / P), and so for columns. x
+ * int8_t[N][H][W][C], y int8_t[N][P][Q][C]; no alignment asked; no scratch. Divisions only per
+ * window and per output. Equals adaptive_avg_pool2d.quant of edgec/ops/pool.py.
  */
 #include "ec_conv.h"
 #include "ec_requant.h"
 
-static inline void ec_adaptive_avg_pool2d_s8_window(const ec_adaptive_pool2d_params *p, int32_t height, int32_t width,
-                                const int8_t *restrict x, int8_t *restrict y)
+static inline void ec_adaptive_avg_pool2d_s8_window(const ec_adaptive_pool2d_params *p,
+                                                    int32_t height, int32_t width,
+                                                    const int8_t *restrict x, int8_t *restrict y)
 {
     for (int32_t c = 0; c < p->channels; c++) {
         int32_t sum = -height * width * p->zero;
@@ -26,8 +26,8 @@ static inline void ec_adaptive_avg_pool2d_s8_window(const ec_adaptive_pool2d_par
     }
 }
 
-static inline void ec_adaptive_avg_pool2d_s8_body(const ec_adaptive_pool2d_params *p, const int8_t *restrict x,
-                              int8_t *restrict y)
+static inline void ec_adaptive_avg_pool2d_s8_body(const ec_adaptive_pool2d_params *p,
+                                                  const int8_t *restrict x, int8_t *restrict y)
 {
     for (int32_t n = 0; n < p->batch; n++) {
         for (int32_t row = 0; row < p->out_h; row++) {

@@ -3,8 +3,8 @@
  *   y[p,q,c] = sum x / d
  *
  * The sum is over the taps inside of the map; d is `divisor`, or their number where divisor is 0.
- * x float[ring_0][W][C], y float[ring_y][Q][C]; every window reaches into the map; no alignment asked; no
- * scratch. Equals avg_pool2d.ref of edgec/ops/pool.py but for the order of the sum.
+ * x float[ring_0][W][C], y float[ring_y][Q][C]; every window reaches into the map; no alignment
+ * asked; no scratch. Equals avg_pool2d.ref of edgec/ops/pool.py but for the order of the sum.
  */
 #include "ec_conv.h"
 #include "ec_requant.h"

@@ -3,8 +3,8 @@
  *   y[p,q,c] = clamp(zero + floor(sum (x - zero) / d + 1/2), -128, 127)
  *
  * The sum is over the taps inside of the map; d is `divisor`, or their number where divisor is 0.
- * x int8_t[ring_0][W][C], y int8_t[ring_y][Q][C]; every window reaches into the map; no alignment asked; no
- * scratch. Equals avg_pool2d.quant of edgec/ops/pool.py.
+ * x int8_t[ring_0][W][C], y int8_t[ring_y][Q][C]; every window reaches into the map; no alignment
+ * asked; no scratch. Equals avg_pool2d.quant of edgec/ops/pool.py.
  */
 #include "ec_conv.h"
 #include "ec_requant.h"

@@ -3,22 +3,25 @@
  *   acc[p,q,o] = bias[o] + sum_{r,s,c} X[p,q,r,s,c] * w[o,r,s,c]
  *   y[p,q,o]   = clamp(zero_out + requantize(acc, multiplier[o], shift[o]), act_min, act_max)
  *
- * X is x[p * stride_h - pad_top + r * dilation_h, ..., g * C/groups + c], or zero_in outside of the
- * map. x int8[ring_0][W][C], w int8[O][R][S][C/groups], y int8[ring_y][Q][O]; no alignment asked; no
- * scratch. Single rounding (ec_requant.h). Equals conv2d.quant of edgec/ops/conv2d.py.
+ * X is x[p * stride_h - pad_top + r * dilation_h, ..., g * C/groups + c], or zero_in outside of
+ * the map. x int8[ring_0][W][C], w int8[O][R][S][C/groups], y int8[ring_y][Q][O]; no alignment
+ * asked; no scratch. Single rounding (ec_requant.h). Equals conv2d.quant of edgec/ops/conv2d.py.
  */
 #include "ec_conv.h"
 #include "ec_requant.h"
 
-/* sum over one kernel row that lies inside of the map; `x` at input column `start`'s place, which may
- * lie before the row's memory: only the taps inside are read. */
+/* Sum over one kernel row, `x` at the start of its input row; the first tap reads column `start`,
+ * which may lie outside: only the taps inside are read, all others count as zero_in. */
 static inline int32_t ec_conv2d_s8_kernel_row(const ec_conv2d_params *p, const int8_t *x,
                                               const int8_t *w, int32_t start, ec_taps inside)
 {
     int32_t channels = p->in_c / p->groups;
-    int32_t padded = ec_sum_s8(w, inside.first * channels);
-    padded += ec_sum_s8(w + inside.end * channels, (p->kernel_w - inside.end) * channels);
-    int32_t acc = padded * p->zero_in;
+    int32_t acc = 0;
+    if (inside.end - inside.first < p->kernel_w) {
+        acc += ec_sum_s8(w, inside.first * channels);
+        acc += ec_sum_s8(w + inside.end * channels, (p->kernel_w - inside.end) * channels);
+        acc *= p->zero_in;
+    }
     x += (start + inside.first * p->dilation_w) * p->in_c;
     w += inside.first * channels;
     if (p->groups == 1 && p->dilation_w == 1) {
@@ -52,10 +55,13 @@ static inline void ec_conv2d_s8_body(const ec_conv2d_params *p, int32_t row0, in
             for (int32_t o = 0, group = 0; group < p->groups; group++) {
                 for (int32_t end = o + outputs; o < end; o++) {
                     const int8_t *taps = w + o * p->kernel_h * kernel_row;
-                    int32_t padded = ec_sum_s8(taps, rows.first * kernel_row);
-                    padded += ec_sum_s8(taps + rows.end * kernel_row,
-                                        (p->kernel_h - rows.end) * kernel_row);
-                    int32_t acc = bias[o] + padded * p->zero_in;
+                    int32_t acc = bias[o];
+                    if (rows.end - rows.first < p->kernel_h) {
+                        int32_t padded = ec_sum_s8(taps, rows.first * kernel_row);
+                        padded += ec_sum_s8(taps + rows.end * kernel_row,
+                                            (p->kernel_h - rows.end) * kernel_row);
+                        acc += padded * p->zero_in;
+                    }
                     int32_t slot = first_slot;
                     for (int32_t r = rows.first; r < rows.end; r++) {
                         const int8_t *in = x + slot * p->in_w * p->in_c + group * channels;

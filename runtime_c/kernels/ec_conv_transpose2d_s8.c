@@ -4,9 +4,9 @@
  *                over the taps with h * stride_h + r * dilation_h = p + pad_top, and so for q, v, s
  *   y[p,q,o]   = clamp(zero_out + requantize(acc, multiplier[o], shift[o]), act_min, act_max)
  *
- * x int8[N][H][W][C], w int8[O][R][S][C/groups], bias int32[O] (not folded), y int8[N][P][Q][O]; no
- * alignment asked; no scratch. Single rounding (ec_requant.h). Divisions only per row and per column.
- * Equals conv_transpose2d.quant of edgec/ops/conv.py.
+ * x int8[N][H][W][C], w int8[O][R][S][C/groups], bias int32[O] (not folded), y int8[N][P][Q][O];
+ * no alignment asked; no scratch. Single rounding (ec_requant.h). Divisions only per row and per
+ * column. Equals conv_transpose2d.quant of edgec/ops/conv.py.
  */
 #include "ec_conv.h"
 #include "ec_requant.h"

@@ -1,9 +1,10 @@
-/* Depthwise conv2d, float, portable C99: groups == C, any channel multiplier, stride, dilation, padding.
+/* Depthwise conv2d, float, portable C99: groups == C, any channel multiplier, stride, dilation,
+ * padding.
  *
  *   y[p,q,o] = clamp(bias[o] + sum_{r,s} X[p,q,r,s,o / (O/C)] * w[o,r,s], act_min, act_max)
  *
- * X as in ec_conv2d_f32. x float[ring_0][W][C], w float[O][R][S], y float[ring_y][Q][O]; no scratch.
- * Equals conv2d.ref of edgec/ops/conv2d.py but for the order of the sum.
+ * X as in ec_conv2d_f32. x float[ring_0][W][C], w float[O][R][S], y float[ring_y][Q][O]; no
+ * scratch. Equals conv2d.ref of edgec/ops/conv2d.py but for the order of the sum.
  */
 #include "ec_conv.h"
 #include "ec_requant.h"

@@ -1,4 +1,5 @@
-/* Depthwise conv2d, int8, portable C99: groups == C, any channel multiplier, stride, dilation, padding.
+/* Depthwise conv2d, int8, portable C99: groups == C, any channel multiplier, stride, dilation,
+ * padding.
  *
  *   acc[p,q,o] = bias[o] + sum_{r,s} X[p,q,r,s,o / (O/C)] * w[o,r,s]
  *   y[p,q,o]   = clamp(zero_out + requantize(acc, multiplier[o], shift[o]), act_min, act_max)
@@ -10,13 +11,14 @@
 #include "ec_requant.h"
 
 /* sum x[i * step] * w[i] */
-static inline int32_t ec_depthwise_conv2d_s8_taps(const int8_t *x, const int8_t *w, int32_t step,
-                                                  int32_t count)
+EC_INNER_LOOP int32_t ec_depthwise_conv2d_s8_taps(const int8_t *x, const int8_t *w,
+                                                  int32_t step, int32_t count)
 {
     int32_t sum = 0;
-    for (int32_t i = 0; i < count; i++) {
-        sum += *x * w[i];
-        x += step;
+    int32_t at = count * step;
+    for (int32_t i = count; i-- > 0;) {
+        at -= step;
+        sum += x[at] * w[i];
     }
     return sum;
 }

@@ -3,8 +3,8 @@
  *   acc[t,o] = bias[o] + sum_k x[t,k] * w[o,k]
  *   y[t,o]   = clamp(zero_out + requantize(acc, multiplier[o], shift[o]), act_min, act_max)
  *
- * x int8[rows][K], w int8[O][K], bias int32[O] folded, y int8[rows][O]; no alignment asked; no scratch.
- * Single rounding (ec_requant.h). Equals linear.quant of edgec/ops/linear.py.
+ * x int8[rows][K], w int8[O][K], bias int32[O] folded, y int8[rows][O]; no alignment asked; no
+ * scratch. Single rounding (ec_requant.h). Equals linear.quant of edgec/ops/linear.py.
  */
 #include "ec_conv.h"
 #include "ec_requant.h"

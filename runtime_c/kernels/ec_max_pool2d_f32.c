@@ -2,15 +2,16 @@
  *
  *   y[p,q,c] = max over r,s inside of the map of x[p * stride_h - pad_top + r * dilation_h, .., c]
  *
- * x float[ring_0][W][C], y float[ring_y][Q][C]; every window reaches into the map; no alignment asked; no
- * scratch. Equals max_pool2d.ref of edgec/ops/pool.py.
+ * x float[ring_0][W][C], y float[ring_y][Q][C]; every window reaches into the map; no alignment
+ * asked; no scratch. Equals max_pool2d.ref of edgec/ops/pool.py.
  */
 #include "ec_conv.h"
 #include "ec_requant.h"
 
 #include <math.h>
 
-static inline void ec_max_pool2d_f32_raise(const float *restrict x, float *restrict y, int32_t count)
+static inline void ec_max_pool2d_f32_raise(const float *restrict x, float *restrict y,
+                                           int32_t count)
 {
     for (int32_t i = 0; i < count; i++) {
         if (x[i] > y[i]) {

@@ -2,13 +2,14 @@
  *
  *   y[p,q,c] = max over r,s inside of the map of x[p * stride_h - pad_top + r * dilation_h, .., c]
  *
- * x int8_t[ring_0][W][C], y int8_t[ring_y][Q][C]; every window reaches into the map; no alignment asked; no
- * scratch. Equals max_pool2d.quant of edgec/ops/pool.py.
+ * x int8_t[ring_0][W][C], y int8_t[ring_y][Q][C]; every window reaches into the map; no alignment
+ * asked; no scratch. Equals max_pool2d.quant of edgec/ops/pool.py.
  */
 #include "ec_conv.h"
 #include "ec_requant.h"
 
-static inline void ec_max_pool2d_s8_raise(const int8_t *restrict x, int8_t *restrict y, int32_t count)
+static inline void ec_max_pool2d_s8_raise(const int8_t *restrict x, int8_t *restrict y,
+                                          int32_t count)
 {
     for (int32_t i = 0; i < count; i++) {
         if (x[i] > y[i]) {

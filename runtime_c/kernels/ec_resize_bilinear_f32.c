@@ -1,11 +1,11 @@
 /* resize bilinear, float, portable C99.
  *
- *   a(h)     = x[h,v0,c] * (1 - v) + x[h,v1,c] * v       for columns[q] = (v0, v1), column_weight[q] = v
- *   y[p,q,c] = a(h0) * (1 - u) + a(h1) * u               for rows[p] = (h0, h1), row_weight[p] = u
+ *   a(h)     = x[h,v0,c] * (1 - v) + x[h,v1,c] * v   for columns[q] = (v0, v1), column_weight[q] = v
+ *   y[p,q,c] = a(h0) * (1 - u) + a(h1) * u           for rows[p] = (h0, h1), row_weight[p] = u
  *
  * x float[N][H][W][C], rows uint16[P][2], columns uint16[Q][2], row_weight float[P], column_weight
- * float[Q], y float[N][P][Q][C]; no scratch. Equals resize.ref of edgec/ops/resize.py but for the order
- * of the sum.
+ * float[Q], y float[N][P][Q][C]; no scratch. Equals resize.ref of edgec/ops/resize.py but for the
+ * order of the sum.
  */
 #include "ec_conv.h"
 

@@ -3,8 +3,8 @@
  *   a(h)       = x[h,v0,c] * (2^11 - v) + x[h,v1,c] * v         for columns[q] = (v0, v1, v)
  *   y[p,q,c]   = floor((a(h0) * (2^11 - u) + a(h1) * u + 2^21) / 2^22)  for rows[p] = (h0, h1, u)
  *
- * x int8[N][H][W][C], rows uint16[P][3], columns uint16[Q][3], y int8[N][P][Q][C]; no alignment asked;
- * no scratch. One rounding; input and output share scale and zero. Equals resize.quant of
+ * x int8[N][H][W][C], rows uint16[P][3], columns uint16[Q][3], y int8[N][P][Q][C]; no alignment
+ * asked; no scratch. One rounding; input and output share scale and zero. Equals resize.quant of
  * edgec/ops/resize.py.
  */
 #include "ec_conv.h"

@@ -2,8 +2,9 @@
  *
  *   y[n,p,q] = x[n,rows[p],columns[q]]
  *
- * `pixel` is the bytes of all channels; x [N][H][W][pixel], y [N][P][Q][pixel] bytes; rows uint16[P],
- * columns uint16[Q]; no scratch. Equals resize.ref and resize.quant of edgec/ops/resize.py.
+ * `pixel` is the bytes of all channels; x [N][H][W][pixel], y [N][P][Q][pixel] bytes; rows
+ * uint16[P], columns uint16[Q]; no scratch. Equals resize.ref and resize.quant of
+ * edgec/ops/resize.py.
  */
 #include "ec_conv.h"
 
