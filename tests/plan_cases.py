@@ -6,11 +6,13 @@ The kernels are records without C: they accept anything, so that these tests see
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from edgec.build import Builder, constant
-from edgec.ir import Array, DType, Loc, Persistence, Program, Type
+from edgec.ir import Array, DType, Loc, Persistence, Program, Quant, Type, per_channel, per_tensor
+from edgec.ops.binary import BinaryAttrs
 from edgec.ops.conv2d import Conv2dAttrs
 from edgec.ops.shape import ReshapeAttrs
 from edgec.ops.slicing import SliceAttrs
@@ -166,25 +168,63 @@ def conv_weights(rng: np.random.Generator, o: int, k: int, i: int) -> Array:
     return rng.normal(size=(o, k, k, i)).astype(np.float32)
 
 
-def mobile_net(size: int = 32, blocks: Sequence[tuple[int, int, int]] = ((4, 2, 16), (4, 1, 16))) -> Program:
-    """A first stage and inverted bottlenecks (expansion, stride, channels), as in MobileNetV2."""
-    rng = np.random.default_rng(0)
-    net = Net("infer")
-    channels = 8
-    x = net.input("x", Type((1, size, size, 3), DType.F32))
+@dataclass(frozen=True, slots=True)
+class Block:
+    """An inverted bottleneck; with `dilation` its depthwise window is spread."""
 
-    def conv(x: str, o: int, k: int = 1, stride: int = 1, depthwise: bool = False) -> str:
+    expansion: int
+    stride: int
+    channels: int
+    kernel: int = 3
+    dilation: int = 1
+
+
+def mobile_net(
+    size: int = 32,
+    blocks: Sequence[Block] = (Block(4, 2, 16), Block(4, 1, 16)),
+    channels: int = 8,
+    seed: int = 0,
+) -> Program:
+    """A first stage and inverted bottlenecks, as in MobileNetV2, float."""
+    return _mobile_net(size, blocks, channels, seed, None)
+
+
+def mobile_net_s8(size: int, blocks: Sequence[Block], channels: int = 8, seed: int = 0) -> Program:
+    """The same in int8, with random weights and scales that keep the values spread."""
+    return _mobile_net(size, blocks, channels, seed, per_tensor(0.05, 3))
+
+
+def _mobile_net(size: int, blocks: Sequence[Block], channels: int, seed: int, quant: Quant | None) -> Program:
+    rng = np.random.default_rng(seed)
+    net = Net("infer")
+    x = net.input("x", Type((1, size, size, 3), DType.I8 if quant else DType.F32, quant))
+    quants = (quant,) if quant else None
+
+    def conv(x: str, o: int, k: int = 1, stride: int = 1, depthwise: bool = False, dilation: int = 1) -> str:
         c = net.types[x].dims[3]
-        w = net.constant(conv_weights(rng, o, k, 1 if depthwise else c), "w")
-        pad = (k // 2,) * 4
-        attrs = Conv2dAttrs((stride, stride), pad, groups=c if depthwise else 1)
+        pad = (dilation * (k // 2),) * 4
+        attrs = Conv2dAttrs((stride, stride), pad, (dilation, dilation), c if depthwise else 1)
         net.loc = Loc(f"net.{len(net.nodes)}", "net.py", len(net.nodes) + 1)
-        return net.call("conv2d", x, w, attrs=attrs, name="conv")
+        w = conv_weights(rng, o, k, 1 if depthwise else c)
+        operands = [x, net.constant(w, "w")] if quant is None else [x, *quantized(w)]
+        return net.node("conv2d", operands, attrs, name="conv", quants=quants)[0]
+
+    def quantized(w: Array) -> tuple[str, str]:
+        scale = np.abs(w).max(axis=(1, 2, 3)) / 127
+        q = np.round(w / scale[:, None, None, None]).astype(np.int8)
+        bias = rng.integers(-500, 500, size=len(w)).astype(np.int32)
+        small = scale / np.sqrt(w[0].size)  # sums of this many products keep the spread of their operands
+        return (
+            net.constant(q, "w", per_channel(small, 0)),
+            net.constant(bias, "b", per_channel(small.astype(np.float32) * np.float32(0.05), 0)),
+        )
 
     x = conv(x, channels, 3, 2)
-    for expansion, stride, out in blocks:
-        wide = net.types[x].dims[3] * expansion
-        y = conv(conv(conv(x, wide), wide, 3, stride, depthwise=True), out)
-        x = net.op("add", x, y) if stride == 1 and net.types[x].dims[3] == out else y
+    for b in blocks:
+        wide = net.types[x].dims[3] * b.expansion
+        y = conv(x, wide) if b.expansion > 1 else x
+        y = conv(conv(y, wide, b.kernel, b.stride, True, b.dilation), b.channels)
+        same = net.types[x].dims == net.types[y].dims
+        x = net.node("add", (x, y), BinaryAttrs(), name="add", quants=quants)[0] if same else y
     net.output(x, "y")
     return net.program()

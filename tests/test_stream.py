@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
-from plan_cases import board, lowered, mobile_net
+from plan_c import Program as Compiled
+from plan_cases import Block, board, lowered, mobile_net, mobile_net_s8
 
+from edgec import interp
+from edgec.backends.kernels_c import KERNELS
+from edgec.ir import Program
+from edgec.passes.choose_kernels import choose_kernels
 from edgec.passes.memory import arena_bytes, plan_memory
 from edgec.passes.stream import made_before, ring_rows, stream
 from edgec.plan import Call, Halo, Plan, Stream, Use
@@ -80,7 +87,7 @@ def _with_ring(plan: Plan, index: int, ring: str, rows: int) -> Plan:
 
 
 def test_residual_block_runs_in_place_of_its_input() -> None:
-    plan = plan_memory(stream(lowered(mobile_net(blocks=((6, 1, 8),))), BIG, None, "all"), BIG)
+    plan = plan_memory(stream(lowered(mobile_net(blocks=(Block(6, 1, 8),))), BIG, None, "all"), BIG)
     verify_plan(plan, BIG)
     results = [plan.buffer(s.calls[-1].outputs[0].buffer) for s in streams(plan) if s.calls[-1].op == "add"]
     assert results
@@ -131,3 +138,36 @@ def test_chains_do_not_cross_a_value_that_two_calls_read() -> None:
                 c for c in plan.entries[0].calls if name in [getattr(a, "buffer", "") for a in c.inputs]
             ]
             assert readers == [reader]
+
+
+def drawn(seed: int) -> Program:
+    """A net whose sizes, windows, strides and dilations are drawn."""
+    rng = np.random.default_rng(seed)
+    blocks = [
+        Block(
+            int(rng.integers(1, 5)),
+            int(rng.integers(1, 3)),
+            int(rng.choice([4, 8, 8, 12])),
+            int(rng.choice([3, 5])),
+            int(rng.integers(1, 3)),
+        )
+        for _ in range(3)
+    ]
+    return mobile_net_s8(int(rng.integers(17, 40)), blocks, 8, seed)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_streamed_equals_unstreamed_equals_interpreter_whatever_dead_memory_holds(
+    seed: int, tmp_path: Path
+) -> None:
+    program = drawn(seed)
+    (graph,) = program.graphs
+    x = np.random.default_rng(seed).integers(-128, 128, size=graph.inputs[0].type.dims).astype(np.int8)
+    expected = [y.tobytes() for y in interp.run(program, graph, {"x": x})[0].values()]
+    plan = choose_kernels(program, BIG, KERNELS)
+    streamed = stream(plan, BIG, None, "all")
+    assert streamed is not plan
+    for name, one in (("whole", plan), ("rows", streamed)):
+        compiled = Compiled(plan_memory(one, BIG), BIG, tmp_path / name)
+        assert compiled.run({"x": x}, 0x00) == expected
+        assert compiled.run({"x": x}, 0xA5) == expected
