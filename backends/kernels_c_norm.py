@@ -236,7 +236,13 @@ def _launch_attention_f32(node: NodeView, target: Target) -> Launch:
     return Launch("ec_attention_f32_params", fields, tuple(range(len(node.inputs))), ())
 
 
-def _row_of_scores(node: NodeView, target: Target) -> int:
+def _scratch_s8(node: NodeView, target: Target) -> int:
+    """A row of int32 scores and a query as int16."""
+    return 4 * node.inputs[1].dims[2] + 2 * node.inputs[1].dims[3]
+
+
+def _scratch_f32(node: NodeView, target: Target) -> int:
+    """A row of scores."""
     return 4 * node.inputs[1].dims[2]
 
 
@@ -244,8 +250,16 @@ def _kernel(op: str, symbol: str, accepts: Accepts, launch: Launcher) -> Kernel:
     return Kernel(op, symbol, f"kernels/{symbol}.c", 100, accepts, launch, in_place=(0,))
 
 
-def _attention(symbol: str, accepts: Accepts, launch: Launcher) -> Kernel:
-    return Kernel("attention", symbol, f"kernels/{symbol}.c", 100, accepts, launch, scratch=_row_of_scores)
+def _attention_s8(kind: str) -> Kernel:
+    symbol = f"ec_attention_{kind}s8"
+    accepts, source = _accepts_attention_s8(kind), f"kernels/{symbol}.c"
+    return Kernel("attention", symbol, source, 100, accepts, _launch_attention_s8, scratch=_scratch_s8)
+
+
+def _attention_f32(kind: str) -> Kernel:
+    symbol = f"ec_attention_{kind}f32"
+    accepts, source = _accepts_attention_f32(kind), f"kernels/{symbol}.c"
+    return Kernel("attention", symbol, source, 100, accepts, _launch_attention_f32, scratch=_scratch_f32)
 
 
 _MASKS: Final = ("", "bias_", "mask_")
@@ -261,12 +275,6 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     _kernel("group_norm", "ec_group_norm_s8", _accepts_norm_s8, _launch_group_norm_s8),
     _kernel("group_norm", "ec_group_norm_f32", all_f32, _launch_group_norm_f32),
     _kernel("batch_norm", "ec_batch_norm_f32", all_f32, _launch_batch_norm_f32),
-    *(
-        _attention(f"ec_attention_{kind}s8", _accepts_attention_s8(kind), _launch_attention_s8)
-        for kind in _MASKS
-    ),
-    *(
-        _attention(f"ec_attention_{kind}f32", _accepts_attention_f32(kind), _launch_attention_f32)
-        for kind in _MASKS
-    ),
+    *(_attention_s8(kind) for kind in _MASKS),
+    *(_attention_f32(kind) for kind in _MASKS),
 )

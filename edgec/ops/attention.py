@@ -264,7 +264,7 @@ define(
         "step) in int32, step = Sq Sk scale; weight e = round(2^15 2^(-u / 256)) from a table of 256 u32, u = "
         "requantize(max - score, 256 log2(e) step); t = 2^20 sum(e (v - Zv)) / sum(e) by an integer "
         "reciprocal; y = clamp(Zy + requantize(t, Sv / Sy / 2^20)). An additive mask must be a constant for the "
-        "kernel; the scratch is one row of int32 scores.",
+        "kernel; the scratch is one row of int32 scores and one query.",
         attrs=AttentionAttrs,
         infer=infer,
         ref=attention,
