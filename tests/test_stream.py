@@ -14,7 +14,7 @@ from edgec import interp
 from edgec.backends.kernels_c import KERNELS
 from edgec.ir import Program
 from edgec.passes.choose_kernels import choose_kernels
-from edgec.passes.memory import arena_bytes, plan_memory
+from edgec.passes.memory import Span, arena_bytes, plan_memory
 from edgec.passes.stream import made_before, ring_rows, stream
 from edgec.plan import Call, Halo, Plan, Stream, Use
 from edgec.verify_plan import PlanError, verify_plan
@@ -171,3 +171,20 @@ def test_streamed_equals_unstreamed_equals_interpreter_whatever_dead_memory_hold
         compiled = Compiled(plan_memory(one, BIG), BIG, tmp_path / name)
         assert compiled.run({"x": x}, 0x00) == expected
         assert compiled.run({"x": x}, 0xA5) == expected
+
+
+def test_filling_memory_that_is_live_changes_the_result(tmp_path: Path) -> None:
+    """The control of the test above: its hook reaches the arena between items."""
+    program = drawn(0)
+    x = (
+        np.random.default_rng(0)
+        .integers(-128, 128, size=program.graphs[0].inputs[0].type.dims)
+        .astype(np.int8)
+    )
+    plan = plan_memory(choose_kernels(program, BIG, KERNELS), BIG)
+    (arena,) = plan.arenas
+    all_after_first = ((), (Span(0, arena.bytes),), *((),) * (len(plan.entries[0].items) - 1))
+    honest = Compiled(plan, BIG, tmp_path / "honest").run({"x": x}, 0xA5)
+    assert (
+        Compiled(plan, BIG, tmp_path / "wrong", {arena.memory: all_after_first}).run({"x": x}, 0xA5) != honest
+    )
