@@ -20,7 +20,7 @@ from edgec.ops.gather import GatherAttrs, IndexCopyAttrs, IndexSelectAttrs, Scat
 from edgec.ops.joining import ConcatAttrs, PadAttrs, pad_value
 from edgec.ops.shape import ExpandAttrs, PixelShuffleAttrs, RollAttrs, TransposeAttrs
 from edgec.ops.slicing import SelectAttrs, SliceAttrs, SplitAttrs, UnbindAttrs
-from edgec.plan import Kernel, Launch, NodeView, Target
+from edgec.plan import ROW_BY_ROW, Halo, Kernel, Launch, NodeView, Target
 
 COPY_AXES: Final = 6
 GATHER_AXES: Final = 4
@@ -173,6 +173,63 @@ def _launch_concat(pointers: int) -> Callable[[NodeView, Target], Launch]:
     return launch
 
 
+def _accepts_concat_rows(node: NodeView, target: Target) -> bool:
+    """Two maps NHWC side by side in channels."""
+    attrs = node.node.attrs
+    assert isinstance(attrs, ConcatAttrs)
+    maps = len(node.outputs[0].shape) == 4 and attrs.axis == 3
+    return maps and len(node.inputs) == 2 and same_bytes(node, (0, 1))
+
+
+def _launch_concat_rows(node: NodeView, target: Target) -> Launch:
+    _, height, width, _ = node.outputs[0].dims
+    sizes = [t.dims[3] * t.dtype.bytes for t in node.inputs]
+    fields = int_fields(
+        width=width, bytes_0=sizes[0], bytes_1=sizes[1], ring_0=height, ring_1=height, ring_y=height
+    )
+    return Launch("ec_concat_rows_params", fields, (0, 1), ())
+
+
+def padding_byte(node: NodeView) -> int | None:
+    """The byte that every byte of a padded element equals, None where they differ."""
+    attrs, y = node.node.attrs, node.outputs[0]
+    assert isinstance(attrs, PadAttrs)
+    element = set(np.array([pad_value(attrs, y)], y.dtype.numpy).tobytes())
+    return element.pop() if len(element) == 1 else None
+
+
+def _accepts_pad_rows(node: NodeView, target: Target) -> bool:
+    """Rows and columns of a map NHWC, the padding being one byte repeated."""
+    attrs = node.node.attrs
+    assert isinstance(attrs, PadAttrs)
+    maps = len(attrs.pads) == 4 and attrs.pads[0] == attrs.pads[3] == (0, 0)
+    return maps and same_bytes(node, (0,)) and padding_byte(node) is not None
+
+
+def _launch_pad_rows(node: NodeView, target: Target) -> Launch:
+    attrs, (_, height, width, channels) = node.node.attrs, node.inputs[0].dims
+    value = padding_byte(node)
+    assert isinstance(attrs, PadAttrs) and value is not None
+    pixel = channels * node.inputs[0].dtype.bytes
+    fields = int_fields(
+        in_h=height,
+        row_bytes=width * pixel,
+        top=attrs.pads[1][0],
+        left=attrs.pads[2][0] * pixel,
+        right=attrs.pads[2][1] * pixel,
+        value=value,
+        ring_0=height,
+        ring_y=node.outputs[0].dims[1],
+    )
+    return Launch("ec_pad_rows_params", fields, (0,), ())
+
+
+def _pad_halo(node: NodeView) -> Halo:
+    attrs = node.node.attrs
+    assert isinstance(attrs, PadAttrs)
+    return Halo(1, 1, attrs.pads[1][0], 1)
+
+
 def _accepts_split(count: int) -> Accepts:
     def accepts(node: NodeView, target: Target) -> bool:
         return len(node.outputs) == count and same_bytes(node, (0,))
@@ -269,8 +326,9 @@ def _kernel(
     accepts: Accepts,
     launch: Callable[[NodeView, Target], Launch],
     in_place: tuple[int, ...] = (),
+    halo: Callable[[NodeView], Halo] | None = None,
 ) -> Kernel:
-    return Kernel(op, symbol, f"kernels/{symbol}.c", rank, accepts, launch, in_place=in_place)
+    return Kernel(op, symbol, f"kernels/{symbol}.c", rank, accepts, launch, in_place=in_place, halo=halo)
 
 
 _COPIES: Final = ("transpose", "expand", "slice", "select", "pixel_shuffle")
@@ -279,6 +337,15 @@ _WIDTHS: Final = (1, 4)
 KERNELS: Final[tuple[Kernel, ...]] = (
     *(_kernel(op, f"ec_copy_x{w}", 100, _accepts_copy(w), _launch_copy) for op in _COPIES for w in _WIDTHS),
     *(_kernel("pad", f"ec_pad_x{w}", 100, _accepts_pad(w), _launch_pad) for w in _WIDTHS),
+    _kernel("pad", "ec_pad_rows_x1", 80, _accepts_pad_rows, _launch_pad_rows, halo=_pad_halo),
+    _kernel(
+        "concat",
+        "ec_concat2_rows_x1",
+        80,
+        _accepts_concat_rows,
+        _launch_concat_rows,
+        halo=lambda node: ROW_BY_ROW,
+    ),
     _kernel("concat", "ec_concat2_x1", 90, _accepts_concat(2, 2), _launch_concat(2)),
     _kernel("concat", "ec_concat8_x1", 100, _accepts_concat(1, 8), _launch_concat(8)),
     *(

@@ -61,6 +61,29 @@ typedef struct ec_parts_params {
     int32_t bytes_7;
 } ec_parts_params;
 
+/* Row by row: pixels of bytes_0 and bytes_1 bytes side by side, `width` in a row. */
+typedef struct ec_concat_rows_params {
+    int32_t width;
+    int32_t bytes_0;
+    int32_t bytes_1;
+    int32_t ring_0;
+    int32_t ring_1;
+    int32_t ring_y;
+} ec_concat_rows_params;
+
+/* Row by row: in_h rows of row_bytes bytes, `top` rows before them, `left` and `right` bytes round
+ * each; new bytes hold `value` (0..255). */
+typedef struct ec_pad_rows_params {
+    int32_t in_h;
+    int32_t row_bytes;
+    int32_t top;
+    int32_t left;
+    int32_t right;
+    int32_t value;
+    int32_t ring_0;
+    int32_t ring_y;
+} ec_pad_rows_params;
+
 /* y[.., (i_k + shift_k) mod size_k, ..] = x[.., i_k, ..]; 0 <= shift_k < size_k. Sizes of axis 3
  * are in bytes. */
 typedef struct ec_roll_params {
@@ -113,6 +136,12 @@ void ec_copy_x4(const ec_copy_params *p, const void *x, void *y);
 
 void ec_pad_x1(const ec_pad_params *p, const void *x, void *y);
 void ec_pad_x4(const ec_pad_params *p, const void *x, void *y);
+
+/* Output rows row0 <= r < row1 of one image. */
+void ec_pad_rows_x1(const ec_pad_rows_params *p, int32_t row0, int32_t row1, const void *x,
+                    void *y);
+void ec_concat2_rows_x1(const ec_concat_rows_params *p, int32_t row0, int32_t row1, const void *x0,
+                        const void *x1, void *y);
 
 /* Joins parts; an unused part has 0 bytes and any pointer. */
 void ec_concat2_x1(const ec_parts_params *p, const void *x0, const void *x1, void *y);
