@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from edgec.backends.kernels_c import KERNELS
 from edgec.build import Builder
 from edgec.fixedpoint import dequantize_array, integer_sqrt, quantize_array, reciprocal_sqrt
-from edgec.ir import NO_ATTRS, OF_NUMPY, Array, Attrs, DType, Loc, Node, Quant, Type, Value, per_tensor
+from edgec.ir import NO_ATTRS, OF_NUMPY, Array, Attrs, Bound, DType, Loc, Node, Quant, Type, Value, per_tensor
 from edgec.ops import OPS
 from edgec.ops.attention import AttentionAttrs, exp2_table
 from edgec.ops.define import Arrays, Example, QuantRule, Types
+from edgec.ops.gather import GatherAttrs
 from edgec.ops.norm import GroupNormAttrs, LayerNormAttrs, RmsNormAttrs
 from edgec.ops.norm_integer import COUNT_MAX, plan_norm
+from edgec.ops.shape import ReshapeAttrs, RollAttrs, SliceAttrs, TransposeAttrs
 from edgec.ops.softmax import SOFTMAX_QUANT, SoftmaxAttrs, exp_table
 from edgec.plan import NodeView
 
@@ -339,10 +341,52 @@ def test_an_index_outside_of_its_tensor_reads_the_nearest_element(index: int) ->
 
 
 def test_reshape_keeps_a_bound() -> None:
-    from edgec.ir import Bound
-    from edgec.ops.shape import ReshapeAttrs
-
     b = Builder("g")
     tokens = Bound("n", 12)
     x = b.input("x", Type((1, tokens, 4), DType.F32))
     assert b.types[b.call("reshape", x, attrs=ReshapeAttrs((-1, 2, 2)))].shape == (tokens, 2, 2)
+
+
+SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=6)
+
+
+@given(SIZES, st.data())
+@settings(max_examples=60, deadline=None)
+def test_transposes_of_any_axes_equal_numpy(sizes: list[int], data: st.DataObject) -> None:
+    perm = tuple(data.draw(st.permutations(range(len(sizes)))))
+    x = np.arange(math.prod(sizes), dtype=np.int32).reshape(sizes)
+    example = Example("", TransposeAttrs(perm), lambda rng: (), None)
+    np.testing.assert_array_equal(*_on_device("transpose", example, (x,)))
+
+
+@given(SIZES, st.data())
+@settings(max_examples=60, deadline=None)
+def test_slices_of_any_axis_equal_numpy(sizes: list[int], data: st.DataObject) -> None:
+    axis = data.draw(st.integers(0, len(sizes) - 1))
+    start = data.draw(st.integers(0, sizes[axis] - 1))
+    attrs = SliceAttrs(
+        axis, start, data.draw(st.integers(start + 1, sizes[axis])), data.draw(st.integers(1, 3))
+    )
+    x = np.arange(math.prod(sizes), dtype=np.int32).astype(np.int8).reshape(sizes)
+    np.testing.assert_array_equal(*_on_device("slice", Example("", attrs, lambda rng: (), None), (x,)))
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.data())
+@settings(max_examples=60, deadline=None)
+def test_rolls_of_any_axes_equal_numpy(sizes: list[int], data: st.DataObject) -> None:
+    axes = tuple(data.draw(st.sets(st.integers(0, len(sizes) - 1), min_size=1)))
+    shifts = tuple(data.draw(st.integers(-7, 7)) for _ in axes)
+    x = np.arange(math.prod(sizes), dtype=np.int32).reshape(sizes)
+    example = Example("", RollAttrs(shifts, axes), lambda rng: (), None)
+    np.testing.assert_array_equal(*_on_device("roll", example, (x,)))
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.data())
+@settings(max_examples=60, deadline=None)
+def test_gathers_along_any_axis_equal_numpy(sizes: list[int], data: st.DataObject) -> None:
+    axis = data.draw(st.integers(0, len(sizes) - 1))
+    shape = [data.draw(st.integers(1, 6 if a == axis else s)) for a, s in enumerate(sizes)]
+    index = np.random.default_rng(0).integers(-9, 9, shape).astype(np.int32)
+    x = np.arange(math.prod(sizes), dtype=np.float32).reshape(sizes)
+    example = Example("", GatherAttrs(axis), lambda rng: (), None)
+    np.testing.assert_array_equal(*_on_device("gather", example, (x, index)))
