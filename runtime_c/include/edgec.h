@@ -1,8 +1,10 @@
 /*
- * edgec.h: what every generated model and every port shares: status codes, placement macros and the descriptor
- * through which the port's main (ports/main.c) runs a model that it knows nothing about.
+ * edgec.h: what every generated model and every port shares: status codes, placement macros and
+ * the descriptor through which the port's main (ports/main.c) runs a model that it knows nothing
+ * about.
  *
- * Freestanding C99. The device allocates nothing: whoever uses a model gives the instance and the arenas.
+ * Freestanding C99. The device allocates nothing: whoever uses a model gives the instance and
+ * the arenas.
  *
  * The descriptor is for test firmware and for tools; an application calls edgec_<name>_init and
  * edgec_<name>_invoke directly and links neither the descriptor nor main.c.
@@ -21,7 +23,7 @@ extern "C" {
 typedef enum {
     EC_OK = 0,
     EC_NULL_POINTER = 1, /* an instance, arena or port pointer is NULL */
-    EC_MISALIGNED = 2,   /* an arena or instance does not have the alignment that the model asks for */
+    EC_MISALIGNED = 2,   /* an arena or instance is not aligned as the model asks */
     EC_TOO_SMALL = 3,    /* an arena has fewer bytes than the model needs */
     EC_NOT_READY = 4,    /* invoke on an instance that init has not prepared */
     EC_BAD_ARGUMENT = 5  /* a value outside of its range, e.g. a Bound above its maximum */
@@ -37,9 +39,9 @@ const char *ec_status_text(ec_status status);
 #endif
 
 /*
- * Placement. EC_ARENA(dtcm) puts an uninitialised array into the section .bss.arena.dtcm, which the linker
- * script assigns to the memory `dtcm` and start-up does not clear; EC_WEIGHTS puts a constant into .weights.
- * On formats other than ELF both leave the choice to the compiler.
+ * Placement. EC_ARENA(dtcm) puts an uninitialised array into the section .bss.arena.dtcm, which
+ * the linker script assigns to the memory `dtcm` and start-up does not clear; EC_WEIGHTS puts a
+ * constant into .weights. On formats other than ELF both leave the choice to the compiler.
  */
 #if defined(__GNUC__) && defined(__ELF__)
 #define EC_ARENA(memory) __attribute__((section(".bss.arena." #memory)))
@@ -50,10 +52,10 @@ const char *ec_status_text(ec_status status);
 #endif
 
 /*
- * EC_PROFILE(item) stands after each item of an invoke function, `item` counting from 0 in the order of the
- * Plan's items. It does nothing unless the build defines EC_PROFILE_ITEMS; then the port notes the
- * instructions since the last EC_PROFILE (or since the invoke began) under `item`. An item may be noted
- * several times in one invoke; its counts are added.
+ * EC_PROFILE(item) stands after each item of an invoke function, `item` counting from 0 in the
+ * order of the Plan's items. It does nothing unless the build defines EC_PROFILE_ITEMS; then the
+ * port notes the instructions since the last EC_PROFILE (or since the invoke began) under
+ * `item`. An item may be noted several times in one invoke; its counts are added.
  */
 #if defined(EC_PROFILE_ITEMS)
 void ec_profile(uint32_t item);
@@ -62,7 +64,10 @@ void ec_profile(uint32_t item);
 #define EC_PROFILE(item) ((void)0)
 #endif
 
-/* One input or output: `pointer(instance)` is where its `bytes` raw bytes stand, in the device's own layout. */
+/*
+ * One input or output: `pointer(instance)` is where its `bytes` raw bytes stand, in the device's
+ * own layout.
+ */
 typedef struct {
     const char *name;
     void *(*pointer)(void *instance);
@@ -70,8 +75,8 @@ typedef struct {
 } ec_port_desc;
 
 /*
- * One entry. Inputs are written before each invoke (their memory may be reused while it runs); outputs are
- * valid until the next call on the instance.
+ * One entry. Inputs are written before each invoke (their memory may be reused while it runs);
+ * outputs are valid until the next call on the instance.
  */
 typedef struct {
     const char *name;
@@ -90,8 +95,9 @@ typedef struct {
 } ec_arena_desc;
 
 /*
- * The model. `init(instance)` prepares the instance with the arenas named here and sets all state to its
- * initial content; it may be called again to start afresh. It may not assume anything of the arenas' content.
+ * The model. `init(instance)` prepares the instance with the arenas named here and sets all
+ * state to its initial content; it may be called again to start afresh. It may not assume
+ * anything of the arenas' content.
  */
 typedef struct {
     const char *name;

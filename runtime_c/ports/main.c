@@ -7,15 +7,15 @@
  *   FILL   0..255: every byte of the arenas before each init. Outputs do not depend on it.
  *   STEP   ENTRY:SAMPLES, e.g. 0:360. Steps run in order on one instance.
  *
- * in.bin holds, for each sample of each step, the raw inputs of its entry in order; out.bin receives the raw
- * outputs likewise. stats.json receives
+ * in.bin holds, for each sample of each step, the raw inputs of its entry in order; out.bin
+ * receives the raw outputs likewise. stats.json receives
  *   {"instructions":[one number a sample],"stack_bytes":n,"status":0}
- * with null for stack_bytes, and no instructions, where the port does not measure. Built with EC_PROFILE_ITEMS,
- * profile.bin receives records of three little-endian uint32 (item, instructions, their high word); the
- * sample's own count is then what follows the last hook.
+ * with null for stack_bytes, and no instructions, where the port does not measure. Built with
+ * EC_PROFILE_ITEMS, profile.bin receives records of three little-endian uint32 (item,
+ * instructions, their high word); the sample's own count is then what follows the last hook.
  *
- * Nothing is buffered: inputs are read into and outputs written from the model's own memory, so that a board
- * with 16 KB of RAM runs any number of samples.
+ * Nothing is buffered: inputs are read into and outputs written from the model's own memory, so
+ * that a board with 16 KB of RAM runs any number of samples.
  */
 #include "edgec.h"
 #include "ec_port.h"
@@ -41,7 +41,10 @@ void ec_profile(uint32_t item) {
 }
 #endif
 
-/* Decimal number at *text, which moves behind it. -1 where there is no digit or the number exceeds 2^31 - 1. */
+/*
+ * Decimal number at *text, which moves behind it. -1 where there is no digit or the number
+ * exceeds 2^31 - 1.
+ */
 static int32_t parse_number(const char **text) {
     uint32_t value = 0;
     const char *at = *text;
@@ -99,7 +102,8 @@ static int transfer(const ec_port_desc *ports, uint32_t count, int file, int wri
         int failed = writes ? ec_port_write(file, data, ports[i].bytes)
                             : ec_port_read(file, data, ports[i].bytes);
         if (failed) {
-            ec_port_print(writes ? "out.bin cannot be written" : "in.bin ends before the last sample");
+            ec_port_print(writes ? "out.bin cannot be written"
+                                 : "in.bin ends before the last sample");
             return EC_EXIT_FILE;
         }
     }
@@ -195,11 +199,12 @@ static int run_all(const char *steps, run_state *run) {
 }
 
 static int write_tail(const run_state *run, int code) {
+    uint64_t status = code >= EC_EXIT_STATUS ? (uint64_t)(code - EC_EXIT_STATUS) : 0u;
     int failed = write_text(run->stats, "],\"stack_bytes\":");
     failed |= ec_port_measures() ? write_number(run->stats, ec_port_stack_bytes())
                                  : write_text(run->stats, "null");
     failed |= write_text(run->stats, ",\"status\":");
-    failed |= write_number(run->stats, (uint64_t)(code >= EC_EXIT_STATUS ? code - EC_EXIT_STATUS : 0));
+    failed |= write_number(run->stats, status);
     failed |= write_text(run->stats, "}\n");
     return failed;
 }
@@ -221,7 +226,8 @@ int ec_main(void) {
     run.in = ec_port_open_read("in.bin");
     run.out = ec_port_open_write("out.bin");
     run.stats = ec_port_open_write("stats.json");
-    if (run.in < 0 || run.out < 0 || run.stats < 0 || write_text(run.stats, "{\"instructions\":[") != 0) {
+    if (run.in < 0 || run.out < 0 || run.stats < 0 ||
+        write_text(run.stats, "{\"instructions\":[") != 0) {
         ec_port_print("in.bin, out.bin or stats.json cannot be opened");
         return EC_EXIT_FILE;
     }

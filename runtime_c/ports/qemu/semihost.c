@@ -1,7 +1,9 @@
 /*
- * semihost.c: files, command line and exit by Arm semihosting (semihost.h), and the stack's high water.
+ * semihost.c: files, command line and exit by Arm semihosting (semihost.h), and the stack's high
+ * water.
  *
- * Operation numbers and parameter blocks: "Semihosting for AArch32 and AArch64" version 3, section 7.
+ * Operation numbers and parameter blocks: "Semihosting for AArch32 and AArch64" version 3,
+ * section 7.
  */
 #include "semihost.h"
 #include "ec_port.h"

@@ -1,4 +1,7 @@
-/* semihost.h: Arm semihosting (Semihosting for AArch32 and AArch64, version 3) on M-profile: BKPT 0xAB. */
+/*
+ * semihost.h: Arm semihosting (Semihosting for AArch32 and AArch64, version 3) on M-profile:
+ * BKPT 0xAB.
+ */
 #ifndef EC_SEMIHOST_H
 #define EC_SEMIHOST_H
 

@@ -1,11 +1,14 @@
 /*
- * startup.c: vector table, reset and fault reports for any Cortex-M under QEMU (Armv6-M to Armv8.1-M).
+ * startup.c: vector table, reset and fault reports for any Cortex-M under QEMU (Armv6-M to
+ * Armv8.1-M).
  *
- * The generated linker script gives the symbols. The stack stands at the start of its RAM, so that an overflow
- * leaves the RAM and faults instead of overwriting data. Arenas are not cleared.
+ * The generated linker script gives the symbols. The stack stands at the start of its RAM, so
+ * that an overflow leaves the RAM and faults instead of overwriting data. Arenas are not
+ * cleared.
  *
- * -DEC_TRAP_UNALIGNED=1 makes Armv7-M trap every unaligned access, as Armv6-M does (CCR.UNALIGN_TRP,
- * DDI 0403E B3.2.8): code for a Cortex-M0 then runs on a larger machine and is held to the M0's rule.
+ * -DEC_TRAP_UNALIGNED=1 makes Armv7-M trap every unaligned access, as Armv6-M does
+ * (CCR.UNALIGN_TRP, DDI 0403E B3.2.8): code for a Cortex-M0 then runs on a larger machine and is
+ * held to the M0's rule.
  */
 #include "ec_port.h"
 #include "semihost.h"
@@ -31,7 +34,10 @@ extern uint32_t ec_data_load[], ec_data_start[], ec_data_end[], ec_bss_start[], 
 #define MPU_READ_ONLY_4M ((5u << 24) | (21u << 1) | 1u)
 #define MPU_ENABLE_WITH_DEFAULT_MAP 5u
 
-/* Code for Armv6-M runs on a Cortex-M3 where unaligned accesses are to trap: that one has the larger registers. */
+/*
+ * Code for Armv6-M runs on a Cortex-M3 where unaligned accesses are to trap: that one has the
+ * larger registers.
+ */
 #define ARMV7_REGISTERS (__ARM_ARCH >= 7 || EC_TRAP_UNALIGNED)
 #define ARMV7_MPU (__ARM_ARCH == 7 || EC_TRAP_UNALIGNED)
 
@@ -54,7 +60,10 @@ static void print_field(const char *name, uint32_t value) {
     ec_semihost_write0(text);
 }
 
-/* One line that edgec/device.py decodes: fault pc= lr= sp= cfsr= hfsr= mmfar= bfar= (0 where Armv6-M has none). */
+/*
+ * One line that edgec/device.py decodes: fault pc= lr= sp= cfsr= hfsr= mmfar= bfar= (0 where
+ * Armv6-M has none).
+ */
 void ec_fault(const uint32_t *frame) {
     uint32_t sp = (uint32_t)(uintptr_t)frame;
     int inside = sp >= (uint32_t)(uintptr_t)ec_stack_bottom &&
@@ -111,8 +120,8 @@ __attribute__((section(".vectors"), used)) static const struct {
 };
 
 /*
- * Makes a stack overflow fault (the MPS2 machines ignore accesses to addresses where nothing is), and on Armv7-M
- * writes through NULL too.
+ * Makes a stack overflow fault (the MPS2 machines ignore accesses to addresses where nothing
+ * is), and on Armv7-M writes through NULL too.
  */
 static void guard_memory(void) {
 #if ARMV7_MPU

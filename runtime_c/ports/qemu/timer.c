@@ -1,17 +1,19 @@
 /*
- * timer.c: counts instructions under `qemu -icount shift=0`, where each instruction takes 1 ns of virtual time.
+ * timer.c: counts instructions under `qemu -icount shift=0`, where each instruction takes 1 ns
+ * of virtual time.
  *
- * A timer of 16 to 32 MHz ticks once in 31.25 to 62.5 instructions. To be finer than a tick, start waits for
- * an edge, and stop reads the timer and then counts the rounds of a loop of known length up to the next edge:
+ * A timer of 16 to 32 MHz ticks once in 31.25 to 62.5 instructions. To be finer than a tick,
+ * start waits for an edge, and stop reads the timer and then counts the rounds of a loop of
+ * known length up to the next edge:
  *
  *     instructions = ticks * EC_QUARTERS / 4 - rounds * LOOP - overhead
  *
- * EC_QUARTERS is 4 * instructions per tick (an integer on every machine here). The overhead is what start
- * followed at once by stop gives, the mean of 16, taken at init. Resolution: one round (LOOP) at each end.
- * Measured in docs/instruction-counting.md.
+ * EC_QUARTERS is 4 * instructions per tick (an integer on every machine here). The overhead is
+ * what start followed at once by stop gives, the mean of 16, taken at init. Resolution: one
+ * round (LOOP) at each end. Measured in docs/instruction-counting.md.
  *
- * Timers: CMSDK APB timer (Arm DDI 0479, 3.2), SysTick (DDI 0403E B3.3; 24 bits, wraps are counted by its
- * interrupt), nRF51 TIMER0 (nRF51 Series Reference Manual v3.0, 18).
+ * Timers: CMSDK APB timer (Arm DDI 0479, 3.2), SysTick (DDI 0403E B3.3; 24 bits, wraps are
+ * counted by its interrupt), nRF51 TIMER0 (nRF51 Series Reference Manual v3.0, 18).
  */
 #include "timer.h"
 #include "ec_port.h"
@@ -54,7 +56,8 @@ static uint32_t rounds_to_edge(uint32_t value) {
         "cmp %[now], %[value]\n"
         "beq 1b\n"
         : [rounds] "+l"(rounds), [now] "=&l"(now)
-        : [reg] "l"(VALUE_ADDRESS), [capture] "l"(CAPTURE_ADDRESS), [one] "l"(1u), [value] "l"(value)
+        : [reg] "l"(VALUE_ADDRESS), [capture] "l"(CAPTURE_ADDRESS), [one] "l"(1u),
+          [value] "l"(value)
         : "cc", "memory");
 #else
     __asm volatile(
@@ -77,7 +80,10 @@ static uint32_t read_value(void) {
     return REG(VALUE_ADDRESS);
 }
 
-/* Time in ticks, from any origin, when the register showed `value` and `wraps` stood at `wrapped`. */
+/*
+ * Time in ticks, from any origin, when the register showed `value` and `wraps` stood at
+ * `wrapped`.
+ */
 static uint64_t ticks_of(uint32_t value, uint32_t wrapped) {
 #if EC_TIMER_SYSTICK
     return ((uint64_t)wrapped << 24) + (0x1000000u - value);
@@ -111,7 +117,8 @@ __attribute__((noinline)) uint64_t ec_port_count_stop(void) {
     uint32_t rounds = rounds_to_edge(value);
     uint64_t ticks;
     int64_t instructions;
-    if (wrapped != wrapped_before && value < 0x800000u) { /* read before the wrap that was counted since */
+    if (wrapped != wrapped_before && value < 0x800000u) {
+        /* The value was read before the wrap that has been counted since. */
         wrapped = wrapped_before;
     }
     ticks = elapsed(start_ticks, ticks_of(value, wrapped)) + 1u;

@@ -1,4 +1,7 @@
-/* timer.h: the timer by which instructions are counted; one of the three is chosen by -DEC_TIMER_<KIND>=1. */
+/*
+ * timer.h: the timer by which instructions are counted; one of the three is chosen by
+ * -DEC_TIMER_<KIND>=1.
+ */
 #ifndef EC_TIMER_H
 #define EC_TIMER_H
 

@@ -1,4 +1,7 @@
-/* model.c: y = x + 1 on int8, a counter as state, and a few ways to go wrong; the smallest model that a port runs. */
+/*
+ * model.c: y = x + 1 on int8, a counter as state, and a few ways to go wrong; the smallest model
+ * that a port runs.
+ */
 #include "model.h"
 
 static const int8_t step[4] EC_WEIGHTS EC_ALIGN(4) = {1, 1, 1, 1};

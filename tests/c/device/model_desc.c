@@ -1,8 +1,9 @@
 /*
- * model_desc.c: the tiny model's descriptor. Its entries: infer (y = x + 1, then the sum so far); fail (returns a
- * status); unaligned (loads a word at an odd address); overflow (uses more stack than there is); loop (a loop of
- * exactly 3 * n instructions, n = the first four input bytes); deep (uses 512 bytes of stack); real (two floats:
- * their product plus 1, rounded twice, and the first one's square root).
+ * model_desc.c: the tiny model's descriptor. Its entries: infer (y = x + 1, then the sum so
+ * far); fail (returns a status); unaligned (loads a word at an odd address); overflow (uses more
+ * stack than there is); loop (a loop of exactly 3 * n instructions, n = the first four input
+ * bytes); deep (uses 512 bytes of stack); real (two floats: their product plus 1, rounded twice,
+ * and the first one's square root).
  */
 #include "model.h"
 
@@ -102,5 +103,12 @@ static const ec_entry_desc entries[] = {
 static const ec_arena_desc arenas[] = {{"ram", arena, (uint32_t)sizeof arena}};
 
 const ec_model_desc ec_model = {
-    "tiny", init, &instance, (uint32_t)sizeof instance, entries, arenas, sizeof entries / sizeof entries[0], 1,
+    "tiny",
+    init,
+    &instance,
+    (uint32_t)sizeof instance,
+    entries,
+    arenas,
+    sizeof entries / sizeof entries[0],
+    1,
 };
