@@ -160,7 +160,7 @@ def transpose_accumulate(attrs: ConvTranspose2dAttrs, x: Array, w: Array) -> Arr
 def transpose_ref(attrs: ConvTranspose2dAttrs, inputs: Arrays) -> Arrays:
     y = transpose_accumulate(attrs, inputs[0], inputs[1])
     if len(inputs) == 3:
-        y = y + inputs[2]
+        y = np.add(y, inputs[2])
     return (np.clip(y, *attrs.act) if attrs.act is not None else y,)
 
 

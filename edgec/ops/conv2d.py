@@ -74,14 +74,15 @@ def accumulate(attrs: Conv2dAttrs, x: Array, w: Array, fill: float) -> Array:
     o, g = w.shape[0], attrs.groups
     rows = view.reshape(n, p, q, g, c // g, r, s).transpose(3, 0, 1, 2, 5, 6, 4).reshape(g, n * p * q, -1)
     weights = w.reshape(g, o // g, -1).transpose(0, 2, 1)
-    return np.matmul(rows, weights).reshape(g, n, p, q, o // g).transpose(1, 2, 3, 0, 4).reshape(n, p, q, o)
+    y: Array = np.matmul(rows, weights).reshape(g, n, p, q, o // g)
+    return y.transpose(1, 2, 3, 0, 4).reshape(n, p, q, o)
 
 
 def ref(attrs: Conv2dAttrs, inputs: Arrays) -> Arrays:
     x, w = inputs[0], inputs[1]
     y = accumulate(attrs, x, w, 0.0)
     if len(inputs) == 3:
-        y = y + inputs[2]
+        y = np.add(y, inputs[2])
     return (np.clip(y, *attrs.act) if attrs.act is not None else y,)
 
 

@@ -66,7 +66,7 @@ def linear_quant_ref(attrs: LinearAttrs, in_types: Types, inputs: Arrays, out_ty
 
 def _integer_product(a: Array, zero_a: int, b: Array, zero_b: int) -> Array:
     """Exact int64 (a - zero_a) @ (b - zero_b): float64 products hold these integers exactly."""
-    return np.matmul(a.astype(np.float64) - zero_a, b.astype(np.float64) - zero_b).astype(np.int64)
+    return np.asarray(np.matmul(a.astype(np.float64) - zero_a, b.astype(np.float64) - zero_b), np.int64)
 
 
 def linear_vjp(b: Builder, node: Node, grads: Grads) -> Grads:

@@ -154,7 +154,7 @@ def avg_divisors(attrs: AvgPool2dAttrs, size: Sequence[int], out: Sequence[int])
 
 
 def _avg_sums(attrs: AvgPool2dAttrs, x: Array) -> Array:
-    return windows(x, Conv2dAttrs(attrs.stride, attrs.pad), attrs.kernel, 0.0).sum(axis=(4, 5))
+    return np.asarray(windows(x, Conv2dAttrs(attrs.stride, attrs.pad), attrs.kernel, 0.0).sum(axis=(4, 5)))
 
 
 def avg_ref(attrs: AvgPool2dAttrs, inputs: Arrays) -> Arrays:
@@ -165,7 +165,8 @@ def avg_ref(attrs: AvgPool2dAttrs, inputs: Arrays) -> Arrays:
 
 def rounded_average(sums: Array, divisors: Array, zero: int) -> Array:
     """int8 zero + sums / divisors, rounded half up; sums int64 of q - zero."""
-    return np.clip(zero + (2 * sums + divisors) // (2 * divisors), -128, 127).astype(np.int8)
+    halves = np.add(2 * sums.astype(np.int64), divisors) // np.multiply(2, divisors)
+    return np.asarray(np.clip(zero + halves, -128, 127), np.int8)
 
 
 def _zero(types: Types) -> int:

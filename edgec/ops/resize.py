@@ -48,7 +48,7 @@ def nearest_rows(size: int, out: int) -> Indices:
     """Source row of each output row: floor(row * size / out), in float32 as PyTorch computes it."""
     scale = np.float32(size) / np.float32(out)
     rows = np.floor(np.arange(out, dtype=np.float32) * scale).astype(np.int64)
-    return np.minimum(rows, size - 1)
+    return np.asarray(np.minimum(rows, size - 1), np.int64)
 
 
 def bilinear_rows(
@@ -84,11 +84,15 @@ def ref(attrs: ResizeAttrs, inputs: Arrays) -> Arrays:
     if attrs.mode == "nearest":
         return (x[:, nearest_rows(x.shape[1], p)][:, :, nearest_rows(x.shape[2], q)],)
     first, second, weight = bilinear_rows(x.shape[1], p, attrs.align_corners)
-    weight = weight.astype(x.dtype)[:, None, None]
-    x = x[:, first] * (1 - weight) + x[:, second] * weight
+    x = _blend(x[:, first], x[:, second], weight[:, None, None])
     first, second, weight = bilinear_rows(x.shape[2], q, attrs.align_corners)
-    weight = weight.astype(x.dtype)[:, None]
-    return (x[:, :, first] * (1 - weight) + x[:, :, second] * weight,)
+    return (_blend(x[:, :, first], x[:, :, second], weight[:, None]),)
+
+
+def _blend(first: Array, second: Array, weight: npt.NDArray[np.float64]) -> Array:
+    """first * (1 - weight) + second * weight in the dtype of `first`."""
+    w = np.asarray(weight, first.dtype)
+    return np.asarray(np.add(np.multiply(first, np.subtract(1, w, dtype=w.dtype)), np.multiply(second, w)))
 
 
 def quant_ref(attrs: ResizeAttrs, in_types: Types, inputs: Arrays, out_types: Types) -> Arrays:
