@@ -1,0 +1,103 @@
+"""ops: which operator runs where and at which precision, found by asking every kernel about every op's examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgec.ops import OPS
+from edgec.ops.define import NoGrad, NoQuant, Op, QuantRule
+from edgec.ops.examples import ExampleNode, float_node, quantized_node
+from edgec.plan import Kernel, NodeView, Target
+
+# Ops that a pass rewrites into others before kernels are chosen, and what becomes of them.
+REWRITTEN = {
+    "conv1d": "conv2d",
+    "arange": "a constant",
+    "reshape": "a view",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """One op. `kernels`: (target, precision) -> symbol of the kernel that runs its examples, "" where none does."""
+
+    op: str
+    doc: str
+    gradient: bool
+    int8: bool
+    note: str
+    kernels: tuple[tuple[str, str, str], ...]
+
+    def json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        places: dict[str, dict[str, str | None]] = {}
+        for target, precision, symbol in self.kernels:
+            places.setdefault(target, {})[precision] = symbol or None
+        return {
+            "op": self.op,
+            "doc": self.doc,
+            "gradient": self.gradient,
+            "int8": self.int8,
+            "note": self.note,
+            "targets": places,
+        }
+
+
+def table(targets: Sequence[Target]) -> tuple[Support, ...]:
+    """Every op in name order."""
+    from edgec.backends.kernels_c import KERNELS
+
+    return tuple(_support(op, targets, KERNELS) for _, op in sorted(OPS.items()))
+
+
+def _support(op: Op, targets: Sequence[Target], kernels: Sequence[Kernel]) -> Support:
+    nodes = {"fp32": [float_node(op, e) for e in op.examples]}
+    if isinstance(op.quant, QuantRule):
+        nodes["int8"] = [quantized_node(op, e) for e in op.examples]
+    own = sorted((k for k in kernels if k.op == op.name), key=lambda k: (k.rank, k.symbol))
+    found = tuple(
+        (target.name, precision, _first(rows, own, target))
+        for target in targets
+        for precision, rows in nodes.items()
+    )
+    note = f"becomes {REWRITTEN[op.name]}" if op.name in REWRITTEN else ""
+    if isinstance(op.quant, NoQuant):
+        note = note or f"float only: {op.quant.why}"
+    return Support(op.name, op.doc, not isinstance(op.vjp, NoGrad), "int8" in nodes, note, found)
+
+
+def _first(nodes: Sequence[ExampleNode], kernels: Sequence[Kernel], target: Target) -> str:
+    """The kernel that takes the first example any kernel takes."""
+    for node in nodes:
+        for kernel in kernels:
+            if any(kernel.accepts(view, target) for view in _views(node)):
+                return kernel.symbol
+    return ""
+
+
+def _views(node: ExampleNode) -> tuple[NodeView, ...]:
+    """The node with its weights constant, as in a network, and with all but its first input constant."""
+    rule = node.op.quant
+    constant: tuple[int, ...] = tuple(range(1, len(node.inputs)))
+    if isinstance(rule, QuantRule):
+        fixed = tuple(i for i in range(len(node.inputs)) if rule.role(i) in ("weight", "bias", "parameter"))
+        return tuple({c: node.view(c) for c in (fixed, constant, ())}.values())
+    return node.view(()), node.view(constant)
+
+
+def text(rows: Sequence[Support], targets: Sequence[Target]) -> str:
+    """One line an op: gradient, and for each target 8 where int8 runs, f where fp32 runs."""
+    names = [t.name for t in targets]
+    lines = [f"{'op':<22} grad  " + "  ".join(names)]
+    for row in rows:
+        cells = []
+        for name in names:
+            has = {p: s for t, p, s in row.kernels if t == name}
+            mark = ("int8 " if has.get("int8") else "     ") + ("fp32" if has.get("fp32") else "")
+            cells.append(f"{mark:<{max(len(name), 9)}}")
+        lines.append(
+            f"{row.op:<22} {'yes' if row.gradient else '-':<5} {'  '.join(cells)}  {row.note}".rstrip()
+        )
+    return "\n".join(lines)
