@@ -23,7 +23,7 @@ from edgec.backends.kernel_record import (
 from edgec.ops.linear import LinearAttrs, MatmulAttrs
 from edgec.plan import Kernel, Launch, NodeView, Packed, Target
 
-MATMUL_K_MAX: Final = 33025  # 255 * 255 * K < 2**31
+MATMUL_K_MAX: Final = 32896  # 255 * 256 * K < 2**31: the sum of a times zero_b, and of a times b
 LEADING_AXES: Final = 3  # that the matmul kernels loop over
 
 

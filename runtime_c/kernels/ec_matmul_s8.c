@@ -3,7 +3,7 @@
  *   acc[..,i,j] = sum_k (a[..,i,k] - zero_a) (b[..,k,j] - zero_b)
  *   y[..,i,j]   = clamp(zero_out + requantize(acc, multiplier, shift), -128, 127)
  *
- * a int8[..][M][K]; b by its strides b_k, b_n; y int8[n0][n1][n2][M][N]; K <= 33025, so that no sum
+ * a int8[..][M][K]; b by its strides b_k, b_n; y int8[n0][n1][n2][M][N]; K <= 32896, so that no sum
  * leaves int32; no alignment asked; no scratch. One multiplier and shift. Single rounding
  * (ec_requant.h). Equals matmul.quant of edgec/ops/linear.py.
  */
