@@ -1,4 +1,5 @@
-"""Quantisation to int8: every node with an integer form runs in it, the rest in float between dequantize and quantize.
+"""Quantisation to int8: every node with an integer form runs in it, the rest in float between dequantize and
+quantize.
 
 Weights: symmetric, per output channel, -127..127. Activations: per tensor, -128..127, zero exact. Biases:
 int32 at scale(x) * scale(w). Graph inputs and outputs that integers touch become int8; indices and states
@@ -31,7 +32,8 @@ from edgec.passes.weights import check_accumulator, quantize_bias, quantize_cons
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """`weights`: one scale a channel or a tensor. `keep_float`: layers of the user's model that stay in float."""
+    """`weights`: one scale a channel or a tensor. `keep_float`: layers of the user's model that stay in
+    float."""
 
     weights: Literal["channel", "tensor"] = "channel"
     keep_float: frozenset[str] = frozenset()
@@ -84,7 +86,8 @@ def float_islands(program: Program, scheme: Scheme = INT8) -> tuple[Island, ...]
 
 @dataclass(slots=True)
 class _Quantizer:
-    """Rebuilds one graph. `plain` and `integer` hold the two forms of each old value, made when first asked for."""
+    """Rebuilds one graph. `plain` and `integer` hold the two forms of each old value, made when first asked
+    for."""
 
     program: Program
     graph: Graph

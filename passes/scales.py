@@ -111,7 +111,8 @@ class _Joined:
 
 @dataclass(frozen=True, slots=True)
 class Scales:
-    """`integer`: indices of the nodes that run in integers; `quants`: the quantisation of every float value."""
+    """`integer`: indices of the nodes that run in integers; `quants`: the quantisation of every float
+    value."""
 
     integer: frozenset[int]
     quants: Mapping[str, Quant]
