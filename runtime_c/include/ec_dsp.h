@@ -88,6 +88,47 @@ static inline uint32_t ec_dsp_load_part(const int8_t *x, int32_t count)
     return word;
 }
 
+/* The low `count` bytes of a word, at most 4. */
+static inline void ec_dsp_store_part(int8_t *y, uint32_t word, int32_t count)
+{
+    if (count >= 4) {
+        ec_dsp_store(y, word);
+        return;
+    }
+    for (int32_t i = 0; i < count; i++, word >>= 8) {
+        y[i] = (int8_t)word;
+    }
+}
+
+/* halfwords of acc + bytes 0 and 2, and + bytes 1 and 3 */
+static inline uint32_t ec_dsp_add_even(uint32_t acc, uint32_t word)
+{
+    return (uint32_t)__sxtab16((int16x2_t)acc, (int8x4_t)word);
+}
+
+static inline uint32_t ec_dsp_add_odd(uint32_t acc, uint32_t word)
+{
+    uint32_t sum;
+    __asm__("sxtab16 %0, %1, %2, ror #8" : "=r"(sum) : "r"(acc), "r"(word));
+    return sum;
+}
+
+/* add + the high word of a * b */
+static inline int32_t ec_dsp_smmla(int32_t a, int32_t b, int32_t add)
+{
+    int32_t sum;
+    __asm__("smmla %0, %1, %2, %3" : "=r"(sum) : "r"(a), "r"(b), "r"(add));
+    return sum;
+}
+
+/* value clamped to int8 */
+static inline int32_t ec_dsp_saturate(int32_t value)
+{
+    int32_t byte;
+    __asm__("ssat %0, #8, %1" : "=r"(byte) : "r"(value));
+    return byte;
+}
+
 /* Clamps `count` int8 in place to [low, high]; does nothing for the whole int8 range. */
 static inline void ec_dsp_clamp(int8_t *y, int32_t count, int32_t low, int32_t high)
 {

@@ -254,6 +254,24 @@ static inline int32_t ec_dsp_words(int32_t k)
     return (k + 3) >> 2;
 }
 
+/* Two vectors of k bytes, widened and interleaved, zeros up to whole words. */
+static inline void ec_dsp_widen_vectors(uint32_t *to, const int8_t *x0, const int8_t *x1, int32_t k)
+{
+    int32_t whole = k >> 2;
+    if (whole > 0) {
+        ec_dsp_widen2(to, x0, x1, whole);
+    }
+    if ((k & 3) != 0) {
+        uint32_t last0 = ec_dsp_load_part(x0 + 4 * whole, k & 3);
+        uint32_t last1 = ec_dsp_load_part(x1 + 4 * whole, k & 3);
+        to += 4 * whole;
+        to[0] = ec_dsp_even(last0);
+        to[1] = ec_dsp_even(last1);
+        to[2] = ec_dsp_odd(last0);
+        to[3] = ec_dsp_odd(last1);
+    }
+}
+
 /* All output channels of two vectors of `words` fours in x: y0 and y1 (equal where only one counts). */
 static inline void ec_dsp_outputs_2(const uint32_t *x, int32_t words, const uint32_t *w, int32_t zero_out,
                                     int32_t channels, int8_t *y0, int8_t *y1)

@@ -11,8 +11,8 @@
  * 8 * R for row pointers, and to gather 2 * S * C bytes where S * C is whole words, else 8 * ceil(K / 4).
  * Single rounding (ec_requant.h). Equals conv2d.quant of edgec/ops/conv2d.py and ec_conv2d_s8.
  */
-#include "ec_conv.h"
 #include "ec_dsp_gemm.h"
+#include "ec_dsp_kernels.h"
 #include "ec_requant.h"
 
 /* Rows of the window of one pixel and its first column. */

@@ -5,7 +5,7 @@
  *   y[p,q,c]   = clamp(zero_out + requantize(acc, multiplier[c], shift[c]), act_min, act_max)
  *
  * X is x, or zero_in outside of the map. x int8[ring_0][W][C], y int8[ring_y][Q][C], any alignment; w is
- * uint32[C][5] (layout "dsp_dw3x3"), aligned to 4: bias, multiplier, then the bytes n, w[0..8], 0, 0 with
+ * uint32[C][5] (layout "dsp_dw"), aligned to 4: bias, multiplier, then the bytes n, w[0..8], 0, 0 with
  * n = shift - 33 in 0..22 (ec_dsp_gemm.h explains n).
  *
  * Four channels at a time, a ring of three input rows is transposed into planes of int16. A plane holds column pairs
@@ -14,7 +14,7 @@
  * scratch: 272 + 48 * pairs bytes, pairs = (Q + 1) / 2 + 1 at stride 1, Q + 1 at stride 2; aligned to 4.
  * Single rounding (ec_requant.h). Equals conv2d.quant of edgec/ops/conv2d.py and ec_conv2d_s8.
  */
-#include "ec_conv.h"
+#include "ec_dsp_kernels.h"
 #define EC_DSP_PLANE_STEP 3
 #include "ec_dsp_planes.h"
 #include "ec_requant.h"

@@ -8,8 +8,8 @@
  * channels at a time. scratch: 16 * ceil(C / 4) bytes, aligned to 4. Single rounding (ec_requant.h). Equals
  * conv2d.quant of edgec/ops/conv2d.py and ec_conv2d_s8.
  */
-#include "ec_conv.h"
 #include "ec_dsp_gemm.h"
+#include "ec_dsp_kernels.h"
 #include "ec_requant.h"
 
 void ec_pointwise_conv2d_s8_dsp(const ec_conv2d_params *p, int32_t row0, int32_t row1, const int8_t *x,
@@ -17,7 +17,6 @@ void ec_pointwise_conv2d_s8_dsp(const ec_conv2d_params *p, int32_t row0, int32_t
 {
     uint32_t *vectors = scratch;
     int32_t channels = p->in_c;
-    int32_t whole = channels >> 2;
     int32_t words = ec_dsp_words(channels);
     int32_t outputs = p->out_c;
     int32_t step = p->stride_w * channels;
@@ -40,17 +39,7 @@ void ec_pointwise_conv2d_s8_dsp(const ec_conv2d_params *p, int32_t row0, int32_t
                 in[1] = in[0]; /* the last of an odd number of pixels is computed twice */
                 out[1] = out[0];
             }
-            if (whole > 0) {
-                ec_dsp_widen2(vectors, in[0], in[1], whole);
-            }
-            if (words > whole) {
-                uint32_t last0 = ec_dsp_load_part(in[0] + 4 * whole, channels & 3);
-                uint32_t last1 = ec_dsp_load_part(in[1] + 4 * whole, channels & 3);
-                vectors[4 * whole] = ec_dsp_even(last0);
-                vectors[4 * whole + 1] = ec_dsp_even(last1);
-                vectors[4 * whole + 2] = ec_dsp_odd(last0);
-                vectors[4 * whole + 3] = ec_dsp_odd(last1);
-            }
+            ec_dsp_widen_vectors(vectors, in[0], in[1], channels);
             ec_dsp_outputs_2(vectors, words, w, p->zero_out, outputs, out[0], out[1]);
         }
     }

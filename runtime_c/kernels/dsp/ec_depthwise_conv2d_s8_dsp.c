@@ -1,0 +1,183 @@
+/* Depthwise conv2d, int8, Armv7E-M DSP: any kernel, padding and stride up to the kernel's height, no dilation, one
+ * output channel for each input channel.
+ *
+ *   acc[p,q,c] = bias[c] + sum_{r,s} X[p * stride_h - pad_top + r, q * stride_w - pad_left + s, c] * w[c,r,s]
+ *   y[p,q,c]   = clamp(zero_out + requantize(acc, multiplier[c], shift[c]), act_min, act_max)
+ *
+ * X is x, or zero_in outside of the map. x int8[ring_0][W][C], y int8[ring_y][Q][C], any alignment; w is
+ * uint32[C][2 + ceil((1 + R S) / 4)] (layout "dsp_dw"), aligned to 4: bias, multiplier, then the bytes n,
+ * w[0..R S - 1], zeros, with n = shift - 33 in 0..22 (ec_dsp_gemm.h explains n).
+ *
+ * Four channels at a time, a ring of R input rows is transposed into planes of int16; four outputs of a channel are
+ * summed at a time, two taps an instruction. The weights' rows are repeated, so that any rotation of the ring finds
+ * them in its order. scratch, aligned to 4: 16 * R * pairs + 16 * (2 R - 1) * ceil(S / 2) bytes with
+ * pairs = ((4 ceil(Q / 4) - 1) * stride_w + 2 ceil(S / 2) + 1) / 2. Single rounding (ec_requant.h). Equals
+ * conv2d.quant of edgec/ops/conv2d.py and ec_depthwise_conv2d_s8.
+ */
+#include "ec_dsp_kernels.h"
+#define EC_DSP_PLANE_STEP 1
+#include "ec_dsp_planes.h"
+#include "ec_requant.h"
+
+/* One channel. */
+typedef struct ec_dw_channel {
+    const uint32_t *w; /* 2 R - 1 rows of `halves` words: rows 0 .. R - 1, 0 .. R - 2 */
+    int32_t bias;
+    int32_t multiplier;
+    int32_t n;
+    int32_t rounding;
+} ec_dw_channel;
+
+/* The row that is being made; all outputs of it read `rows` rows of `row_bytes`. */
+typedef struct ec_dw_row {
+    int32_t rows;
+    int32_t row_bytes;
+    int32_t count; /* outputs */
+    int32_t step;  /* of y */
+} ec_dw_row;
+
+static inline int8_t ec_dw_requantize(const ec_dw_channel *c, int32_t acc)
+{
+    return (int8_t)ec_dsp_saturate(ec_dsp_smmla(acc, c->multiplier, c->rounding) >> c->n >> 1);
+}
+
+/* `count` outputs of one channel, four at a time; x at the first column of slot 0, w at the rotation. `halves` and
+ * `stride` are literals where this is worth its code. */
+static inline __attribute__((always_inline)) void ec_dw_outputs(const ec_dw_row *row, const ec_dw_channel *c,
+                                                                const int8_t *x, const uint32_t *w, int8_t *y,
+                                                                int32_t halves, int32_t stride)
+{
+    for (int32_t left = row->count; left > 0; left -= 4, x += 8 * stride) {
+        int32_t acc0 = c->bias;
+        int32_t acc1 = acc0;
+        int32_t acc2 = acc0;
+        int32_t acc3 = acc0;
+        const int8_t *in = x;
+        const uint32_t *taps = w;
+        for (int32_t r = row->rows; r > 0; r--, in += row->row_bytes, taps += halves) {
+            for (int32_t h = 0; h < halves; h++) {
+                acc0 = ec_dsp_smlad(ec_dsp_load(in + 4 * h), taps[h], acc0);
+                acc1 = ec_dsp_smlad(ec_dsp_load(in + 4 * h + 2 * stride), taps[h], acc1);
+                acc2 = ec_dsp_smlad(ec_dsp_load(in + 4 * h + 4 * stride), taps[h], acc2);
+                acc3 = ec_dsp_smlad(ec_dsp_load(in + 4 * h + 6 * stride), taps[h], acc3);
+            }
+        }
+        *y = ec_dw_requantize(c, acc0);
+        y += row->step;
+        if (left > 1) {
+            *y = ec_dw_requantize(c, acc1);
+            y += row->step;
+        }
+        if (left > 2) {
+            *y = ec_dw_requantize(c, acc2);
+            y += row->step;
+        }
+        if (left > 3) {
+            *y = ec_dw_requantize(c, acc3);
+            y += row->step;
+        }
+    }
+}
+
+static void ec_dw_outputs_3_1(const ec_dw_row *row, const ec_dw_channel *c, const int8_t *x, const uint32_t *w,
+                              int8_t *y)
+{
+    ec_dw_outputs(row, c, x, w, y, 3, 1);
+}
+
+static void ec_dw_outputs_4_1(const ec_dw_row *row, const ec_dw_channel *c, const int8_t *x, const uint32_t *w,
+                              int8_t *y)
+{
+    ec_dw_outputs(row, c, x, w, y, 4, 1);
+}
+
+static void ec_dw_outputs_any(const ec_dw_row *row, const ec_dw_channel *c, const int8_t *x, const uint32_t *w,
+                              int8_t *y, int32_t halves, int32_t stride)
+{
+    ec_dw_outputs(row, c, x, w, y, halves, stride);
+}
+
+/* Unpacks the constants of one channel; its weights as pairs at `to`. */
+static void ec_dw_prepare(const ec_conv2d_params *p, const uint32_t *packed, uint32_t *to, ec_dw_channel *c)
+{
+    const int8_t *bytes = (const int8_t *)(packed + 2);
+    c->w = to;
+    c->bias = (int32_t)packed[0];
+    c->multiplier = (int32_t)packed[1];
+    c->n = bytes[0];
+    c->rounding = (int32_t)((uint32_t)(2 * p->zero_out + 1) << bytes[0]);
+    bytes++;
+    int32_t halves = (p->kernel_w + 1) >> 1;
+    int32_t words = p->kernel_h * halves;
+    for (int32_t r = 0; r < p->kernel_h; r++, bytes += p->kernel_w) {
+        for (int32_t s = 0; s < p->kernel_w; s += 2) {
+            int32_t second = s + 1 < p->kernel_w ? bytes[s + 1] : 0;
+            *to++ = ((uint32_t)bytes[s] & 0xffffu) | ((uint32_t)second << 16);
+        }
+    }
+    memcpy(to, c->w, (size_t)(4 * (words - halves)));
+}
+
+/* One output row of `channels` channels from the planes, whose top row stands in slot `oldest`. */
+static void ec_dw_make_row(const ec_conv2d_params *p, const ec_dw_channel *channel, int32_t channels,
+                           const ec_dsp_planes *planes, int32_t oldest, int8_t *line)
+{
+    int32_t halves = (p->kernel_w + 1) >> 1;
+    const ec_dw_row row = {p->kernel_h, 4 * planes->pairs, p->out_w, p->out_c};
+    int32_t rotation = oldest == 0 ? 0 : p->kernel_h - oldest;
+    for (int32_t c = 0; c < channels; c++) {
+        const int8_t *x = (const int8_t *)(planes->first + c * planes->words);
+        const uint32_t *w = channel[c].w + rotation * halves;
+        if (p->stride_w == 1 && halves == 3) {
+            ec_dw_outputs_3_1(&row, channel + c, x, w, line + c);
+        } else if (p->stride_w == 1 && halves == 4) {
+            ec_dw_outputs_4_1(&row, channel + c, x, w, line + c);
+        } else {
+            ec_dw_outputs_any(&row, channel + c, x, w, line + c, halves, p->stride_w);
+        }
+    }
+}
+
+/* All rows of up to four channels, the first of which x, w and y point to. */
+static void ec_dw_channels(const ec_conv2d_params *p, int32_t row0, int32_t row1, const int8_t *x, const uint32_t *w,
+                           int8_t *y, int32_t channels, uint32_t *scratch)
+{
+    int32_t halves = (p->kernel_w + 1) >> 1;
+    int32_t pairs = ((((p->out_w + 3) & ~3) - 1) * p->stride_w + 2 * halves + 1) >> 1;
+    int32_t taps = (2 * p->kernel_h - 1) * halves;
+    int32_t packed = 2 + ((p->kernel_h * p->kernel_w + 4) >> 2);
+    ec_dsp_planes planes = {scratch + 4 * taps, p->kernel_h * pairs, pairs};
+    ec_dw_channel channel[4];
+    for (int32_t c = 0; c < channels; c++) {
+        ec_dw_prepare(p, w + c * packed, scratch + c * taps, channel + c);
+    }
+    int32_t next = row0 * p->stride_h - p->pad_top;
+    int32_t slot = 0; /* of the row `next` */
+    for (int32_t row = row0; row < row1; row++) {
+        int32_t top = row * p->stride_h - p->pad_top;
+        for (; next < top + p->kernel_h; next++) {
+            const int8_t *from = NULL;
+            if (next >= 0 && next < p->in_h) {
+                from = x + ec_ring_row(next, p->ring_0) * p->in_w * p->in_c;
+            }
+            ec_dsp_planes_row(p, from, channels, &planes, planes.first + slot * pairs);
+            slot = slot + 1 == p->kernel_h ? 0 : slot + 1;
+        }
+        int8_t *line = y + ec_ring_row(row, p->ring_y) * p->out_w * p->out_c;
+        ec_dw_make_row(p, channel, channels, &planes, slot, line);
+    }
+}
+
+void ec_depthwise_conv2d_s8_dsp(const ec_conv2d_params *p, int32_t row0, int32_t row1, const int8_t *x,
+                                const uint32_t *w, int8_t *y, void *scratch)
+{
+    int32_t packed = 2 + ((p->kernel_h * p->kernel_w + 4) >> 2);
+    for (int32_t c = 0; c < p->in_c; c += 4) {
+        int32_t channels = p->in_c - c < 4 ? p->in_c - c : 4;
+        ec_dw_channels(p, row0, row1, x + c, w + c * packed, y + c, channels, scratch);
+    }
+    for (int32_t row = row0; row < row1; row++) {
+        int8_t *line = y + ec_ring_row(row, p->ring_y) * p->out_w * p->out_c;
+        ec_dsp_clamp(line, p->out_w * p->out_c, p->act_min, p->act_max);
+    }
+}

@@ -1,0 +1,80 @@
+/* Random numbers and guarded buffers of the firmwares that draw their shapes. SEED comes from the build. */
+#ifndef DSP_DRAW_H
+#define DSP_DRAW_H
+
+#include <stdint.h>
+#include <string.h>
+
+#define BYTES 65536
+#define GUARD 16
+#define POISON 0x5a
+
+typedef struct guarded {
+    uint8_t block[GUARD + BYTES + GUARD] __attribute__((aligned(16)));
+    int32_t bytes;
+} guarded;
+
+static uint32_t state = SEED;
+
+static inline uint32_t draw(void)
+{
+    state ^= state << 13;
+    state ^= state >> 17;
+    state ^= state << 5;
+    return state;
+}
+
+static inline int32_t between(int32_t low, int32_t high)
+{
+    return low + (int32_t)((draw() >> 8) % (uint32_t)(high - low + 1));
+}
+
+/* `bytes` bytes between guards, all poison. */
+static inline void *reserve(guarded *g, int32_t bytes)
+{
+    g->bytes = bytes;
+    memset(g->block, POISON, (size_t)(2 * GUARD + bytes));
+    return g->block + GUARD;
+}
+
+/* `bytes` random int8 between guards, or only the extremes. */
+static inline int8_t *reserve_random(guarded *g, int32_t bytes)
+{
+    int8_t *x = reserve(g, bytes);
+    int32_t extreme = between(0, 7) == 0;
+    for (int32_t i = 0; i < bytes; i++) {
+        x[i] = (int8_t)(extreme ? (draw() & 256 ? 127 : -128) : between(-128, 127));
+    }
+    return x;
+}
+
+static inline int intact(const guarded *g)
+{
+    for (int32_t i = 0; i < GUARD; i++) {
+        if (g->block[i] != POISON || g->block[GUARD + g->bytes + i] != POISON) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Prints what differs: the fields of the params, the first byte. */
+static inline void report(const char *what, const int32_t *fields, size_t bytes, const int8_t *want,
+                          const int8_t *got, int32_t count)
+{
+    test_print(what);
+    for (size_t i = 0; i < bytes / 4; i++) {
+        test_print_int(" ", fields[i], "");
+    }
+    for (int32_t i = 0; i < count; i++) {
+        if (want[i] != got[i]) {
+            test_print_int("\n  at ", i, "");
+            test_print_int(" want ", want[i], "");
+            test_print_int(" got ", got[i], "");
+            break;
+        }
+    }
+    test_print("\n");
+}
+
+#endif
