@@ -124,10 +124,10 @@ def integer_sqrt(v: npt.ArrayLike) -> I64:
 
 
 def reciprocal_sqrt(v: npt.ArrayLike) -> tuple[I64, I64]:
-    """(r, k) with 1 / sqrt(v) = r * 2**(k - 61) within 2**-29 relative, 1 <= v < 2**62; (0, 0) where v is 0.
+    """(r, k) with 1 / sqrt(v) = r * 2**(k - 60) within 2**-28 relative, 1 <= v < 2**62; (0, 0) where v is 0.
 
-    k is the largest that keeps v * 4**k below 2**62; r = floor(2**61 / floor(sqrt(v * 4**k))), which is in
-    (2**30, 2**31].
+    k is the largest that keeps v * 4**k below 2**62; r = floor(2**60 / floor(sqrt(v * 4**k))), which is in
+    (2**29, 2**30]: an int32.
     """
     n = np.asarray(v, np.int64)
     k = np.zeros(n.shape, np.int64)
@@ -136,5 +136,5 @@ def reciprocal_sqrt(v: npt.ArrayLike) -> tuple[I64, I64]:
         n = np.where(room, n << (2 * step), n)
         k = k + np.where(room, step, 0)
     zero = n == 0
-    r = (np.int64(1) << 61) // np.where(zero, 1, integer_sqrt(n))
+    r = (np.int64(1) << 60) // np.where(zero, 1, integer_sqrt(n))
     return np.where(zero, 0, r), np.where(zero, 0, k)

@@ -127,6 +127,12 @@ define(
                 lambda t, *xs: t.cat(xs, 3),
             ),
             Example(
+                "channels of two images",
+                ConcatAttrs(3),
+                normal((2, 2, 3, 1), (2, 2, 3, 4)),
+                lambda t, *xs: t.cat(xs, 3),
+            ),
+            Example(
                 "tokens", ConcatAttrs(1), normal((2, 1, 3), (2, 4, 3), (2, 2, 3)), lambda t, *xs: t.cat(xs, 1)
             ),
             Example("first axis", ConcatAttrs(0), normal((2, 3), (1, 3)), lambda t, *xs: t.cat(xs, 0)),
@@ -149,6 +155,12 @@ define(
                 PadAttrs(((0, 0), (1, 2), (0, 3), (0, 0))),
                 normal((1, 3, 4, 2)),
                 lambda t, x: t.nn.functional.pad(x, (0, 0, 0, 3, 1, 2)),
+            ),
+            Example(
+                "two images",
+                PadAttrs(((0, 0), (1, 0), (1, 1), (0, 0)), -1.0),
+                normal((2, 2, 3, 2)),
+                lambda t, x: t.nn.functional.pad(x, (0, 0, 1, 1, 1, 0), value=-1.0),
             ),
             Example(
                 "with a value",

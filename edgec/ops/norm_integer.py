@@ -5,8 +5,8 @@ Over n elements x of scale S and zero Z (layer_norm and group_norm; rms_norm has
     d_i = n x_i - sum(x)                       the n-fold deviation, exact
     V   = n sum(x^2) - sum(x)^2                n^2 times the variance, exact, 64 bit
     U   = V 2^f + round(eps n^2 / S^2 2^f)     f even, 0 <= f <= 16, chosen at compile time so that U < 2^62
-    r, k = fixedpoint.reciprocal_sqrt(U)       1 / sqrt(U) = r 2^(k - 61)
-    t_i = (d_i r) rounded, shifted by 61 - k - f / 2 - 16: the normalised value with 16 fractional bits
+    r, k = fixedpoint.reciprocal_sqrt(U)       1 / sqrt(U) = r 2^(k - 60)
+    t_i = (d_i r) rounded, shifted by 60 - k - f / 2 - 16: the normalised value with 16 fractional bits
     y_i = clamp(Zy + (t_i G_i + B_i 2^16, rounded and shifted by 16 + g))
 
 G = round(gamma / Sy 2^g) and B = round(beta / Sy 2^g) are int32 tables with one g; roundings are half up.
@@ -21,7 +21,7 @@ import numpy as np
 from edgec.fixedpoint import I64, common_shift, reciprocal_sqrt
 from edgec.ir import Array, Quant
 
-COUNT_MAX = 1 << 20  # d r stays below 2^59 and t below 2^26
+COUNT_MAX = 1 << 20  # d r stays below 2^58 and t below 2^26
 FRACTION_BITS = 16  # of the normalised value
 TABLE_BITS = 30
 
@@ -63,7 +63,7 @@ def plan_norm(
 def normalise(deviation: I64, variance: I64, plan: NormPlan) -> I64:
     """t of the head comment; `deviation` d, `variance` V broadcast against each other."""
     r, k = reciprocal_sqrt((variance << plan.fraction) + plan.eps)
-    down: I64 = 61 - FRACTION_BITS - plan.fraction // 2 - k
+    down: I64 = 60 - FRACTION_BITS - plan.fraction // 2 - k
     return np.asarray((deviation * r + (np.int64(1) << (down - 1))) >> down, np.int64)
 
 

@@ -25,7 +25,7 @@ static inline uint32_t ec_integer_sqrt(uint64_t v)
 
 /* What all elements of a row are multiplied with: t = (d * reciprocal + 2^(shift - 1)) >> shift. */
 typedef struct ec_norm_scale {
-    int64_t reciprocal;
+    int32_t reciprocal;
     int32_t shift;
 } ec_norm_scale;
 
@@ -35,7 +35,7 @@ static inline ec_norm_scale ec_norm_scale_of(int64_t variance, int32_t fraction,
 {
     uint64_t eps = ((uint64_t)(uint32_t)eps_high << 32) | (uint32_t)eps_low;
     uint64_t v = ((uint64_t)variance << fraction) + eps;
-    ec_norm_scale scale = {0, 61 - EC_NORM_FRACTION_BITS - fraction / 2};
+    ec_norm_scale scale = {0, 60 - EC_NORM_FRACTION_BITS - fraction / 2};
     if (v == 0) {
         return scale;
     }
@@ -43,7 +43,7 @@ static inline ec_norm_scale ec_norm_scale_of(int64_t variance, int32_t fraction,
         v <<= 2;
         scale.shift--;
     }
-    scale.reciprocal = (int64_t)(((uint64_t)1 << 61) / ec_integer_sqrt(v));
+    scale.reciprocal = (int32_t)(((uint64_t)1 << 60) / ec_integer_sqrt(v));
     return scale;
 }
 
@@ -51,8 +51,9 @@ static inline ec_norm_scale ec_norm_scale_of(int64_t variance, int32_t fraction,
 static inline int8_t ec_norm_output(int32_t d, ec_norm_scale scale, int32_t gain, int32_t bias,
                                     int32_t shift, int32_t zero)
 {
-    int64_t t = (d * scale.reciprocal + ((int64_t)1 << (scale.shift - 1))) >> scale.shift;
-    int64_t acc = t * gain + bias * ((int64_t)1 << EC_NORM_FRACTION_BITS);
+    int64_t product = (int64_t)d * scale.reciprocal;
+    int32_t t = (int32_t)((product + ((int64_t)1 << (scale.shift - 1))) >> scale.shift);
+    int64_t acc = (int64_t)t * gain + bias * ((int64_t)1 << EC_NORM_FRACTION_BITS);
     int32_t down = EC_NORM_FRACTION_BITS + shift;
     int64_t y = zero + ((acc + ((int64_t)1 << (down - 1))) >> down);
     if (y < -128) {
