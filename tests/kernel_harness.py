@@ -37,7 +37,7 @@ def host(*features: str) -> Target:
 @functools.cache
 def library(source: str, flags: tuple[str, ...] = ("-fsanitize=undefined",)) -> ctypes.CDLL:
     """The shared library of one source below runtime_c/, built alone."""
-    out = Path(_folder()) / (source.replace("/", "_") + f".{abs(hash(flags))}.so")
+    out = Path(_folder().name) / "".join([source.replace("/", "_"), *flags, ".so"])
     command = ["gcc", *FLAGS, *flags, "-fPIC", "-shared", f"-I{RUNTIME / 'include'}", str(RUNTIME / source)]
     done = subprocess.run([*command, "-o", str(out), "-lm"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -45,8 +45,9 @@ def library(source: str, flags: tuple[str, ...] = ("-fsanitize=undefined",)) -> 
 
 
 @functools.cache
-def _folder() -> str:
-    return tempfile.mkdtemp(prefix="edgec-kernels-")
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Removed when the interpreter ends."""
+    return tempfile.TemporaryDirectory(prefix="edgec-kernels-")
 
 
 @functools.cache
