@@ -44,7 +44,8 @@ def load(
     import torch
 
     from edgec.frontends.checkpoint import load_file
-    from edgec.frontends.torch_export import export_module, import_program
+    from edgec.frontends.torch_export import import_program
+    from edgec.frontends.torch_trace import export_module
 
     if isinstance(model, torch.export.ExportedProgram):
         return import_program(model)
