@@ -12,6 +12,7 @@ import numpy as np
 from edgec.fixedpoint import multiplier, requantize
 from edgec.ir import Array, Attrs, Bound, Dim, DType, Node, Type
 from edgec.ops.define import Arrays, Cost, Example, NoGrad, Op, QuantRule, Types, define, require
+from edgec.ops.emit import emit
 from edgec.ops.sample import integers, normal, uniform
 from edgec.ops.terms import Term
 
@@ -69,19 +70,15 @@ def count(attrs: ReduceAttrs, x: Type) -> int:
 
 def widen(builder: Builder, node: Node, gradient: str) -> Term:
     """A gradient of the reduced shape, with the reduced axes back (size 1), so that it broadcasts to x."""
-    from edgec.ops.shape import ReshapeAttrs
-
     assert isinstance(node.attrs, ReduceAttrs)
     dims = builder.types[node.inputs[0]].dims
     kept = tuple(1 if i in node.attrs.axes else d for i, d in enumerate(dims))
     if builder.types[gradient].dims == kept:
         return Term(builder, gradient)
-    return Term(builder, builder.call("reshape", gradient, attrs=ReshapeAttrs(kept)))
+    return Term(builder, emit(builder, "reshape", gradient, shape=kept))
 
 
 def _sum_grad(builder: Builder, node: Node, grads: Sequence[str | None]) -> tuple[str | None, ...]:
-    from edgec.ops.shape import ExpandAttrs
-
     if grads[0] is None:
         return (None,)
     assert isinstance(node.attrs, ReduceAttrs)
@@ -89,7 +86,7 @@ def _sum_grad(builder: Builder, node: Node, grads: Sequence[str | None]) -> tupl
     dy = widen(builder, node, grads[0])
     if node.op == "reduce_mean":
         dy = dy * (1.0 / count(node.attrs, x))
-    return (builder.call("expand", dy.ref, attrs=ExpandAttrs(x.dims)),)
+    return (emit(builder, "expand", dy.ref, shape=x.dims),)
 
 
 def _extreme_grad(builder: Builder, node: Node, grads: Sequence[str | None]) -> tuple[str | None, ...]:

@@ -1,6 +1,6 @@
 """Arithmetic on references, so that a VJP reads as its formula: `dy * 0.5 / y` appends a mul and a div node.
 
-Also the broadcasting rule, and its transpose: the sum that takes a gradient back to the shape before.
+Also the broadcasting rule and its transpose.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgec.ir import NO_ATTRS, Attrs, Dim
-from edgec.ops.define import require
+from edgec.ops.define import OPS, require
+from edgec.ops.emit import sum_to
 
 if TYPE_CHECKING:
     from edgec.build import Builder
@@ -35,9 +36,7 @@ class Term:
         """`name(self, *others)`, the gradient's own dtype kept."""
         refs = tuple(o.ref if isinstance(o, Term) else self.scalar(o).ref for o in others)
         if name in ("add", "sub", "mul"):
-            from edgec.ops.binary import BinaryAttrs
-
-            attrs = BinaryAttrs()
+            attrs = OPS[name].attrs()  # no clamp
         return Term(self.builder, self.builder.call(name, self.ref, *refs, attrs=attrs))
 
     def __add__(self, other: Term | float) -> Term:
@@ -76,17 +75,4 @@ def broadcast(*shapes: Sequence[Dim]) -> tuple[Dim, ...]:
 
 def unbroadcast(builder: Builder, gradient: str, ref: str) -> str:
     """`gradient`, summed over the axes along which `ref` was broadcast, in the shape of `ref`."""
-    from edgec.ops.reduce import ReduceAttrs
-    from edgec.ops.shape import ReshapeAttrs
-
-    have, want = builder.types[gradient].shape, builder.types[ref].shape
-    if have == want:
-        return gradient
-    extra = len(have) - len(want)
-    kept = (1,) * extra + want
-    axes = tuple(i for i, (h, w) in enumerate(zip(have, kept, strict=True)) if h != w)
-    if axes:
-        gradient = builder.call("reduce_sum", gradient, attrs=ReduceAttrs(axes, keepdims=True))
-    if extra:
-        gradient = builder.call("reshape", gradient, attrs=ReshapeAttrs(builder.types[ref].dims))
-    return gradient
+    return sum_to(builder, gradient, builder.types[ref].dims)
