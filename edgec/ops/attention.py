@@ -273,7 +273,7 @@ define(
             ("activation", "activation", "activation", "parameter"),
             "calibrated",
             quant_attention,
-            max_lsb=1.5,
+            max_lsb=1.0,
         ),
         cost=cost,
         examples=(
