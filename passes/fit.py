@@ -22,10 +22,11 @@ def does_not_fit(plan: Plan, target: Target, arena: Arena, available: int, budge
     else:
         kept = kib(target.reserve_ram_bytes)
         limit = f"{kib(available)} exist ({memory.source}; {kept} are kept for stack and data)"
+    named = memory.name if len(target.rams) == 1 else f"RAM ({memory.name} overflows)"
     largest = ", ".join(f"{b.name} {kib(b.bytes)}" for b in live[:3])
     return TargetError(
         "EDGEC-E501",
-        f"{target.name} needs {kib(needed)} of {memory.name}{where}, {limit}. "
+        f"{target.name} needs {kib(needed)} of {named}{where}, {limit}. "
         f"Try {' or '.join(_cures(plan, needed, available))}. Largest buffers: {largest}",
     )
 

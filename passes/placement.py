@@ -50,12 +50,13 @@ def place(roots: Iterable[Buffer], accesses: Mapping[str, int], free: tuple[Room
     overflows."""
     names: dict[str, str] = {}
     waiting = sorted(roots, key=lambda b: (-accesses.get(b.name, 0), -b.bytes, b.entry, b.first, b.name))
-    for room in free[:-1]:
+    for room in free if len(free) > 1 else ():
         stay = _fill(waiting, room)
         names.update((b.name, room.memory.name) for b in stay)
         waiting = [b for b in waiting if b.name not in names]
     if free:
-        names.update((b.name, free[-1].memory.name) for b in waiting)
+        largest = max(free, key=lambda room: room.bytes)
+        names.update((b.name, largest.memory.name) for b in waiting)
     return names
 
 

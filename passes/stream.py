@@ -20,7 +20,7 @@ from typing import Final, Literal
 from edgec.passes.lifetimes import root_of, touches, with_lifetimes
 from edgec.passes.memory import arena_bytes, lay_out
 from edgec.passes.offsets import align_up
-from edgec.plan import Buffer, BufferArg, Call, Entry, Item, Plan, Stream, Target, Use
+from edgec.plan import ROW_BY_ROW, Buffer, BufferArg, Call, Entry, Item, Plan, Stream, Target, Use
 
 Mode = Literal["auto", "all"]
 
@@ -245,6 +245,10 @@ def _read_ahead(calls: Sequence[Call], arg: BufferArg, b: Buffer) -> bool:
             if isinstance(other, BufferArg) and other.buffer == arg.buffer:
                 height = dict(call.params).get(f"ring_{position}")
                 if not isinstance(height, int) or b.bytes % height or other != arg:
+                    return False
+                if (
+                    call.halo == ROW_BY_ROW and height != call.rows
+                ):  # a broadcast operand is read for every row
                     return False
                 if index == len(calls) - 1 and (
                     position not in call.in_place or b.bytes != last.out_types[0].bytes

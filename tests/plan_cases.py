@@ -228,3 +228,30 @@ def _mobile_net(size: int, blocks: Sequence[Block], channels: int, seed: int, qu
         x = net.node("add", (x, y), BinaryAttrs(), name="add", quants=quants)[0] if same else y
     net.output(x, "y")
     return net.program()
+
+
+def _stages(*stages: tuple[int, int, int, int, int]) -> tuple[Block, ...]:
+    """Blocks of stages (expansion, channels, blocks, stride of the first, kernel)."""
+    return tuple(Block(e, s if i == 0 else 1, c, k) for e, c, n, s, k in stages for i in range(n))
+
+
+# MobileNetV2 (arXiv 1801.04381, table 2) at width 0.35, channels rounded to multiples of 8.
+MOBILENET_V2_035 = _stages(
+    (1, 8, 1, 1, 3),
+    (6, 8, 2, 2, 3),
+    (6, 16, 3, 2, 3),
+    (6, 24, 4, 2, 3),
+    (6, 32, 3, 1, 3),
+    (6, 56, 3, 2, 3),
+    (6, 112, 1, 1, 3),
+)
+# In the manner of MCUNet (arXiv 2007.10319): windows of 3, 5 and 7, low expansion where the maps are large.
+MCUNET_LIKE = _stages(
+    (1, 8, 1, 1, 3),
+    (3, 16, 2, 2, 7),
+    (4, 24, 3, 2, 5),
+    (5, 40, 3, 2, 5),
+    (5, 48, 2, 1, 5),
+    (6, 96, 3, 2, 5),
+    (6, 160, 1, 1, 3),
+)

@@ -161,6 +161,11 @@ def test_aliases_stay_in_the_memory_of_their_root() -> None:
             assert b.memory == plan.buffer(b.inside).memory
 
 
+def test_what_fits_no_memory_is_reported_for_the_largest() -> None:
+    with pytest.raises(TargetError, match=r"needs 512 bytes of RAM \(large overflows\) at layer net.relu"):
+        plan_memory(lowered(residual()), board(("fast", 128, 3), ("large", 192, 2), ("slow", 64, 1)))
+
+
 def two_banks(fast: int) -> Target:
     return board(("fast", fast, 3), ("slow", 4096, 1))
 

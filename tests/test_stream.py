@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from plan_c import Program as Compiled
-from plan_cases import Block, board, lowered, mobile_net, mobile_net_s8
+from plan_cases import MCUNET_LIKE, MOBILENET_V2_035, Block, board, lowered, mobile_net, mobile_net_s8
 
 from edgec import interp
 from edgec.backends.kernels_c import KERNELS
 from edgec.ir import Program
 from edgec.passes.choose_kernels import choose_kernels
-from edgec.passes.memory import Span, arena_bytes, plan_memory
+from edgec.passes.memory import Span, arena_bytes, live_lower_bound, plan_memory
 from edgec.passes.stream import made_before, ring_rows, stream
 from edgec.plan import Call, Halo, Plan, Stream, Use
 from edgec.verify_plan import PlanError, verify_plan
@@ -188,3 +188,37 @@ def test_filling_memory_that_is_live_changes_the_result(tmp_path: Path) -> None:
     assert (
         Compiled(plan, BIG, tmp_path / "wrong", {arena.memory: all_after_first}).run({"x": x}, 0xA5) != honest
     )
+
+
+@pytest.mark.parametrize("blocks", [MOBILENET_V2_035, MCUNET_LIKE], ids=["mobilenet_v2_035", "mcunet_like"])
+def test_a_budget_of_0_6_of_the_arena_is_met_at_96x96(blocks: tuple[Block, ...]) -> None:
+    plan = choose_kernels(mobile_net_s8(96, blocks, 16), BIG, KERNELS)
+    whole = arena_bytes(plan_memory(plan, BIG))
+    budget = whole * 6 // 10
+    streamed = plan_memory(stream(plan, BIG, budget), BIG, budget)
+    verify_plan(streamed, BIG)
+    assert arena_bytes(streamed) <= budget
+
+
+@pytest.mark.parametrize("blocks", [MOBILENET_V2_035, MCUNET_LIKE], ids=["mobilenet_v2_035", "mcunet_like"])
+@pytest.mark.parametrize("mode", ["whole", "rows"])
+def test_arena_is_within_1_15_of_the_live_bytes_at_96x96(blocks: tuple[Block, ...], mode: str) -> None:
+    plan = choose_kernels(mobile_net_s8(96, blocks, 16), BIG, KERNELS)
+    planned = plan_memory(plan if mode == "whole" else stream(plan, BIG, None, "all"), BIG)
+    assert arena_bytes(planned) <= 1.15 * live_lower_bound(planned, BIG)
+
+
+def test_a_result_over_rows_that_are_still_read_breaks_the_verifier() -> None:
+    plan = choose_kernels(mobile_net_s8(32, [Block(1, 1, 8)]), BIG, KERNELS)
+    streamed = plan_memory(stream(plan, BIG, None, "all"), BIG)
+    index, item = next((i, s) for i, s in enumerate(streamed.entries[0].items) if isinstance(s, Stream))
+    taken = streamed.buffer(str(getattr(item.calls[0].inputs[0], "buffer", "")))
+    result = streamed.buffer(item.calls[-1].outputs[0].buffer)
+    assert result.inside == taken.name
+    # Were each input row as short as an output row, the first window would be written over before it is read.
+    params = tuple((n, v * 4 if n == "ring_0" else v) for n, v in item.calls[0].params)
+    calls = (replace(item.calls[0], params=params), *item.calls[1:])
+    entry = streamed.entries[0]
+    items = (*entry.items[:index], replace(item, calls=calls), *entry.items[index + 1 :])
+    with pytest.raises(PlanError, match="plan invariant 8"):
+        verify_plan(replace(streamed, entries=(replace(entry, items=items),)), BIG)
