@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from edgec.errors import TargetError
-from edgec.ir import Array, Graph, Node, Program, Type
+from edgec.ir import Array, Graph, Node, Program, Type, Value
 from edgec.ops import OPS
 from edgec.ops.define import QuantRule
 from edgec.passes.lifetimes import root_of, with_lifetimes
@@ -45,7 +45,7 @@ def choose_kernels(program: Program, target: Target, kernels: Sequence[Kernel], 
     buffers: list[Buffer] = list(states.values())
     refused: list[Node] = []
     for graph in program.graphs:
-        lowering = _Lowering(program, graph, table, pool, states)
+        lowering = _Lowering(_Shared(program, table, pool, states), graph)
         for node in graph.nodes:
             lowering.node(node)
         refused += lowering.refused
@@ -175,37 +175,50 @@ class _Pool:
         return ConstantArg(self._known[key])
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What the graphs of a Program have in common; `states`: their buffers by name."""
+
+    program: Program
+    table: _Table
+    pool: _Pool
+    states: dict[str, Buffer]
+
+
 class _Lowering:
     """Lowers one graph. `where` maps each value to its buffer, which has the value's name, with the graph's
     as prefix where there are several graphs."""
 
-    def __init__(
-        self, program: Program, graph: Graph, table: _Table, pool: _Pool, states: dict[str, Buffer]
-    ) -> None:
-        self.program, self.graph, self.table, self.pool, self.states = program, graph, table, pool, states
-        self.prefix = f"{graph.name}." if len(program.graphs) > 1 else ""
-        self.align = alignment(table.target)
-        self.types = program.type_of(graph)
+    def __init__(self, shared: _Shared, graph: Graph) -> None:
+        self.program, self.table, self.pool = shared.program, shared.table, shared.pool
+        self.states, self.graph = shared.states, graph
+        self.prefix = f"{graph.name}." if len(self.program.graphs) > 1 else ""
+        self.align = alignment(self.table.target)
+        self.types = self.program.type_of(graph)
         self.calls: list[Call] = []
         self.refused: list[Node] = []
         self.buffers: dict[str, Buffer] = {}
         self.where: dict[str, str] = {}
         self.copied: dict[str, str] = {}  # outputs that no item computes
-        for name, buffer in states.items():
+        for name, buffer in shared.states.items():
             self.where["$" + name] = buffer.name
             self.buffers[buffer.name] = buffer
         for value in graph.inputs:
             self.new(value.name, value.type.bytes, Use.INPUT)
 
-    def new(self, ref: str, size: int, use: Use, inside: str | None = None, at: int = 0) -> str:
+    def new(self, ref: str, size: int, use: Use) -> str:
         """A buffer for the value `ref`; its name is the value's, unless a state or another buffer has it."""
         name = self.prefix + ref
         while name in self.buffers:
             name += "_"
-        align = self.align if inside is None else 1
-        self.buffers[name] = Buffer(name, size, align, use, self.graph.name, 0, 0, "", -1, inside, at)
+        self.buffers[name] = Buffer(name, size, self.align, use, self.graph.name, 0, 0)
         self.where[ref] = name
         return name
+
+    def alias(self, value: Value, source: Buffer, at: int) -> None:
+        """A buffer for `value` that lies in `source`, from byte `at` on."""
+        name = self.new(value.name, value.type.bytes, Use.ACTIVATION)
+        self.buffers[name] = replace(self.buffers[name], align=1, inside=root_of(source), at=source.at + at)
 
     def node(self, node: Node) -> None:
         types = tuple(self.types[r] for r in node.inputs)
@@ -213,7 +226,7 @@ class _Lowering:
         if found is not None and all(node.inputs[v.index][0] != "@" for v in found):
             for value, view in zip(node.outputs, found, strict=True):
                 source = self.buffers[self.where[node.inputs[view.index]]]
-                self.new(value.name, value.type.bytes, Use.ACTIVATION, root_of(source), source.at + view.at)
+                self.alias(value, source, view.at)
             return
         data = tuple(self.program.constants[r[1:]].data if r[0] == "@" else None for r in node.inputs)
         whole = NodeView(node, types, tuple(v.type for v in node.outputs), data)

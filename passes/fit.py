@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from edgec.errors import TargetError
 from edgec.ir import DType
 from edgec.passes.lifetimes import calls_of
+from edgec.passes.placement import rooms
 from edgec.plan import Arena, Buffer, Entry, Plan, Target, Use
 
 
-def does_not_fit(plan: Plan, target: Target, arena: Arena, available: int, budget: int | None) -> TargetError:
+def does_not_fit(plan: Plan, target: Target, arena: Arena, budget: int | None) -> TargetError:
     """EDGEC-E501 for an arena that is larger than its memory. `plan` has offsets."""
     needed = sum(a.bytes for a in plan.arenas)
+    available = sum(room.bytes for room in rooms(target, budget))
     at, live = peak(plan, arena.memory)
     where = f" at layer {at}" if at else ""
     (memory,) = (m for m in target.rams if m.name == arena.memory)

@@ -25,7 +25,7 @@ def plan_memory(plan: Plan, target: Target, ram_budget: int | None = None) -> Pl
     planned, free = lay_out(plan, target, ram_budget)
     for arena in planned.arenas:
         if arena.bytes > free.get(arena.memory, 0):
-            raise does_not_fit(planned, target, arena, sum(free.values()), ram_budget)
+            raise does_not_fit(planned, target, arena, ram_budget)
     return planned
 
 

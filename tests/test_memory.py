@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from plan_cases import board, chain, lowered, residual
+from plan_c import Program as Compiled
+from plan_cases import Block, board, chain, lowered, mobile_net_s8, residual
 
+from edgec import interp
+from edgec.backends.kernels_c import KERNELS as TABLE
 from edgec.errors import TargetError
+from edgec.passes.choose_kernels import choose_kernels
 from edgec.passes.fit import check_flash
 from edgec.passes.memory import arena_bytes, dead_spans, live_lower_bound, plan_memory
 from edgec.passes.offsets import Block, live_bound, pack
@@ -164,6 +170,19 @@ def test_aliases_stay_in_the_memory_of_their_root() -> None:
 def test_what_fits_no_memory_is_reported_for_the_largest() -> None:
     with pytest.raises(TargetError, match=r"needs 512 bytes of RAM \(large overflows\) at layer net.relu"):
         plan_memory(lowered(residual()), board(("fast", 128, 3), ("large", 192, 2), ("slow", 64, 1)))
+
+
+def test_a_net_over_two_memories_computes_what_the_interpreter_does(tmp_path: Path) -> None:
+    program = mobile_net_s8(33, [Block(3, 2, 8), Block(3, 1, 8)])
+    banks = board(("fast", 4096, 2), ("slow", 1 << 16, 1))
+    plan = plan_memory(choose_kernels(program, banks, TABLE), banks)
+    verify_plan(plan, banks)
+    assert [a.memory for a in plan.arenas] == ["fast", "slow"]
+    (graph,) = program.graphs
+    x = np.random.default_rng(0).integers(-128, 128, size=graph.inputs[0].type.dims).astype(np.int8)
+    expected = [y.tobytes() for y in interp.run(program, graph, {"x": x})[0].values()]
+    compiled = Compiled(plan, banks, tmp_path)
+    assert compiled.run({"x": x}, 0x00) == compiled.run({"x": x}, 0xA5) == expected
 
 
 def two_banks(fast: int) -> Target:
