@@ -63,8 +63,8 @@ def model_source(plan: Plan) -> str:
     parts = ['#include "model.h"\n\n' + "".join(f"#include {name}\n" for name in includes)]
     parts += [f'#include "{source}"\n' for source in included_sources(plan)]
     parts.append(_arena_map(plan))
-    for entry in plan.entries:
-        parts.append(_entry(plan, entry, prefix))
+    parts += pointwise_bodies(plan)
+    parts += [_entry(plan, entry, prefix) for entry in plan.entries]
     parts.append(_init(plan, prefix))
     parts.append(c_header.accessors(plan, {b.name: buffer_name(b.name) for b in plan.buffers}))
     return "\n".join(parts)
@@ -91,24 +91,23 @@ def _arena_map(plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def pointwise_bodies(plan: Plan) -> list[str]:
+    """The generated float loops that the plan calls, each once."""
+    calls = [call for entry in plan.entries for call in entry.calls if not call.kernel.source]
+    return list(dict(pointwise.emit(call) for call in calls).values())
+
+
 def _params_name(entry: Entry, call: Call) -> str:
     return f"p_{identifier(entry.name)}_{identifier(call.name)}"
 
 
 def _entry(plan: Plan, entry: Entry, prefix: str) -> str:
     calls: list[str] = []
-    emitted: set[str] = set()
-    bodies: list[str] = []
     for call in entry.calls:
-        if not call.kernel.source:
-            symbol, text = pointwise.emit(call)
-            if symbol not in emitted:
-                bodies.append(text)
-            emitted.add(symbol)
         if call.struct:
             fields = ", ".join(f".{field} = {literal(value)}" for field, value in call.params)
             calls.append(f"static const {call.struct} {_params_name(entry, call)} = {{{fields}}};")
-    lines = [*bodies, *_wrapped(calls)]
+    lines = _wrapped(calls)
     lines += [
         _stream(plan, entry, i, item, prefix)
         for i, item in enumerate(entry.items)
