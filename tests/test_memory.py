@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from plan_c import Program as Compiled
-from plan_cases import Block, board, chain, lowered, mobile_net_s8, residual
+from plan_cases import MCUNET_LIKE, board, chain, lowered, mobile_net_s8, residual
 
 from edgec import interp
 from edgec.backends.kernels_c import KERNELS as TABLE
@@ -173,7 +173,7 @@ def test_what_fits_no_memory_is_reported_for_the_largest() -> None:
 
 
 def test_a_net_over_two_memories_computes_what_the_interpreter_does(tmp_path: Path) -> None:
-    program = mobile_net_s8(33, [Block(3, 2, 8), Block(3, 1, 8)])
+    program = mobile_net_s8(33, MCUNET_LIKE[:3])
     banks = board(("fast", 4096, 2), ("slow", 1 << 16, 1))
     plan = plan_memory(choose_kernels(program, banks, TABLE), banks)
     verify_plan(plan, banks)
