@@ -101,3 +101,21 @@ def text(rows: Sequence[Support], targets: Sequence[Target]) -> str:
             f"{row.op:<22} {'yes' if row.gradient else '-':<5} {'  '.join(cells)}  {row.note}".rstrip()
         )
     return "\n".join(lines)
+
+
+def markdown(rows: Sequence[Support], dsp: str, portable: str) -> str:
+    """The table of docs/operators.md. `dsp`, `portable`: targets that stand for Armv7E-M and for everything else."""
+    lines = ["| op | fp32 | int8 | Armv7E-M kernel | gradient | |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        found = {(t, p): s for t, p, s in row.kernels}
+        fast = found.get((dsp, "int8"), "")
+        cells = [
+            row.op,
+            "yes" if found.get((portable, "fp32")) else "–",
+            "yes" if found.get((portable, "int8")) else "–",
+            f"`{fast}`" if fast and fast != found.get((portable, "int8")) else "",
+            "yes" if row.gradient else "–",
+            row.note,
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
