@@ -25,7 +25,7 @@ from plan_cases import (
 
 from edgec.build import Builder
 from edgec.errors import TargetError, UserError
-from edgec.ir import DType, Program, Type
+from edgec.ir import Bound, DType, Program, Type
 from edgec.ops.conv2d import Conv2dAttrs
 from edgec.passes.memory import plan_memory
 from edgec.passes.stream import stream
@@ -225,3 +225,15 @@ def test_streamed_plan_has_rings_in_its_buffers() -> None:
     plan = planned(mobile_net())
     names = {name for item in plan.entries[0].items if isinstance(item, Stream) for name, _ in item.rings}
     assert names == {b.name for b in plan.buffers if b.use is Use.RING}
+
+
+def test_the_count_of_a_bounded_tensor_lives_as_long_as_the_tensor_is_used() -> None:
+    net = Net("infer")
+    count = net.input("count", Type((), DType.I32))
+    x = net.input("x", Type((Bound(count, 64),), DType.F32))
+    net.output(net.op("exp", net.op("exp", x, name="a"), name="b"), "y")
+    plan = plan_memory(lowered(net.program()), BIG)
+    assert (plan.buffer("count").first, plan.buffer("count").last) == (-1, 1)
+    assert plan.buffer("a").bytes == 256
+    verify_plan(plan, BIG)
+    assert read_plan(show_plan(plan), KERNELS, {}).entries == plan.entries
