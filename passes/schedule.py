@@ -90,7 +90,7 @@ def problem_of(program: Program, graph: Graph) -> Problem:
     for ref in (*graph.outputs, *(r for _, r in graph.updates)):
         if ref in buffer:
             readers[buffer[ref]] = -1
-    needs = [sum(1 << maker[r] for r in set(_refs(graph, i)) if r in maker) for i in range(len(graph.nodes))]
+    needs = [sum({1 << maker[r] for r in _refs(graph, i) if r in maker}) for i in range(len(graph.nodes))]
     _state_order(graph, needs, maker)
     return Problem(tuple(needs), tuple(makes), tuple(reads), tuple(sizes), tuple(readers), start)
 

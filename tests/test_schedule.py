@@ -9,6 +9,7 @@ from plan_cases import Net, chain, counter
 
 from edgec.ir import DType, Program, Type
 from edgec.passes.schedule import order, peak_bytes, problem_of, schedule
+from edgec.text import read
 
 
 def random_program(seed: int, nodes: int) -> Program:
@@ -97,3 +98,17 @@ def test_readers_of_a_state_run_before_its_new_value_is_made() -> None:
     net.output(net.op("exp", count, name="old"), "y")
     program = schedule(net.program())
     assert [n.outputs[0].name for n in program.graphs[0].nodes] == ["old", "new"]
+
+
+def test_a_node_that_reads_two_outputs_of_one_node_is_scheduled_after_it() -> None:
+    graph = read(
+        """
+        graph infer(%x: f32[2,4]) {
+          %a: f32[4], %b: f32[4] = unbind(%x) {axis=0}
+          %y: f32[4] = add(%a, %b) {act=None}
+          return %y
+        }
+        """
+    )
+    program = Program((graph,), {}, {})
+    assert [n.op for n in schedule(program).graphs[0].nodes] == ["unbind", "add"]
