@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from edgec.backends import kernels_c_pointwise, kernels_c_pool
 from edgec.backends.kernel_record import (
@@ -87,9 +88,23 @@ def packed_depthwise(node: NodeView) -> Packed:
     taps = np.zeros((w.shape[0], -(-(1 + w.shape[1]) // 4) * 4), np.uint8)
     taps[:, 0] = n
     taps[:, 1 : 1 + w.shape[1]] = w.view(np.uint8)
+    return Packed("w", "dsp_dw", _channel_words(node, m, taps))
+
+
+def packed_depthwise_3x3(node: NodeView) -> Packed:
+    """uint32[C][5]: bias, multiplier, then the bytes w0 w3 w1 w4, n w6 w2 w7, 0 0 w5 w8."""
+    m, n = requant_words(node)
+    w = constant(node, 1).reshape(-1, 9).view(np.uint8)
+    taps = np.zeros((len(w), 12), np.uint8)
+    taps[:, [0, 2, 6, 1, 3, 10, 5, 7, 11]] = w
+    taps[:, 4] = n
+    return Packed("w", "dsp_dw3x3", _channel_words(node, m, taps))
+
+
+def _channel_words(node: NodeView, m: I64, taps: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    """Bias, multiplier and the bytes of each channel."""
     head = np.stack((folded_bias(node).data.astype(np.int64) & 0xFFFFFFFF, m), axis=1).astype(np.uint32)
-    words = np.concatenate((head, taps.view("<u4").astype(np.uint32)), axis=1)
-    return Packed("w", "dsp_dw", words.reshape(-1))
+    return np.concatenate((head, taps.view("<u4").astype(np.uint32)), axis=1).reshape(-1)
 
 
 def _grouped(values: I64, groups: int) -> I64:
@@ -135,6 +150,10 @@ def _launch_depthwise(node: NodeView, target: Target) -> Launch:
     return Launch("ec_conv2d_params", conv_fields_s8(node), (0,), (packed_depthwise(node),))
 
 
+def _launch_depthwise_3x3(node: NodeView, target: Target) -> Launch:
+    return Launch("ec_conv2d_params", conv_fields_s8(node), (0,), (packed_depthwise_3x3(node),))
+
+
 def _pointwise_scratch(node: NodeView, target: Target) -> int:
     return 16 * -(-node.inputs[0].dims[3] // 4)
 
@@ -148,7 +167,7 @@ def _conv_scratch(node: NodeView, target: Target) -> int:
 def _depthwise_3x3_scratch(node: NodeView, target: Target) -> int:
     width = node.outputs[0].dims[2]
     pairs = width + 1 if conv_attrs(node).stride[1] == 2 else (width + 1) // 2 + 1
-    return 272 + 48 * pairs
+    return 288 + 48 * pairs
 
 
 def _depthwise_scratch(node: NodeView, target: Target) -> int:
@@ -228,7 +247,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         source="kernels/dsp/ec_depthwise3x3_conv2d_s8_dsp.c",
         rank=10,
         accepts=_weighted(_is_depthwise_3x3),
-        launch=_launch_depthwise,
+        launch=_launch_depthwise_3x3,
         scratch=_depthwise_3x3_scratch,
         halo=conv_halo,
     ),

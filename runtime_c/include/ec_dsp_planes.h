@@ -16,32 +16,52 @@
 #define EC_DSP_PLANE_BYTES "4"
 #endif
 
-/* Where the planes stand: `words` from one channel to the next, `pairs` column pairs in a row. */
+/* Where the planes stand and which of their pairs a row of the map fills: `skip` pairs of padding, then one pair of
+ * padding and column 0 if `lead`, whole pairs (`count` with the lead), one of a column and padding if `trail`; all
+ * others are padding. The assembly reads at the offsets written here. */
 typedef struct ec_dsp_planes {
     uint32_t *first;
-    int32_t words;
+    int32_t words; /* from one channel to the next */
     int32_t pairs;
+    int32_t skip;
+    int32_t bytes;    /* 16: words in bytes */
+    uint32_t outside; /* 20: zero_in four times */
+    int32_t count;    /* 24 */
+    int32_t lead;     /* 28 */
+    int32_t trail;    /* 32 */
 } ec_dsp_planes;
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
-/* Four channels of `pairs` >= 1 pairs of pixels from x on, `step` bytes from pixel to pixel, into the planes at `to`,
- * `plane` bytes apart: 8 values in 15 instructions. */
-static __attribute__((naked, noinline)) void ec_dsp_planes_fill(const int8_t *x, int32_t step, uint32_t *to,
-                                                                int32_t plane, int32_t pairs)
+/* One row of four channels: x at column 0, `step` bytes from pixel to pixel, `to` at the first pair that is not all
+ * padding. 8 values in 15 instructions. */
+static __attribute__((naked, noinline)) void ec_dsp_planes_fill(const ec_dsp_planes *planes, const int8_t *x,
+                                                                int32_t step, uint32_t *to)
 {
     __asm__(
-        "push {r4-r11}\n"
-        "ldr r8, [sp, #32]\n"
+        "push {r4-r11, lr}\n"
+        "add r11, r0, #16\n"
+        "mov r0, r1\n"
+        "mov r1, r2\n"
+        "mov r2, r3\n"
+        "ldm r11, {r3, r7, r8, r9, lr}\n"
         "add r4, r2, r3\n"
         "add r5, r4, r3\n"
         "add r6, r5, r3\n"
+        "cmp r8, #0\n"
+        "beq 3f\n"
+        "cmp r9, #0\n"
+        "beq 1f\n"
+        "mov r9, r7\n"
+        "ldr r10, [r0]\n"
+        "add r0, r0, r1\n"
+        "b 2f\n"
         "1:\n"
         "ldr r9, [r0]\n"
         "ldr r10, [r0, r1]\n"
         "add r0, r0, r1, lsl #1\n"
-        "subs r8, r8, #1\n"
+        "2:\n"
         "pkhbt r11, r9, r10, lsl #16\n"
         "pkhtb r10, r10, r9, asr #16\n"
         "sxtb16 r9, r11\n"
@@ -52,22 +72,66 @@ static __attribute__((naked, noinline)) void ec_dsp_planes_fill(const int8_t *x,
         "str r11, [r4], #" EC_DSP_PLANE_BYTES "\n"
         "str r12, [r5], #" EC_DSP_PLANE_BYTES "\n"
         "str r10, [r6], #" EC_DSP_PLANE_BYTES "\n"
+        "subs r8, r8, #1\n"
         "bne 1b\n"
-        "pop {r4-r11}\n"
-        "bx lr\n");
+        "3:\n"
+        "cmp lr, #0\n"
+        "beq 4f\n"
+        "mov lr, #0\n"
+        "mov r8, #1\n"
+        "ldr r9, [r0]\n"
+        "mov r10, r7\n"
+        "b 2b\n"
+        "4:\n"
+        "pop {r4-r11, pc}\n");
 }
 
 #pragma GCC diagnostic pop
 
-/* Column `column` of up to four channels, or `outside` in the padding. */
-static inline uint32_t ec_dsp_planes_column(const ec_conv2d_params *p, const int8_t *row, int32_t column,
-                                            int32_t channels, uint32_t outside)
+/* Padding into pairs from..to - 1 of the row at word `row`. */
+static inline void ec_dsp_planes_pad(const ec_dsp_planes *planes, uint32_t *row, int32_t from, int32_t to)
 {
-    if (row == NULL || column < 0 || column >= p->in_w) {
-        return outside;
+    uint32_t pair = ec_dsp_even(planes->outside);
+    for (int32_t c = 0; c < 4; c++, row += planes->words) {
+        for (int32_t j = from; j < to; j++) {
+            row[EC_DSP_PLANE_STEP * j] = pair;
+        }
     }
-    const int8_t *from = row + column * p->in_c;
-    return channels == 4 ? ec_dsp_load(from) : ec_dsp_load_part(from, channels);
+}
+
+/* Lays out planes of `slots` rows at `first`, `pairs` column pairs each, and fills what is padding in every row; `slot`
+ * words from one row to the next. */
+static inline void ec_dsp_planes_begin(const ec_conv2d_params *p, ec_dsp_planes *planes, uint32_t *first, int32_t pairs,
+                                       int32_t slots, int32_t slot)
+{
+    int32_t columns = 2 * pairs - p->pad_left; /* of the map that lie in the planes */
+    columns = columns > p->in_w ? p->in_w : columns < 0 ? 0 : columns;
+    int32_t lead = columns > 0 ? p->pad_left & 1 : 0;
+    int32_t whole = (columns - lead) >> 1;
+    *planes = (ec_dsp_planes){first,
+                              slots * pairs,
+                              pairs,
+                              p->pad_left >> 1,
+                              4 * slots * pairs,
+                              ec_dsp_splat(p->zero_in),
+                              lead + whole,
+                              lead,
+                              (columns - lead) & 1};
+    int32_t skip = planes->skip < pairs ? planes->skip : pairs;
+    for (int32_t i = 0; i < slots; i++, first += slot) {
+        ec_dsp_planes_pad(planes, first, 0, skip);
+        ec_dsp_planes_pad(planes, first, skip + planes->count + planes->trail, pairs);
+    }
+}
+
+/* Column `column` of up to three channels, or padding. */
+static inline uint32_t ec_dsp_planes_column(const ec_conv2d_params *p, const ec_dsp_planes *planes, const int8_t *row,
+                                            int32_t column, int32_t channels)
+{
+    if (column < 0 || column >= p->in_w) {
+        return planes->outside;
+    }
+    return ec_dsp_load_part(row + column * p->in_c, channels);
 }
 
 /* One input row of up to four channels, the first of which `row` points to (NULL: outside of the map), into the planes
@@ -75,29 +139,23 @@ static inline uint32_t ec_dsp_planes_column(const ec_conv2d_params *p, const int
 static void ec_dsp_planes_row(const ec_conv2d_params *p, const int8_t *row, int32_t channels,
                               const ec_dsp_planes *planes, uint32_t *to)
 {
-    uint32_t outside = ec_dsp_splat(p->zero_in);
-    int32_t words = planes->words;
-    int32_t column = -p->pad_left;
-    int32_t end = column + 2 * planes->pairs;
-    int32_t inside = p->in_w < end ? p->in_w : end; /* pairs below it need no test */
-    while (column < end) {
-        int32_t pairs = (inside - column) >> 1;
-        if (row != NULL && channels == 4 && column >= 0 && pairs > 0) {
-            ec_dsp_planes_fill(row + column * p->in_c, p->in_c, to, 4 * words, pairs);
-            to += EC_DSP_PLANE_STEP * pairs;
-            column += 2 * pairs;
-            continue;
-        }
-        uint32_t a = ec_dsp_planes_column(p, row, column, channels, outside);
-        uint32_t b = ec_dsp_planes_column(p, row, column + 1, channels, outside);
+    if (row == NULL) {
+        ec_dsp_planes_pad(planes, to, 0, planes->pairs);
+        return;
+    }
+    to += EC_DSP_PLANE_STEP * planes->skip;
+    if (channels == 4) {
+        ec_dsp_planes_fill(planes, row, p->in_c, to);
+        return;
+    }
+    int32_t column = -planes->lead;
+    for (int32_t i = planes->count + planes->trail; i > 0; i--, column += 2, to += EC_DSP_PLANE_STEP) {
+        uint32_t a = ec_dsp_planes_column(p, planes, row, column, channels);
+        uint32_t b = ec_dsp_planes_column(p, planes, row, column + 1, channels);
         uint32_t low = ec_dsp_low(a, b);
-        uint32_t high = ec_dsp_high(a, b);
         to[0] = ec_dsp_even(low);
-        to[words] = ec_dsp_odd(low);
-        to[2 * words] = ec_dsp_even(high);
-        to[3 * words] = ec_dsp_odd(high);
-        to += EC_DSP_PLANE_STEP;
-        column += 2;
+        to[planes->words] = ec_dsp_odd(low);
+        to[2 * planes->words] = ec_dsp_even(ec_dsp_high(a, b));
     }
 }
 

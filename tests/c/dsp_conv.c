@@ -30,7 +30,7 @@ static int32_t scratch_bytes(int kind, const ec_conv2d_params *p)
         return 16 * p->kernel_h * pairs + 16 * (2 * p->kernel_h - 1) * halves;
     }
     default:
-        return 272 + 48 * (p->stride_w == 2 ? p->out_w + 1 : (p->out_w + 1) / 2 + 1);
+        return 288 + 48 * (p->stride_w == 2 ? p->out_w + 1 : (p->out_w + 1) / 2 + 1);
     }
 }
 
@@ -137,8 +137,7 @@ static int one(int kind)
     weights c;
     draw_weights(&c, p.out_c, p.kernel_h * p.kernel_w * (p.in_c / p.groups));
     memset(packed, POISON, sizeof packed);
-    int32_t words = kind >= 2 ? pack_dw(&c, packed) : pack_o4(&c, packed);
-    (void)words;
+    (void)(kind == 3 ? pack_dw(&c, packed) : kind == 2 ? pack_dw3x3(&c, packed) : pack_o4(&c, packed));
     int8_t *x = reserve_random(&input, p.in_h * p.in_w * p.in_c);
     int32_t bytes = p.out_h * p.out_w * p.out_c;
     int8_t *want = reserve(&expected, bytes);

@@ -77,4 +77,22 @@ static inline int32_t pack_dw(const weights *c, uint32_t *out)
     return (int32_t)(at - out);
 }
 
+/* Layout "dsp_dw3x3": for each channel bias, multiplier, then the bytes w0 w3 w1 w4, n w6 w2 w7, 0 0 w5 w8. */
+static inline int32_t pack_dw3x3(const weights *c, uint32_t *out)
+{
+    for (int32_t o = 0; o < c->channels; o++, out += 5) {
+        const int8_t *w = c->w + 9 * o;
+        const int32_t bytes[12] = {w[0], w[3], w[1], w[4], c->shift[o] - 33, w[6], w[2], w[7], 0, 0, w[5], w[8]};
+        out[0] = (uint32_t)c->bias[o];
+        out[1] = (uint32_t)c->multiplier[o];
+        for (int32_t i = 0; i < 3; i++) {
+            out[2 + i] = 0;
+            for (int32_t j = 0; j < 4; j++) {
+                out[2 + i] |= ((uint32_t)bytes[4 * i + j] & 0xffu) << (8 * j);
+            }
+        }
+    }
+    return 5 * c->channels;
+}
+
 #endif

@@ -43,13 +43,27 @@ static inline void ec_conv2d_s8_dsp_copy(int8_t *to, const int8_t *from, int32_t
 static void ec_conv2d_s8_dsp_border(const ec_conv2d_params *p, const int8_t *row, int32_t left, int8_t *to)
 {
     int32_t channels = p->in_c;
-    memset(to, p->zero_in, (size_t)(p->kernel_w * channels));
+    int32_t run = p->kernel_w * channels;
+    uint32_t outside = ec_dsp_splat(p->zero_in);
+    int32_t i = 0;
+    for (; i + 4 <= run; i += 4) {
+        ec_dsp_store(to + i, outside);
+    }
+    ec_dsp_store_part(to + i, outside, run - i);
     if (row == NULL) {
         return;
     }
     ec_taps inside = ec_taps_inside(left, p->in_w, p->kernel_w, p->dilation_w);
+    const int8_t *from = row + (left + inside.first * p->dilation_w) * channels;
+    to += inside.first * channels;
+    if (p->dilation_w == 1) {
+        ec_conv2d_s8_dsp_copy(to, from, (inside.end - inside.first) * channels);
+        return;
+    }
     for (int32_t s = inside.first; s < inside.end; s++) {
-        ec_conv2d_s8_dsp_copy(to + s * channels, row + (left + s * p->dilation_w) * channels, channels);
+        ec_conv2d_s8_dsp_copy(to, from, channels);
+        to += channels;
+        from += p->dilation_w * channels;
     }
 }
 

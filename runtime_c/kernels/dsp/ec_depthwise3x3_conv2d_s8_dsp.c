@@ -5,13 +5,13 @@
  *   y[p,q,c]   = clamp(zero_out + requantize(acc, multiplier[c], shift[c]), act_min, act_max)
  *
  * X is x, or zero_in outside of the map. x int8[ring_0][W][C], y int8[ring_y][Q][C], any alignment; w is
- * uint32[C][5] (layout "dsp_dw"), aligned to 4: bias, multiplier, then the bytes n, w[0..8], 0, 0 with
- * n = shift - 33 in 0..22 (ec_dsp_gemm.h explains n).
+ * uint32[C][5] (layout "dsp_dw3x3"), aligned to 4: bias, multiplier, then the bytes w0 w3 w1 w4, n w6 w2 w7, 0 0 w5 w8
+ * of w0..w8 = w[c,0,0]..w[c,2,2], so that SXTB16 gives pairs; n = shift - 33 in 0..22 (ec_dsp_gemm.h explains n).
  *
  * Four channels at a time, a ring of three input rows is transposed into planes of int16. A plane holds column pairs
  * (2j, 2j + 1), for each the three rows of the ring: one LDM loads what both outputs of a pair need of a column pair.
  * The weights' rows are stored 0 1 2 0 1, so that any rotation of the ring finds them in its order.
- * scratch: 272 + 48 * pairs bytes, pairs = (Q + 1) / 2 + 1 at stride 1, Q + 1 at stride 2; aligned to 4.
+ * scratch: 288 + 48 * pairs bytes, pairs = (Q + 1) / 2 + 1 at stride 1, Q + 1 at stride 2; aligned to 4.
  * Single rounding (ec_requant.h). Equals conv2d.quant of edgec/ops/conv2d.py and ec_conv2d_s8.
  */
 #include "ec_dsp_kernels.h"
@@ -19,20 +19,70 @@
 #include "ec_dsp_planes.h"
 #include "ec_requant.h"
 
-/* One channel; the offsets are written into the assembly. */
+/* One channel; the assembly reads at the offsets written here, from `multiplier` on. */
 typedef struct ec_dw3x3_channel {
-    int32_t multiplier; /* 0 */
-    int32_t n;          /* 4 */
-    int32_t rounding;   /* 8: (2 zero_out + 1) << n */
-    int32_t bias;       /* 12 */
-    int32_t step;       /* 16: C, the distance of two pixels of y */
+    uint32_t w[5][2];    /* -40: rows 0 1 2 0 1 of (w1 << 16 | w0), (w2 << 16 | w1) */
+    int32_t multiplier;  /* 0 */
+    int32_t n;           /* 4 */
+    int32_t rounding;    /* 8: (2 zero_out + 1) << n */
+    int32_t bias;        /* 12 */
+    int32_t step;        /* 16: C, the distance of two pixels of y */
     const uint32_t *end; /* 20: of the column pairs at which full blocks of two outputs begin */
-    int32_t odd;        /* 24: a last single output follows */
-    uint32_t w[5][2];   /* 28: rows 0 1 2 0 1 of (w1 << 16 | w0), (w2 << 16 | w1) */
-} ec_dw3x3_channel;
+    const uint32_t *x;   /* 24: the plane */
+    int32_t odd;         /* 28: a last single output follows */
+} ec_dw3x3_channel;      /* 72 bytes */
 
-void ec_dw3x3_row_1(const ec_dw3x3_channel *channel, const uint32_t *x, int8_t *y, const uint32_t *w);
-void ec_dw3x3_row_2(const ec_dw3x3_channel *channel, const uint32_t *x, int8_t *y, const uint32_t *w);
+void ec_dw3x3_row_1(const ec_dw3x3_channel *channel, int8_t *y, int32_t rotation, int32_t channels);
+void ec_dw3x3_row_2(const ec_dw3x3_channel *channel, int8_t *y, int32_t rotation, int32_t channels);
+
+/* Arguments: r0 the first channel, r1 y, r2 8 * rotation - 40, r3 channels >= 1. For each channel: r1 its plane, r2 its
+ * y, r3-r8 the weights. */
+#define EC_DW3X3_BEGIN                  \
+    "push {r1-r11, lr}\n"               \
+    "add r0, r0, #40\n"                 \
+    "0:\n"                              \
+    "ldrd r2, r9, [sp, #0]\n"           \
+    "ldrd r10, r1, [r0, #20]\n"         \
+    "add r9, r9, r0\n"                  \
+    "ldm r9, {r3-r8}\n"                 \
+    "cmp r1, r10\n"                     \
+    "beq 2f\n"                          \
+    "1:\n"                              \
+    "ldr r12, [r0, #12]\n"              \
+    "ldmia r1!, {r9, r10, r11}\n"
+
+/* The stores of two outputs; then the last single output; then the next channel. */
+#define EC_DW3X3_END                    \
+    "strb r12, [r2]\n"                  \
+    "strb lr, [r2, r9]\n"               \
+    "add r2, r2, r9, lsl #1\n"          \
+    "cmp r1, r10\n"                     \
+    "bne 1b\n"                          \
+    "2:\n"                              \
+    "ldr r9, [r0, #28]\n"               \
+    "cmp r9, #0\n"                      \
+    "beq 3f\n"                          \
+    "ldr r12, [r0, #12]\n"              \
+    "ldmia r1!, {r9, r10, r11}\n"       \
+    EC_DW3X3_FIRST                      \
+    "ldm r1, {r9, r10, r11}\n"          \
+    EC_DW3X3_THIRD                      \
+    "ldm r0, {r9, r10, r11}\n"          \
+    "smmla r12, r12, r9, r11\n"         \
+    "asr r12, r12, r10\n"               \
+    "ssat r12, #8, r12, asr #1\n"       \
+    "strb r12, [r2]\n"                  \
+    "3:\n"                              \
+    "ldr r9, [sp, #0]\n"                \
+    "ldr r10, [sp, #8]\n"               \
+    "add r9, r9, #1\n"                  \
+    "subs r10, r10, #1\n"               \
+    "str r9, [sp, #0]\n"                \
+    "str r10, [sp, #8]\n"               \
+    "add r0, r0, #72\n"                 \
+    "bne 0b\n"                          \
+    "add sp, sp, #12\n"                 \
+    "pop {r4-r11, pc}\n"
 
 /* Requantises r12 (and lr); leaves the step in r9 and the end in r10. */
 #define EC_DW3X3_REQUANT_2              \
@@ -44,13 +94,6 @@ void ec_dw3x3_row_2(const ec_dw3x3_channel *channel, const uint32_t *x, int8_t *
     "ssat r12, #8, r12, asr #1\n"       \
     "ssat lr, #8, lr, asr #1\n"         \
     "ldrd r9, r10, [r0, #16]\n"
-
-#define EC_DW3X3_REQUANT_1              \
-    "ldm r0, {r9, r10, r11}\n"          \
-    "smmla r12, r12, r9, r11\n"         \
-    "asr r12, r12, r10\n"               \
-    "ssat r12, #8, r12, asr #1\n"       \
-    "strb r12, [r2]\n"
 
 /* r12 += the column pair in r9-r11 times w0, w1; r12 += its first column times w2 */
 #define EC_DW3X3_FIRST                  \
@@ -65,19 +108,12 @@ void ec_dw3x3_row_2(const ec_dw3x3_channel *channel, const uint32_t *x, int8_t *
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
-/* A row of one channel at stride 1: two outputs from two column pairs, 18 products in 28 instructions. */
-__attribute__((naked, noinline)) void ec_dw3x3_row_1(const ec_dw3x3_channel *channel, const uint32_t *x, int8_t *y,
-                                                     const uint32_t *w)
+/* A row at stride 1: two outputs from two column pairs, 18 products in 28 instructions. */
+__attribute__((naked, noinline)) void ec_dw3x3_row_1(const ec_dw3x3_channel *channel, int8_t *y, int32_t rotation,
+                                                     int32_t channels)
 {
     __asm__(
-        "push {r4-r11, lr}\n"
-        "ldm r3, {r3-r8}\n"
-        "ldr r9, [r0, #20]\n"
-        "cmp r1, r9\n"
-        "beq 2f\n"
-        "1:\n"
-        "ldr r12, [r0, #12]\n"
-        "ldmia r1!, {r9, r10, r11}\n"
+        EC_DW3X3_BEGIN
         "smlatb lr, r9, r3, r12\n"
         "smlatb lr, r10, r5, lr\n"
         "smlatb lr, r11, r7, lr\n"
@@ -88,38 +124,15 @@ __attribute__((naked, noinline)) void ec_dw3x3_row_1(const ec_dw3x3_channel *cha
         "smlad lr, r11, r8, lr\n"
         EC_DW3X3_THIRD
         EC_DW3X3_REQUANT_2
-        "strb r12, [r2]\n"
-        "strb lr, [r2, r9]\n"
-        "add r2, r2, r9, lsl #1\n"
-        "cmp r1, r10\n"
-        "bne 1b\n"
-        "2:\n"
-        "ldr r9, [r0, #24]\n"
-        "cmp r9, #0\n"
-        "beq 3f\n"
-        "ldr r12, [r0, #12]\n"
-        "ldmia r1!, {r9, r10, r11}\n"
-        EC_DW3X3_FIRST
-        "ldm r1, {r9, r10, r11}\n"
-        EC_DW3X3_THIRD
-        EC_DW3X3_REQUANT_1
-        "3:\n"
-        "pop {r4-r11, pc}\n");
+        EC_DW3X3_END);
 }
 
-/* A row of one channel at stride 2: each output from its column pair and the first column of the next. */
-__attribute__((naked, noinline)) void ec_dw3x3_row_2(const ec_dw3x3_channel *channel, const uint32_t *x, int8_t *y,
-                                                     const uint32_t *w)
+/* A row at stride 2: each output from its column pair and the first column of the next. */
+__attribute__((naked, noinline)) void ec_dw3x3_row_2(const ec_dw3x3_channel *channel, int8_t *y, int32_t rotation,
+                                                     int32_t channels)
 {
     __asm__(
-        "push {r4-r11, lr}\n"
-        "ldm r3, {r3-r8}\n"
-        "ldr r9, [r0, #20]\n"
-        "cmp r1, r9\n"
-        "beq 2f\n"
-        "1:\n"
-        "ldr r12, [r0, #12]\n"
-        "ldmia r1!, {r9, r10, r11}\n"
+        EC_DW3X3_BEGIN
         "mov lr, r12\n"
         EC_DW3X3_FIRST
         "ldmia r1!, {r9, r10, r11}\n"
@@ -132,50 +145,27 @@ __attribute__((naked, noinline)) void ec_dw3x3_row_2(const ec_dw3x3_channel *cha
         "smlabt lr, r10, r6, lr\n"
         "smlabt lr, r11, r8, lr\n"
         EC_DW3X3_REQUANT_2
-        "strb r12, [r2]\n"
-        "strb lr, [r2, r9]\n"
-        "add r2, r2, r9, lsl #1\n"
-        "cmp r1, r10\n"
-        "bne 1b\n"
-        "2:\n"
-        "ldr r9, [r0, #24]\n"
-        "cmp r9, #0\n"
-        "beq 3f\n"
-        "ldr r12, [r0, #12]\n"
-        "ldmia r1!, {r9, r10, r11}\n"
-        EC_DW3X3_FIRST
-        "ldm r1, {r9, r10, r11}\n"
-        EC_DW3X3_THIRD
-        EC_DW3X3_REQUANT_1
-        "3:\n"
-        "pop {r4-r11, pc}\n");
+        EC_DW3X3_END);
 }
 
 #pragma GCC diagnostic pop
 
-static inline uint32_t ec_dw3x3_pair(int32_t low, int32_t high)
+/* Unpacks the constants of one channel. */
+static inline void ec_dw3x3_prepare(const ec_conv2d_params *p, const uint32_t *packed, ec_dw3x3_channel *channel)
 {
-    return ((uint32_t)low & 0xffffu) | ((uint32_t)high << 16);
-}
-
-/* Unpacks the constants of one channel whose plane starts at `plane`. */
-static void ec_dw3x3_prepare(const ec_conv2d_params *p, const uint32_t *packed, const uint32_t *plane,
-                             ec_dw3x3_channel *channel)
-{
-    const int8_t *bytes = (const int8_t *)(packed + 2);
+    uint32_t a = ec_dsp_even(packed[2]); /* w0, w1 */
+    uint32_t b = ec_dsp_odd(packed[2]);  /* w3, w4 */
+    uint32_t c = ec_dsp_odd(packed[3]);  /* w6, w7 */
+    channel->w[0][0] = channel->w[3][0] = a;
+    channel->w[1][0] = channel->w[4][0] = b;
+    channel->w[2][0] = c;
+    channel->w[0][1] = channel->w[3][1] = ec_dsp_high(a, ec_dsp_even(packed[3])); /* w1, w2 */
+    channel->w[1][1] = channel->w[4][1] = ec_dsp_high(b, ec_dsp_even(packed[4])); /* w4, w5 */
+    channel->w[2][1] = ec_dsp_high(c, ec_dsp_odd(packed[4]));                     /* w7, w8 */
     channel->bias = (int32_t)packed[0];
     channel->multiplier = (int32_t)packed[1];
-    channel->n = bytes[0];
-    channel->rounding = (int32_t)((uint32_t)(2 * p->zero_out + 1) << bytes[0]);
-    channel->step = p->out_c;
-    channel->end = plane + 3 * p->stride_w * (p->out_w >> 1);
-    channel->odd = p->out_w & 1;
-    for (int32_t r = 0; r < 3; r++) {
-        const int8_t *w = bytes + 1 + 3 * r;
-        channel->w[r][0] = ec_dw3x3_pair(w[0], w[1]);
-        channel->w[r][1] = ec_dw3x3_pair(w[1], w[2]);
-    }
-    memcpy(channel->w[3], channel->w[0], 2 * sizeof channel->w[0]);
+    channel->n = (int32_t)(packed[3] & 0xffu);
+    channel->rounding = (int32_t)((uint32_t)(2 * p->zero_out + 1) << channel->n);
 }
 
 /* All rows of up to four channels, the first of which x, w and y point to. */
@@ -183,9 +173,14 @@ static void ec_dw3x3_channels(const ec_conv2d_params *p, int32_t row0, int32_t r
                               const uint32_t *w, int8_t *y, int32_t channels, ec_dw3x3_channel *channel)
 {
     int32_t pairs = p->stride_w == 2 ? p->out_w + 1 : ((p->out_w + 1) >> 1) + 1;
-    ec_dsp_planes planes = {(uint32_t *)(channel + 4), 3 * pairs, pairs};
+    ec_dsp_planes planes;
+    ec_dsp_planes_begin(p, &planes, (uint32_t *)(channel + 4), pairs, 3, 1);
     for (int32_t c = 0; c < channels; c++) {
-        ec_dw3x3_prepare(p, w + 5 * c, planes.first + c * planes.words, channel + c);
+        ec_dw3x3_prepare(p, w + 5 * c, channel + c);
+        channel[c].step = p->out_c;
+        channel[c].x = planes.first + c * planes.words;
+        channel[c].end = channel[c].x + 3 * p->stride_w * (p->out_w >> 1);
+        channel[c].odd = p->out_w & 1;
     }
     int32_t next = row0 * p->stride_h - p->pad_top;
     int32_t slot = 0; /* of the row `next`; row row0 begins at slot 0 */
@@ -201,13 +196,10 @@ static void ec_dw3x3_channels(const ec_conv2d_params *p, int32_t row0, int32_t r
         }
         int32_t rotation = slot == 0 ? 0 : 3 - slot; /* the next slot to fill holds the top row */
         int8_t *line = y + ec_ring_row(row, p->ring_y) * p->out_w * p->out_c;
-        for (int32_t c = 0; c < channels; c++) {
-            const uint32_t *plane = planes.first + c * planes.words;
-            if (p->stride_w == 2) {
-                ec_dw3x3_row_2(channel + c, plane, line + c, channel[c].w[rotation]);
-            } else {
-                ec_dw3x3_row_1(channel + c, plane, line + c, channel[c].w[rotation]);
-            }
+        if (p->stride_w == 2) {
+            ec_dw3x3_row_2(channel, line, 8 * rotation - 40, channels);
+        } else {
+            ec_dw3x3_row_1(channel, line, 8 * rotation - 40, channels);
         }
     }
 }

@@ -146,7 +146,8 @@ static void ec_dw_channels(const ec_conv2d_params *p, int32_t row0, int32_t row1
     int32_t pairs = ((((p->out_w + 3) & ~3) - 1) * p->stride_w + 2 * halves + 1) >> 1;
     int32_t taps = (2 * p->kernel_h - 1) * halves;
     int32_t packed = 2 + ((p->kernel_h * p->kernel_w + 4) >> 2);
-    ec_dsp_planes planes = {scratch + 4 * taps, p->kernel_h * pairs, pairs};
+    ec_dsp_planes planes;
+    ec_dsp_planes_begin(p, &planes, scratch + 4 * taps, pairs, p->kernel_h, pairs);
     ec_dw_channel channel[4];
     for (int32_t c = 0; c < channels; c++) {
         ec_dw_prepare(p, w + c * packed, scratch + c * taps, channel + c);
