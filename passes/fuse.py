@@ -12,7 +12,7 @@ from typing import Final
 from edgec.ir import Node, Program
 from edgec.match import Rewrite, attr, rewrite
 from edgec.ops.activation import ClampAttrs
-from edgec.passes.dead import remove_dead
+from edgec.passes.simplify import simplify
 
 Interval = tuple[float, float]
 
@@ -31,7 +31,7 @@ def fuse(program: Program) -> Program:
         program = rewrite(program, _visit)
         if program is before:
             break
-        program = remove_dead(program)
+        program = simplify(program)  # a clamp that moved may leave two reshapes side by side
     return program
 
 

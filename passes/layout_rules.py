@@ -69,9 +69,12 @@ def _view(at: Sinking, ref: str) -> View | None:
 def _transpose(at: Sinking, node: Node) -> Views | None:
     assert isinstance(node.attrs, TransposeAttrs)
     view = at.view(node.inputs[0])
-    if isinstance(view, Flat):
-        return None
-    return (View(view.ref, tuple(view.perm[p] for p in node.attrs.perm)),)
+    return None if isinstance(view, Flat) else (_moved(view, node.attrs.perm),)
+
+
+def _moved(view: View, perm: Perm) -> View:
+    """transpose(view, perm)."""
+    return View(view.ref, tuple(view.perm[p] for p in perm))
 
 
 def _unary(at: Sinking, node: Node) -> Views | None:
@@ -254,10 +257,14 @@ def _matmul(at: Sinking, node: Node) -> Views | None:
 
 def _reshape(at: Sinking, node: Node) -> Views | None:
     assert isinstance(node.attrs, ReshapeAttrs)
+    old, new = at.types[node.inputs[0]].dims, node.outputs[0].type.dims
+    unit_moves = _unit_moves(old, new)
+    if unit_moves is not None:
+        before = at.view(node.inputs[0])
+        return None if isinstance(before, Flat) else (_moved(before, unit_moves),)
     view = _view(at, node.inputs[0])
     if view is None or not at.types[node.inputs[0]].size:
         return None
-    old, new = at.types[node.inputs[0]].dims, node.outputs[0].type.dims
     name = node.outputs[0].name
     groups = _groups(old, new)
     sources, order = _placed(groups, new, view.perm)
@@ -272,6 +279,14 @@ def _reshape(at: Sinking, node: Node) -> Views | None:
     else:
         ref = view.ref
     return (View(at.reshape(ref, tuple(new[i] for i in order), name), inverse(order)),)
+
+
+def _unit_moves(old: Sequence[int], new: Sequence[int]) -> Perm | None:
+    """The transpose that equals a reshape which only moves axes of size 1, None where it does more."""
+    large, small = ([i for i, d in enumerate(old) if (d == 1) is unit] for unit in (False, True))
+    if len(old) != len(new) or [old[i] for i in large] != [d for d in new if d != 1]:
+        return None
+    return tuple((small if d == 1 else large).pop(0) for d in new)
 
 
 Groups = list[tuple[list[int], list[int]]]
