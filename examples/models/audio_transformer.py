@@ -1,32 +1,31 @@
-"""Two transformer blocks over audio: 50 frames of 40 mel bands -> 12 keywords."""
+"""A two-block transformer over audio frames, small enough for a microcontroller; random weights."""
 
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from examples.models.settled import Made, settle
-from examples.models.transformer import Block
+from examples.models.encoder import EncoderBlock
+from examples.models.seeded import Made, seeded
 
-FRAMES, BANDS, WIDTH, HEADS, KEYWORDS = 50, 40, 64, 4, 12
+FRAMES, BANDS, DIM, HEADS, HIDDEN, CLASSES = 50, 40, 64, 4, 128, 12
 
 
 class AudioTransformer(nn.Module):
-    """[N,50,40] -> keyword scores."""
+    """x[N,50,40], frames by mel bands -> logits[N,12]."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.embed = nn.Linear(BANDS, WIDTH)
-        self.position = nn.Parameter(torch.randn(1, FRAMES, WIDTH) * 0.1)
-        self.blocks = nn.Sequential(*(Block(WIDTH, HEADS, 2 * WIDTH) for _ in range(2)))
-        self.norm = nn.LayerNorm(WIDTH)
-        self.classify = nn.Linear(WIDTH, KEYWORDS)
+        self.embed = nn.Linear(BANDS, DIM)
+        self.position = nn.Parameter(torch.randn(1, FRAMES, DIM) * 0.02)
+        self.blocks = nn.Sequential(*(EncoderBlock(DIM, HEADS, HIDDEN) for _ in range(2)))
+        self.norm = nn.LayerNorm(DIM)
+        self.head = nn.Linear(DIM, CLASSES)
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        x = self.blocks(self.embed(frames) + self.position)
-        return self.classify(self.norm(x).mean(1))
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(self.embed(x) + self.position)
+        return self.head(self.norm(x).mean(dim=1))
 
 
 def factory() -> Made:
-    torch.manual_seed(9)
-    return settle(AudioTransformer(), (1, FRAMES, BANDS))
+    return seeded(AudioTransformer, (1, FRAMES, BANDS))

@@ -1,52 +1,50 @@
-"""ResNet-18 (He et al. 2015) on [N,3,224,224], 1000 classes."""
+"""ResNet-18 (He et al. 2015) with random weights at 224x224."""
 
 from __future__ import annotations
 
-import torch
-from torch import nn
-from torch.nn import functional as F
+from torch import Tensor, nn
 
-from examples.models.settled import Made, settle
+from examples.models.seeded import Made, seeded
 
 
-class Block(nn.Module):
-    """Two 3x3 convolutions with a shortcut."""
+def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs)
+    )
 
-    def __init__(self, i: int, o: int, stride: int) -> None:
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside the input, or beside its 1x1 convolution where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(i, o, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(o)
-        self.conv2 = nn.Conv2d(o, o, 3, 1, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(o)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride > 1 or i != o:
-            self.shortcut = nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o))
+        self.first = _conv(inputs, outputs, 3, stride)
+        self.second = _conv(outputs, outputs, 3, 1)
+        same = stride == 1 and inputs == outputs
+        self.short = nn.Identity() if same else _conv(inputs, outputs, 1, stride)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
-        return F.relu(y + self.shortcut(x))
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.second(self.first(x).relu()) + self.short(x)).relu()
 
 
 class ResNet18(nn.Module):
-    """[N,3,H,W] -> class scores."""
+    """x[N,3,224,224] -> logits[N,1000]."""
 
-    def __init__(self, classes: int = 1000) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU())
+        self.stem = _conv(3, 64, 7, 2)
         self.pool = nn.MaxPool2d(3, 2, 1)
-        layers: list[nn.Module] = []
-        channels = 64
-        for out, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-            layers += [Block(channels, out, stride), Block(out, out, 1)]
-            channels = out
-        self.blocks = nn.Sequential(*layers)
-        self.average = nn.AdaptiveAvgPool2d(1)
-        self.classify = nn.Linear(512, classes)
+        blocks, channels = [], 64
+        for outputs, stride in ((64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)):
+            blocks.append(BasicBlock(channels, outputs, stride))
+            channels = outputs
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(512, 1000)
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.classify(self.average(self.blocks(self.pool(self.stem(image)))).flatten(1))
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(self.pool(self.stem(x).relu()))
+        return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
 def factory() -> Made:
-    torch.manual_seed(7)
-    return settle(ResNet18(), (1, 3, 224, 224), batch=2)
+    return seeded(ResNet18, (1, 3, 224, 224))

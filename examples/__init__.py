@@ -1,0 +1,1 @@
+"""Networks and programs that show edgec at work."""
