@@ -1,22 +1,24 @@
 """The `edgec` command: parses words, calls one function a subcommand, turns errors into exit codes.
 
 Results go to stdout (`--json`: one object or list), everything for people to stderr. Nothing heavy is
-imported before a
-subcommand needs it: `edgec --version` starts in well under half a second.
+imported before a subcommand needs it: `edgec --version` starts in well under half a second.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
+import errno
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from edgec import __version__, log
-from edgec.errors import EdgecError, Exit, UserError
+from edgec.errors import EdgecError, Exit, TargetError, UserError
 
 Command = Callable[[argparse.Namespace], object]
 
@@ -30,6 +32,15 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError("EDGEC-E201", f"see `{self.prog} --help`: {message}")
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        names = [str(c) for c in action.choices]
+        near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.4)
+        cure = f"use {near[0]}" if near else f"see `{self.prog} --help`"
+        what = action.option_strings[0] if action.option_strings else str(action.metavar or action.dest)
+        raise UserError("EDGEC-E203", f"{cure}: {what} may be {', '.join(names)}; {value!r} is none of them")
 
 
 def _global_flags(parser: argparse.ArgumentParser, top: bool = False) -> None:
@@ -61,7 +72,7 @@ def _model_options(p: argparse.ArgumentParser) -> None:
         "--model",
         dest="factory",
         metavar="PACKAGE.MODULE:FUNCTION",
-        help="function that returns the module (and example inputs) for a state dict, or for `-` as model",
+        help="function that returns the module and its example inputs, for a state dict, or with `-` as model",
     )
     p.add_argument(
         "--trust", action="store_true", help="let pickles in the file run code: only for files you made"
@@ -168,27 +179,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         args = parser().parse_args(words)
-        if args.command is None:
-            parser().print_help(sys.stderr)
-            return int(Exit.USAGE)
-        log.set_level(0 if args.quiet else max(1 + args.verbose, int(os.environ.get("EDGEC_LOG", "0") or 0)))
-        log.set_progress(not args.no_progress)
-        result = _command(args.command)(args)
-        if args.json and result is not None:
-            print(json.dumps(result, indent=1, sort_keys=False))
-        return int(Exit.OK)
     except SystemExit as stop:  # argparse's --help and --version
         return int(stop.code or 0)
+    except EdgecError as error:
+        return _fail(error)
+    try:
+        return _run(args)
     except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
+        print("interrupted: nothing half-written is left", file=sys.stderr)
         return int(Exit.INTERRUPTED)
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader of stdout has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(Exit.OK)
     except EdgecError as error:
         return _fail(error)
-    except Exception as error:
+    except OSError as error:
+        return _fail(_cannot_write(error)) if error.errno in _UNWRITABLE else _bug(error)
+    except MemoryError as error:
+        return _fail(_out_of_memory(error))
+    except (Exception, SystemExit) as error:
         return _bug(error)
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.command is None:
+        parser().print_help(sys.stderr)
+        return int(Exit.USAGE)
+    log.set_level(0 if args.quiet else max(1 + args.verbose, log.level_of_environment()))
+    log.set_progress(not args.no_progress)
+    with warnings.catch_warnings():
+        if log.level() < 2:
+            warnings.simplefilter("ignore")  # of libraries; none of them is for the user to act on
+        result = _command(args.command)(args)
+    if args.json and result is not None:
+        print(json.dumps(result, indent=1, sort_keys=False))
+    sys.stdout.flush()  # here, where a closed pipe or a full disk still has an answer
+    return int(Exit.OK)
+
+
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES)
+
+
+def _cannot_write(error: OSError) -> UserError:
+    place = error.filename or "the result"
+    return UserError("EDGEC-EB07", f"free space or choose another place: {place}: {error.strerror}")
+
+
+def _out_of_memory(error: MemoryError) -> TargetError:
+    return TargetError(
+        "EDGEC-E504",
+        f"use a smaller model, fewer calibration samples or a larger computer: this one has no memory for it ({error})",
+    )
 
 
 def _fail(error: EdgecError) -> int:
@@ -200,7 +241,7 @@ def _fail(error: EdgecError) -> int:
     return int(error.exit_code)
 
 
-def _bug(error: Exception) -> int:
+def _bug(error: BaseException) -> int:
     import traceback
 
     if log.level() >= 2:

@@ -1,4 +1,4 @@
-"""What each subcommand does: from parsed words to a result. Returns what `--json` prints; people read the same as text."""
+"""What each subcommand does: from parsed words to a result. It returns what `--json` prints; people read text."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One logger: a line a step with what changed and seconds, and a progress bar for anything over two seconds.
 
-Everything goes to stderr. `EDGEC_LOG` is the level: 0 errors, 1 steps (default), 2 what each pass changed and tracebacks,
-3 every kernel considered. Libraries print nothing: only the command line raises the level from 0.
+Everything goes to stderr. `EDGEC_LOG` is the level: 0 errors, 1 steps (default), 2 what each pass changed
+and tracebacks, 3 every kernel considered. Libraries print nothing: only the command line raises the level from 0.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_level = int(os.environ.get("EDGEC_LOG", "0") or 0)
+
+def level_of_environment() -> int:
+    """EDGEC_LOG as a number; 0 where it is none."""
+    text = os.environ.get("EDGEC_LOG", "").strip()
+    return int(text) if text.isdecimal() and text.isascii() else 0
+
+
+_level = level_of_environment()
 _progress = True
 
 

@@ -56,7 +56,7 @@ def fidelity(
         def measure(node: Node, results: tuple[Array, ...], want: dict[str, Array] = expected) -> None:
             for value, y in zip(node.outputs, results, strict=True):
                 name = value.name
-                real = _real(y, value.type)
+                real: Array = _real(y, value.type)
                 last[name] = real
                 if value.type.quant is not None:
                     count = clipped.setdefault(name, [0, 0])

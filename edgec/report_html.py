@@ -170,7 +170,7 @@ def _layers(report: Json) -> str:
         for r in entry["layers"]:
             snr = "" if r["snr_db"] is None else f"{r['snr_db']:.1f}"
             saturated = "" if r["saturated_percent"] is None else f"{r['saturated_percent']:.1f}%"
-            cells = (
+            cells: tuple[object, ...] = (
                 r["item"],
                 r["layer"],
                 r["op"],

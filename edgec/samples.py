@@ -1,8 +1,7 @@
 """Arrays at the model's boundary: from the user's names, layout and floats to the device's, and back.
 
-A file holds one array an input, under the input's name, in the PyTorch layout. Its first axis counts
-samples: it stands
-in the place of a batch axis of 1, or before the whole shape, (N, 1, ...).
+A file holds one array an input, under the input's name, in the PyTorch layout. Its first axis counts samples: it
+stands in the place of a batch axis of 1, or before the whole shape, (N, 1, ...).
 """
 
 from __future__ import annotations
@@ -21,12 +20,13 @@ from edgec.ir import Array, DType, Port, Type
 def read_npz(path: Path, what: str) -> dict[str, Array]:
     """The arrays of an .npz file. `what` names the file's role in errors. Never unpickles."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if isinstance(archive, np.ndarray):
-                raise UserError(
-                    "EDGEC-E221",
-                    f"save with numpy.savez(file, name=array): {what} {path} holds one unnamed array",
-                )
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise UserError(
+                "EDGEC-E221",
+                f"save with numpy.savez(file, name=array): {what} {path} holds one unnamed array",
+            )
+        with archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise UserError("EDGEC-E222", f"check the path: {what} {path} does not exist") from None
@@ -58,6 +58,8 @@ def to_device(
             f"name the arrays after the model's inputs ({known}): {what} also holds {', '.join(unknown)}",
         )
     count = counts.pop() if counts else 0
+    if ports and count == 0:
+        raise UserError("EDGEC-E232", f"give at least one sample: {what} has none")
     return [{ref: samples[i] for ref, samples in by_port.items()} for i in range(count)]
 
 

@@ -294,7 +294,7 @@ def call_factory(factory: str) -> tuple[torch.nn.Module, tuple[Any, ...] | None]
         sys.path.insert(0, os.getcwd())
     try:
         made = getattr(importlib.import_module(module_name), function_name)()
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise UserError(
             "EDGEC-E308",
             f"mend the factory {factory}, or put its folder on PYTHONPATH. It raised {type(error).__name__}: "
