@@ -60,6 +60,21 @@ void ec_dsp_widen2(uint32_t *to, const int8_t *x0, const int8_t *x1, int32_t wor
     "smlad r12, r3, r4, r12\n"      \
     "smlad lr, r3, r5, lr\n"
 
+/* The first step: bias[c0] in r6 and bias[c2] in r10 begin all sums. */
+#define EC_DSP_FIRST_2X4            \
+    "ldmia r0!, {r2, r3}\n"         \
+    "ldmia r1!, {r4, r5}\n"         \
+    "sxtb16 r8, r2\n"               \
+    "sxtb16 r12, r3\n"              \
+    "smlad r7, r2, r5, r6\n"        \
+    "smlad r11, r3, r5, r10\n"      \
+    "smlad r9, r8, r5, r6\n"        \
+    "smlad lr, r12, r5, r10\n"      \
+    "smlad r8, r8, r4, r6\n"        \
+    "smlad r12, r12, r4, r10\n"     \
+    "smlad r6, r2, r4, r6\n"        \
+    "smlad r10, r3, r4, r10\n"
+
 /* Requantises a and b by multiplier m and the n in the low byte of r1; zero2 in r5. */
 #define EC_DSP_REQUANT_2(m, a, b)             \
     "lsl r4, r5, r1\n"                        \
@@ -71,7 +86,8 @@ void ec_dsp_widen2(uint32_t *to, const int8_t *x0, const int8_t *x1, int32_t wor
     "ssat " b ", #8, " b ", asr #1\n"
 
 /* y0[c], y1[c] for all channels of the groups in [w, w_end). Sums: r6 r7 of 256 c1 + c0, r8 r9 of c0, r10 r11 of
- * 256 c3 + c2, r12 lr of c2. The loop takes 8 of K; an odd number of fours enters in its middle. */
+ * 256 c3 + c2, r12 lr of c2. The loop takes 8 of K in four steps; after the first step it is entered at its second, or
+ * at its last for an odd number of fours. */
 EC_DSP_ASM void ec_dsp_gemm_2x4(const ec_dsp_gemm *g, const uint32_t *w)
 {
     __asm__(
@@ -81,29 +97,23 @@ EC_DSP_ASM void ec_dsp_gemm_2x4(const ec_dsp_gemm *g, const uint32_t *w)
         "stm sp, {r2-r7}\n"
         "mov r0, r1\n"
         "sub r2, r2, r3\n"      /* bytes of x: 16 for each four of K */
-        "adr r4, 2f\n"
+        "adr.w r4, 3f\n"
         "tst r2, #16\n"
         "it ne\n"
-        "adrne r4, 3f\n"
+        "adrne.w r4, 4f\n"
         "orr r4, r4, #1\n"      /* Thumb */
         "str r4, [sp, #24]\n"
         "1:\n"
         "ldr r1, [sp, #4]\n"
         "ldmia r0!, {r6, r10}\n"
-        "mov r7, r6\n"
-        "mov r8, r6\n"
-        "mov r9, r6\n"
-        "mov r11, r10\n"
-        "mov r12, r10\n"
-        "mov lr, r10\n"
+        EC_DSP_FIRST_2X4
         "ldr pc, [sp, #24]\n"
-        ".p2align 2\n"
         "2:\n"
         EC_DSP_STEP_2X4
-        EC_DSP_STEP_2X4
-        ".p2align 2\n"
         "3:\n"
         EC_DSP_STEP_2X4
+        EC_DSP_STEP_2X4
+        "4:\n"
         EC_DSP_STEP_2X4
         "ldr r2, [sp, #0]\n"
         "cmp r1, r2\n"

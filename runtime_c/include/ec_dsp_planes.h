@@ -91,6 +91,9 @@ static __attribute__((naked, noinline)) void ec_dsp_planes_fill(const ec_dsp_pla
 /* Padding into pairs from..to - 1 of the row at word `row`. */
 static inline void ec_dsp_planes_pad(const ec_dsp_planes *planes, uint32_t *row, int32_t from, int32_t to)
 {
+    if (from >= to) {
+        return;
+    }
     uint32_t pair = ec_dsp_even(planes->outside);
     for (int32_t c = 0; c < 4; c++, row += planes->words) {
         for (int32_t j = from; j < to; j++) {

@@ -26,17 +26,18 @@ typedef struct ec_conv2d_dsp_pixel {
  * call of memcpy is long. */
 static inline void ec_conv2d_s8_dsp_copy(int8_t *to, const int8_t *from, int32_t count)
 {
-    const int8_t *end = from + count - 4;
     if (count < 4) {
         for (int32_t i = 0; i < count; i++) {
             to[i] = from[i];
         }
         return;
     }
+    const int8_t *end = from + count - 4;
+    uint32_t last = ec_dsp_load(end);
+    ec_dsp_store(to + count - 4, last);
     for (; from < end; from += 4, to += 4) {
         ec_dsp_store(to, ec_dsp_load(from));
     }
-    ec_dsp_store(to - (from - end), ec_dsp_load(end));
 }
 
 /* One kernel row at `to` where it touches the padding or is dilated. */
@@ -67,22 +68,44 @@ static void ec_conv2d_s8_dsp_border(const ec_conv2d_params *p, const int8_t *row
     }
 }
 
+/* Whether all columns of the window stand side by side in the map. */
+static inline int ec_conv2d_s8_dsp_inside(const ec_conv2d_params *p, int32_t left)
+{
+    return left >= 0 && left + p->kernel_w <= p->in_w && p->dilation_w == 1;
+}
+
 /* Kernel row r of a pixel: where it stands in the map, or gathered at `to`. */
 static inline const int8_t *ec_conv2d_s8_dsp_run(const ec_conv2d_params *p, const ec_conv2d_dsp_pixel *pixel, int32_t r,
                                                  int8_t *to)
 {
     const int8_t *row = pixel->rows[r];
-    int32_t left = pixel->left;
-    if (row != NULL && left >= 0 && left + p->kernel_w <= p->in_w && p->dilation_w == 1) {
-        return row + left * p->in_c;
+    if (row != NULL && ec_conv2d_s8_dsp_inside(p, pixel->left)) {
+        return row + pixel->left * p->in_c;
     }
-    ec_conv2d_s8_dsp_border(p, row, left, to);
+    ec_conv2d_s8_dsp_border(p, row, pixel->left, to);
     return to;
 }
 
+/* The bytes of the window of one pixel, kernel row after kernel row, at `to`. */
+static void ec_conv2d_s8_dsp_gather(const ec_conv2d_params *p, const ec_conv2d_dsp_pixel *pixel, int32_t run,
+                                    int8_t *to)
+{
+    const int8_t *const *rows = pixel->rows;
+    const int8_t *const *end = rows + p->kernel_h;
+    int32_t offset = pixel->left * p->in_c;
+    int inside = ec_conv2d_s8_dsp_inside(p, pixel->left);
+    for (; rows < end; rows++, to += run) {
+        if (inside && *rows != NULL) {
+            ec_conv2d_s8_dsp_copy(to, *rows + offset, run);
+        } else {
+            ec_conv2d_s8_dsp_border(p, *rows, pixel->left, to);
+        }
+    }
+}
+
 /* The widened windows of two pixels at `vectors`; `bytes` is room to gather. */
-static void ec_conv2d_s8_dsp_windows(const ec_conv2d_params *p, const ec_conv2d_dsp_pixel *pixels, int32_t words,
-                                     uint32_t *vectors, int8_t *bytes)
+static inline void ec_conv2d_s8_dsp_windows(const ec_conv2d_params *p, const ec_conv2d_dsp_pixel *pixels, int32_t words,
+                                            uint32_t *vectors, int8_t *bytes)
 {
     int32_t run = p->kernel_w * p->in_c;
     if ((run & 3) == 0) {
@@ -94,15 +117,8 @@ static void ec_conv2d_s8_dsp_windows(const ec_conv2d_params *p, const ec_conv2d_
         }
         return;
     }
-    int8_t *to = bytes;
-    for (int32_t i = 0; i < 2; i++, to = bytes + 4 * words) {
-        for (int32_t r = 0; r < p->kernel_h; r++, to += run) {
-            const int8_t *from = ec_conv2d_s8_dsp_run(p, pixels + i, r, to);
-            if (from != to) {
-                ec_conv2d_s8_dsp_copy(to, from, run);
-            }
-        }
-    }
+    ec_conv2d_s8_dsp_gather(p, pixels, run, bytes);
+    ec_conv2d_s8_dsp_gather(p, pixels + 1, run, bytes + 4 * words);
     ec_dsp_widen2(vectors, bytes, bytes + 4 * words, words);
 }
 
