@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from edgec.build import Builder
 from edgec.ir import Array, Constant, Graph, Node, Port, Program, Type, uses
@@ -162,9 +163,9 @@ def ends(graph: Graph) -> Iterator[str]:
     yield from (ref for _, ref in graph.updates)
 
 
-def per_channel_values(data: Array, shape: tuple[int, ...], channels: int) -> Array | None:
+def per_channel_values(data: Array, shape: tuple[int, ...], channels: int) -> npt.NDArray[np.float64] | None:
     """`data` as [channels] where it broadcasts to `shape` along the last axis only, else None."""
     rank_too_large = data.ndim > len(shape)
     if rank_too_large or data.size not in (1, channels) or (data.size > 1 and data.shape[-1] != channels):
         return None
-    return np.broadcast_to(data.reshape(-1), (channels,)).astype(np.float64)
+    return np.broadcast_to(np.asarray(data, np.float64).reshape(-1), (channels,)).copy()

@@ -281,7 +281,7 @@ class _Reader:
         self.expect("<=")
         return Bound(name, self.integer())
 
-    def type(self) -> Type:
+    def tensor_type(self) -> Type:
         name = self.name()
         if name not in DType._value2member_map_:
             self.fail("an element type such as f32 or i8")
@@ -331,7 +331,7 @@ class _Reader:
     def value(self) -> Value:
         name = self.sigil("%")
         self.expect(":")
-        return Value(name, self.type())
+        return Value(name, self.tensor_type())
 
     def port(self) -> Port:
         return Port(self.ref(), self.string(), self.ints())
@@ -421,12 +421,12 @@ class _Reader:
             if self.accept("constant "):
                 name = self.sigil("@")
                 self.expect(":")
-                t = self.type()
+                t = self.tensor_type()
                 constants[name] = self.constant(name, t)
             elif self.accept("state "):
                 name = self.sigil("$")
                 self.expect(":")
-                t = self.type()
+                t = self.tensor_type()
                 persistence = self.persistence()
                 state[name] = State(t, self.constant(name, t), persistence)
             else:

@@ -45,7 +45,7 @@ def bias_correct(
         x, w = (at.type(r).quant for r in node.inputs[:2])
         assert x is not None and w is not None
         before = _bias(quantized, node)
-        data, quant = quantize_bias(before - shifts[name], x, w)
+        data, quant = quantize_bias(before - shifts[name], x, w, node.loc)
         bias = at.builder.constant(data, name + ".bias.q", quant)
         return (at.remake(node, inputs=(*node.inputs[:2], bias)),)
 
@@ -110,4 +110,4 @@ def _mean(node: Node, x: Array, error: F64) -> F64:
     """Mean over all positions of the layer with weight `error`, no bias and no clamp."""
     attrs = replace(node.attrs, act=None)  # type: ignore[call-arg]
     (y,) = OPS[node.op].ref(attrs, (x.astype(np.float64), error))
-    return np.asarray(y, np.float64).reshape(-1, y.shape[-1]).mean(axis=0)
+    return np.asarray(np.asarray(y, np.float64).reshape(-1, y.shape[-1]).mean(axis=0))

@@ -1,7 +1,7 @@
 """Calibration: runs the float graph on samples and observes the range of every value.
 
 The first run over the samples takes minima and maxima; the histogram methods run a second time, so that no
-activation is ever kept. Infinite elements (masks) are not counted; NaN is refused.
+activation is ever kept. Elements of minus infinity (masks) are not counted; NaN and infinity are refused.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from edgec.passes.observers import RANGE_OF, Histogram, Range, empty, percentile
 Method = Literal["minmax", "percentile", "entropy", "mse"]
 METHODS: Final[tuple[Method, ...]] = ("minmax", "percentile", "entropy", "mse")
 
-# A fill below this stands for minus infinity before a softmax. The range then reaches MASK_DEPTH below the largest
-# value: exp(-16) is far less than the 1/256 step of a quantised softmax.
+# A fill below this stands for minus infinity before a softmax. The range then reaches MASK_DEPTH below the
+# largest value: exp(-16) is far less than the 1/256 step of a quantised softmax.
 MASK_VALUE: Final = -1e4
 MASK_DEPTH: Final = 16.0
 
@@ -55,7 +55,8 @@ def calibrate(
     name, in the graph's own layout.
 
     `share`: for method "percentile", percent kept at each end. State runs on from sample to sample.
-    Raises UserError EDGEC-E350 (no samples), E351 (name), E352 (shape), E353 (not finite), E354 (NaN inside).
+    Raises UserError EDGEC-E350 (no samples), E351 (name), E352 (shape), E353 (not finite), E354 (NaN
+    inside), E355 (infinity inside; minus infinity is a mask).
     """
     if method not in METHODS:
         raise UserError(
@@ -111,8 +112,8 @@ def _by_histogram(
 
 
 def _run(program: Program, g: Graph, samples: Sequence[Mapping[str, Array]], see: See) -> None:
-    """Call `see(reference, content, place)` for each float input, state and node output of each sample, at once, so
-    that the content can be dropped."""
+    """Call `see(reference, content, place)` for each float input, state and node output of each sample, at
+    once, so that the content can be dropped."""
 
     def observe(node: Node, outputs: tuple[Array, ...]) -> None:
         for value, y in zip(node.outputs, outputs, strict=True):
@@ -170,6 +171,13 @@ def _finite_range(data: Array, ref: str, loc: Loc) -> Range:
             "EDGEC-E354",
             f"check the weights and the calibration data: {loc} computes NaN ({ref}), "
             f"{int(np.isnan(data).sum())} of {data.size} elements in one sample",
+        )
+    infinite = int(np.count_nonzero(np.asarray(data, np.float64) == math.inf))
+    if infinite:
+        raise UserError(
+            "EDGEC-E355",
+            f"check the weights and the calibration data: {loc} overflows to infinity ({ref}), "
+            f"{infinite} of {data.size} elements in one sample",
         )
     finite = data[np.isfinite(data)]
     return (float(finite.min()), float(finite.max())) if finite.size else (math.inf, -math.inf)

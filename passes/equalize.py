@@ -81,7 +81,7 @@ def pairs(program: Program, graph: Graph, counts: Counter[str]) -> list[Pair]:
     for node in graph.nodes:
         if node.op not in LAYERS or not own(node):
             continue
-        low, high = attr(node, "act", object) or (-math.inf, math.inf)  # type: ignore[misc]
+        low, high = _bounds(node)
         at = node
         while True:
             name = at.outputs[0].name
@@ -99,6 +99,11 @@ def pairs(program: Program, graph: Graph, counts: Counter[str]) -> list[Pair]:
             if at.op not in HOMOGENEOUS and not flat:
                 break
     return found
+
+
+def _bounds(node: Node) -> tuple[float, float]:
+    act = getattr(node.attrs, "act", None)
+    return (-math.inf, math.inf) if act is None else (float(act[0]), float(act[1]))
 
 
 def output_range(w: F64) -> F64:

@@ -24,6 +24,7 @@ from edgec.passes.fold import batch_norm_affine, fold
 from edgec.passes.simplify import simplify
 
 MAX_ROUNDS: Final = 4
+SMALLEST_DIVISOR: Final = 1e-30  # 1 / x still is a normal float32
 POWERS: Final[dict[float, str]] = {0.5: "sqrt", -0.5: "rsqrt"}
 
 
@@ -103,11 +104,12 @@ def _divide(at: Rewrite, node: Node) -> str | None:
     """x / c becomes x * (1 / c), at one more rounding of the constant."""
     x, c = node.inputs
     data = at.data(c)
-    if data is None or not at.type(c).dtype.is_float or not np.all(np.abs(data) > np.finfo(data.dtype).tiny):
+    if data is None or not at.type(c).dtype.is_float:
         return None
-    reciprocal = (1.0 / data.astype(np.float64)).astype(data.dtype)
-    if not np.all(np.isfinite(reciprocal)):
+    divisor = np.asarray(data, np.float64)
+    if not np.all(np.abs(divisor) > SMALLEST_DIVISOR):
         return None
+    reciprocal = (1.0 / divisor).astype(data.dtype)
     factor = at.builder.constant(reciprocal, c[1:])
     return at.builder.call("mul", x, factor, attrs=OPS["mul"].attrs(), name=_name(node))
 

@@ -198,7 +198,7 @@ class _Quantizer:
         ref = node.inputs[len(inputs)]
         x, w = (self.builder.types[r].quant for r in inputs[:2])
         assert x is not None and w is not None
-        data, quant = quantize_bias(self.program.constants[ref[1:]].data, x, w)
+        data, quant = quantize_bias(self.program.constants[ref[1:]].data, x, w, node.loc)
         return self.builder.constant(data, ref[1:] + ".q", quant)
 
     def _finish(self) -> Graph:

@@ -10,16 +10,18 @@ import numpy.typing as npt
 from edgec.build import Builder
 from edgec.errors import TargetError
 from edgec.fixedpoint import quantize_array
-from edgec.ir import Array, Node, Quant, per_channel, per_tensor
+from edgec.ir import Array, Loc, Node, Quant, per_channel, per_tensor
 from edgec.ops.define import QuantRule
 
 BIAS_MAX: Final = 1 << 30  # a bias takes at most half of the accumulator
+NOWHERE: Final = Loc("")
 ACCUMULATOR_MAX: Final = (1 << 31) - 1
 WEIGHT_MAX: Final = 127
 
 
 def quantize_constant(data: Array, quant: Quant) -> npt.NDArray[np.int8]:
-    """int8 of a real constant; infinities saturate. A symmetric one (zero 0) keeps its 127 steps on each side."""
+    """int8 of a real constant; infinities saturate. A symmetric one (zero 0) keeps its 127 steps on each
+    side."""
     low = -WEIGHT_MAX if quant.axis is not None else -128
     real = np.nan_to_num(np.asarray(data, np.float64), nan=0.0, posinf=1e30, neginf=-1e30)
     return quantize_array(real, quant, low).astype(np.int8)
@@ -28,7 +30,8 @@ def quantize_constant(data: Array, quant: Quant) -> npt.NDArray[np.int8]:
 def quantize_layer(
     w: Array, bias: Array | None, x: Quant, axis: int, each_channel: bool
 ) -> tuple[npt.NDArray[np.int8], Quant]:
-    """(int8 weight, its Quant) for w with output channels along `axis`; bias[O] or None; x is the input's Quant.
+    """(int8 weight, its Quant) for w with output channels along `axis`; bias[O] or None; x is the input's
+    Quant.
 
     A channel's scale is max|w| / 127, but never so small that its bias leaves BIAS_MAX steps; a channel of
     zeros takes the largest scale of the others, so that its bias keeps its resolution.
@@ -47,10 +50,19 @@ def quantize_layer(
     return quantize_array(w, quant, -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8), quant
 
 
-def quantize_bias(bias: Array, x: Quant, w: Quant) -> tuple[npt.NDArray[np.int32], Quant]:
-    """(int32 bias, its Quant) at scale(x) * scale(w)."""
+def quantize_bias(bias: Array, x: Quant, w: Quant, loc: Loc = NOWHERE) -> tuple[npt.NDArray[np.int32], Quant]:
+    """(int32 bias, its Quant) at scale(x) * scale(w). Raises TargetError EDGEC-E442 where it does not fit
+    BIAS_MAX."""
     product = np.float64(x.scale[0]) * np.array(w.scale, np.float64)
     steps = np.floor(np.asarray(bias, np.float64) / product + 0.5)
+    if np.abs(steps).max(initial=0.0) > BIAS_MAX * (
+        1 + 1e-6
+    ):  # quantize_layer stays within float32 rounding of it
+        raise TargetError(
+            "EDGEC-E442",
+            f"keep {loc} in float: its bias is {np.abs(steps).max():.0f} steps of its input's times its weights' "
+            f"scale, half of a 32-bit accumulator holds {BIAS_MAX}",
+        )
     data = np.clip(steps, -BIAS_MAX, BIAS_MAX).astype(np.int32)
     if w.axis is None:
         return data, per_tensor(float(product[0]), 0)

@@ -9,7 +9,7 @@ from edgec import interp
 from edgec.build import constant
 from edgec.errors import TargetError, UserError
 from edgec.fixedpoint import dequantize_array, quantize_array
-from edgec.ir import Array, DType, Persistence, Program, State, Type, per_tensor
+from edgec.ir import Array, DType, Loc, Persistence, Program, State, Type, per_tensor
 from edgec.passes.calibrate import METHODS, Method, calibrate
 from edgec.passes.quantize import Scheme, float_islands, quantize
 from edgec.passes.scales import affine_quant
@@ -343,4 +343,24 @@ def test_a_layer_that_computes_nan_is_named() -> None:
     assert str(error.value) == (
         "EDGEC-E354: check the weights and the calibration data: head (net.py:3) computes NaN (y), "
         "4 of 4 elements in one sample"
+    )
+
+
+def test_a_layer_that_overflows_is_named() -> None:
+    text = "graph infer(%x: f32[1,4]) { %y: f32[1,4] = linear(%x, @w)  // head net.py:3\n return %y }"
+    p = program(text, w=np.full((4, 4), np.inf, np.float32))
+    with pytest.raises(UserError) as error:
+        calibrate(p, [{"x": np.ones((1, 4), np.float32)}])
+    assert str(error.value) == (
+        "EDGEC-E355: check the weights and the calibration data: head (net.py:3) overflows to infinity (y), "
+        "4 of 4 elements in one sample"
+    )
+
+
+def test_a_bias_beyond_the_accumulator_is_refused() -> None:
+    with pytest.raises(TargetError) as error:
+        quantize_bias(np.array([9e9]), per_tensor(1, 0), per_tensor(1, 0), Loc("head", "net.py", 3))
+    assert str(error.value) == (
+        "EDGEC-E442: keep head (net.py:3) in float: its bias is 9000000000 steps of its input's times its "
+        "weights' scale, half of a 32-bit accumulator holds 1073741824"
     )
