@@ -29,6 +29,8 @@ test-all: lint
 
 bench: $(VENV)/.ready
 	@$(PYTHON) benchmarks/mcu.py
+	@$(PYTHON) benchmarks/streaming.py
+	@$(PYTHON) benchmarks/compile_time.py
 	@$(PYTHON) benchmarks/performance_page.py
 
 clean:
