@@ -120,7 +120,8 @@ def _entry(plan: Plan, entry: Entry, prefix: str) -> str:
     for index, item in enumerate(entry.items):
         lines.append(_item(plan, entry, index, item))
     for state, source, size in entry.updates:
-        lines.append(f"    memcpy({buffer_name(state)}, {buffer_name(source)}, {size});")
+        content = f"W_{identifier(source[1:])}" if source.startswith("@") else buffer_name(source)
+        lines.append(f"    memcpy({buffer_name(state)}, {content}, {size});")
     lines.append("    return EC_OK;\n}\n")
     return "\n".join(lines)
 

@@ -20,10 +20,10 @@ import environment
 import edgec
 
 NETWORKS = {
-    "kws": "examples.models.mlperf_tiny:kws",
-    "vww": "examples.models.mlperf_tiny:vww",
-    "ic": "examples.models.mlperf_tiny:ic",
-    "ad": "examples.models.mlperf_tiny:ad",
+    "kws": "examples.models.mlperf_tiny:ds_cnn",
+    "vww": "examples.models.mlperf_tiny:mobilenet_v1_025",
+    "ic": "examples.models.mlperf_tiny:resnet8",
+    "ad": "examples.models.mlperf_tiny:autoencoder",
 }
 # (instructions on M4F, arena bytes, flash bytes)
 PEER = {

@@ -51,9 +51,8 @@ def main() -> None:
         row = measure(network, "cortex-m4")
         ratio = row["arena_bytes_streamed"] / row["arena_bytes"]
         more = 100 * (row["instructions_streamed"] / row["instructions"] - 1)
-        print(
-            f"{network:<26} arena {row['arena_bytes']:,} -> {row['arena_bytes_streamed']:,} B ({ratio:.2f}), {more:+.1f} % instructions"
-        )
+        sizes = f"{row['arena_bytes']:,} -> {row['arena_bytes_streamed']:,} B ({ratio:.2f})"
+        print(f"{network:<26} arena {sizes}, {more:+.1f} % instructions", flush=True)
         rows.append(row)
     print(f"wrote {environment.write('streaming', rows)}")
 
