@@ -1,23 +1,27 @@
 """The artifact: a folder with everything that one compiled network needs, and the hashes to prove it whole.
 
     manifest.json   versions, target, ports, arenas, calls, sha256 of every file
+    target.toml     the target it was compiled for
     src/            model.c, model.h, weights.c, the kernels used, start-up code
     golden/         inputs and the outputs that every build must give, raw, in the device's layout
     report.json     memory, layers, accuracy
     Makefile, CMakeLists.txt
 
-Written under a temporary name and renamed, so that a half-written one is never seen. Same compile, same
-bytes.
+Written under a temporary name and renamed, so that a half-written one is never seen. Same compile, same bytes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,11 +29,14 @@ import numpy as np
 
 from edgec import device, samples
 from edgec.device import Place
-from edgec.errors import TargetError, UserError
+from edgec.errors import TargetError, UserError, cannot_write
 from edgec.ir import Array, DType, Port, Quant, Type
 from edgec.plan import PlanPort
 
 FORMAT: Final = 1
+_KEYS: Final = (
+    "name", "target", "options", "macs", "arenas", "constant_bytes", "golden_steps", "machine", "entries",
+)  # fmt: skip
 Json = dict[str, Any]
 
 
@@ -39,15 +46,14 @@ def write(out: Path, files: Mapping[str, str | bytes], manifest: Json) -> None:
     Replaces an artifact that stands there; refuses to replace a folder that is not one. Raises UserError.
     """
     out = Path(os.path.abspath(out))
-    if out.exists() and not _is_artifact(out):
-        raise UserError(
-            "EDGEC-EB01", f"choose another -o, or remove it first: {out} exists and is not an edgec artifact"
-        )
+    refuse_unless_free(out)
+    missing = [p for p in (out.parent, *out.parent.parents) if not p.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}.", dir=out.parent))
     except OSError as error:
-        raise _cannot_write(out, error) from error
+        _remove_empty(missing)
+        raise cannot_write("EDGEC-EB02", out, error) from error
     try:
         digests = {}
         for name in sorted(files):
@@ -62,9 +68,32 @@ def write(out: Path, files: Mapping[str, str | bytes], manifest: Json) -> None:
         staging.chmod(0o755)
         _swap(staging, out)
     except OSError as error:
-        raise _cannot_write(out, error) from error
+        raise cannot_write("EDGEC-EB02", out, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        _remove_empty(missing)
+
+
+def refuse_unless_free(out: Path) -> None:
+    """Raise UserError EB01 where `out` holds something that is not an artifact, EB02 where nothing can be written."""
+    try:
+        taken = out.exists() and not _is_artifact(out)
+        parent = next(p for p in Path(os.path.abspath(out)).parents if p.exists())
+        if not parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{parent} is not a folder")
+    except OSError as error:
+        raise cannot_write("EDGEC-EB02", out, error) from error
+    if taken:
+        raise UserError(
+            "EDGEC-EB01", f"choose another -o, or remove it first: {out} exists and is not an edgec artifact"
+        )
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove those of `folders`, inner ones first, that are empty."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def json_text(content: Json) -> str:
@@ -73,7 +102,14 @@ def json_text(content: Json) -> str:
 
 
 def _is_artifact(path: Path) -> bool:
-    return path.is_dir() and ((path / "manifest.json").is_file() or not any(path.iterdir()))
+    """Whether `path` is an empty folder or an artifact; other programs write files named manifest.json too."""
+    if not path.is_dir():
+        return False
+    try:
+        manifest = json.loads((path / "manifest.json").read_bytes())
+        return isinstance(manifest, dict) and {"format", "edgec", "files"} <= manifest.keys()
+    except (OSError, ValueError):
+        return not any(path.iterdir())
 
 
 def _swap(staging: Path, out: Path) -> None:
@@ -85,15 +121,12 @@ def _swap(staging: Path, out: Path) -> None:
     out.rename(old)
     try:
         staging.rename(out)
-    except OSError:
-        old.rename(out)
+    except BaseException:  # Ctrl-C too
+        if not out.exists():
+            old.rename(out)
         raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _cannot_write(out: Path, error: OSError) -> UserError:
-    reason = error.strerror or str(error)
-    return UserError("EDGEC-EB02", f"free space or choose another -o: {out} cannot be written ({reason})")
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def read_manifest(folder: Path) -> Json:
@@ -101,24 +134,38 @@ def read_manifest(folder: Path) -> Json:
     path = folder / "manifest.json"
     if not path.is_file():
         raise UserError(
-            "EDGEC-E301", f"give a folder that `edgec compile -o` wrote: {folder} has no manifest.json"
+            "EDGEC-E361", f"give a folder that `edgec compile -o` wrote: {folder} has no manifest.json"
         )
     try:
         manifest: Json = json.loads(path.read_text(encoding="utf-8"))
         found = manifest["format"]
         files: dict[str, str] = manifest["files"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError("EDGEC-E302", f"compile the model again: {path} is damaged ({error})") from None
+        digests = [(folder / name, digest) for name, digest in files.items()]
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise UserError("EDGEC-E362", f"compile the model again: {path} is damaged ({error!r})") from None
     if found != FORMAT:
         raise UserError(
-            "EDGEC-E303",
+            "EDGEC-E363",
             f"compile the model again: {folder} has artifact format {found}, this edgec reads {FORMAT}",
         )
-    for name, digest in files.items():
-        file = folder / name
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-            raise UserError("EDGEC-E304", f"compile the model again: {file} is missing or was changed")
+    wrong = [str(p) for p, digest in digests if not p.is_file() or _digest(p) != digest]
+    if wrong:
+        more = f" and {len(wrong) - 3} more files" if len(wrong) > 3 else ""
+        raise UserError(
+            "EDGEC-E364", f"compile the model again. Missing or changed since: {', '.join(wrong[:3])}{more}"
+        )
+    absent = [key for key in _KEYS if key not in manifest]
+    if "target.toml" not in files:
+        absent.append("target.toml")
+    if absent:
+        raise UserError(
+            "EDGEC-E362", f"compile the model again: {path} is damaged (it lacks {', '.join(absent)})"
+        )
     return manifest
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def port_json(port: PlanPort) -> Json:
@@ -173,7 +220,7 @@ class Artifact:
 
         self.folder = Path(folder)
         self.manifest = read_manifest(self.folder)
-        self.target = load_target(self.manifest["target"])
+        self.target = replace(load_target(str(self.folder / "target.toml")), name=self.manifest["target"])
 
     def places(self) -> tuple[Place, ...]:
         """Where it can run on this machine, tools permitting."""
@@ -196,17 +243,35 @@ class Artifact:
         `inputs`: floats, or int8 as the model's own integers. Outputs are float32, or the device's integers with
         `raw`. State starts at its initial value and lives on from sample to sample.
         """
-        index, ports = self.entry(entry)
-        given = [port_from_json(j) for j in ports["inputs"]]
-        made = [port_from_json(j) for j in ports["outputs"]]
-        sets = samples.to_device(inputs, [p for p, _ in given], {p.ref: t for p, t in given}, "the input")
-        data = pack([one[p.ref] for one in sets for p, _ in given])
-        result = device.run(self.built(on), data, ((index, len(sets)),), device.RunOptions())
-        rows = unpack(result.output, [t for _, t in made])
-        return {
-            p.label: samples.stack([samples.value_to_user(row[i], p, t, raw) for row in rows])
-            for i, (p, t) in enumerate(made)
-        }
+        return self.sequence(((entry, inputs),), on=on, raw=raw)[0]
+
+    def sequence(
+        self, calls: Sequence[tuple[str, Mapping[str, Array]]], *, on: Place = "host", raw: bool = False
+    ) -> list[dict[str, Array]]:
+        """Outputs of each (entry, inputs) in turn, as `run` gives them. All of them share one instance, so state
+        lives on from one call to the next. An entry without inputs runs once."""
+        data, steps = b"", []
+        for entry, inputs in calls:
+            index, ports = self.entry(entry)
+            given = [port_from_json(j) for j in ports["inputs"]]
+            types = {p.ref: t for p, t in given}
+            sets = samples.to_device(inputs, [p for p, _ in given], types, "the input") if given else [{}]
+            data += pack([one[p.ref] for one in sets for p, _ in given])
+            steps.append((index, len(sets)))
+        output = device.run(self.built(on), data, tuple(steps), device.RunOptions()).output
+        results = []
+        for (entry, _), (_, count) in zip(calls, steps, strict=True):
+            made = [port_from_json(j) for j in self.entry(entry)[1]["outputs"]]
+            size = count * sum(t.bytes for _, t in made)
+            rows = unpack(output[:size], [t for _, t in made])
+            output = output[size:]
+            results.append(
+                {
+                    p.label: samples.stack([samples.value_to_user(row[i], p, t, raw) for row in rows])
+                    for i, (p, t) in enumerate(made)
+                }
+            )
+        return results
 
     def built(self, on: Place, profile: bool = False, sanitize: bool = False) -> device.Built:
         """The program for `on`, built where it is not yet."""
@@ -223,12 +288,16 @@ class Artifact:
             raise UserError("EDGEC-E231", f"use --on host: target {self.target.name} has no emulated board")
         return machine
 
+    def golden_steps(self) -> device.Steps:
+        """(entry, samples) pairs that the golden vectors hold."""
+        return tuple((int(entry), int(count)) for entry, count in self.manifest["golden_steps"])
+
     def check(self, on: Place, sanitize: bool = False) -> None:
         """Hold the program on `on` against the golden vectors. Raises TargetError E901 where a byte differs."""
         data = (self.folder / "golden" / "in.bin").read_bytes()
         expected = (self.folder / "golden" / "out.bin").read_bytes()
-        steps = ((0, int(self.manifest["golden_samples"])),)
-        found = device.run(self.built(on, sanitize=sanitize), data, steps, device.RunOptions()).output
+        built = self.built(on, sanitize=sanitize)
+        found = device.run(built, data, self.golden_steps(), device.RunOptions()).output
         if found != expected:
             at = next(
                 (i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), len(expected)
@@ -240,10 +309,11 @@ class Artifact:
             )
 
     def bench(self, *, on: Place = "qemu", runs: int = 3) -> Json:
-        """Instructions of one inference (median), by layer, and the image's memory. Instructions and stack are None
-        on the host, whose time says nothing of the device."""
-        data = (self.folder / "golden" / "in.bin").read_bytes()
-        count = int(self.manifest["golden_samples"])
+        """Instructions of one inference (median), by layer, and the image's memory: of the first entry.
+        Instructions and stack are None on the host, whose time says nothing of the device."""
+        count = self.golden_steps()[0][1]
+        sample = sum(port_from_json(j)[1].bytes for j in self.manifest["entries"][0]["inputs"])
+        data = (self.folder / "golden" / "in.bin").read_bytes()[: count * sample]
         built = self.built(on)
         result = device.run(built, data * runs, ((0, count),) * runs, device.RunOptions())
         sizes = device.sizes(built)
@@ -256,7 +326,7 @@ class Artifact:
             "target": self.target.name,
             "machine": built.machine or "host",
             "instructions": int(np.median(result.instructions)) if result.instructions else None,
-            "macs": self.manifest["macs"],
+            "macs": sum(layer["macs"] for layer in self.report()["entries"][0]["layers"]),
             "arena_bytes": arena,
             "ram_bytes": sizes.ram_bytes,
             "flash_bytes": sizes.flash_bytes,
@@ -306,17 +376,22 @@ class Artifact:
 
 
 def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write `arrays` to an .npz under a temporary name, then rename it."""
+    """Write `arrays` to an .npz under a temporary name, then rename it. Same arrays, same bytes.
+
+    Not numpy.savez: it takes names as keywords, and an output may be called `file`.
+    """
     path = Path(os.path.abspath(path))
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".npz", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
         try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, allow_pickle=False, **{n: np.asarray(a) for n, a in arrays.items()})
+            with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+                for name, array in arrays.items():
+                    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
-        except OSError:
+        except BaseException:  # Ctrl-C too leaves nothing
             os.unlink(temporary)
             raise
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write("EDGEC-EB08", path, error) from error

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from edgec import __version__, log
-from edgec.errors import EdgecError, Exit, TargetError, UserError
+from edgec.errors import EdgecError, Exit, TargetError, UserError, cannot_write
 
 Command = Callable[[argparse.Namespace], object]
 
@@ -194,7 +194,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgecError as error:
         return _fail(error)
     except OSError as error:
-        return _fail(_cannot_write(error)) if error.errno in _UNWRITABLE else _bug(error)
+        if error.errno in _UNWRITABLE:
+            return _fail(cannot_write("EDGEC-EB07", error.filename or "the result", error))
+        return _bug(error)
     except MemoryError as error:
         return _fail(_out_of_memory(error))
     except (Exception, SystemExit) as error:
@@ -218,11 +220,6 @@ def _run(args: argparse.Namespace) -> int:
 
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES)
-
-
-def _cannot_write(error: OSError) -> UserError:
-    place = error.filename or "the result"
-    return UserError("EDGEC-EB07", f"free space or choose another place: {place}: {error.strerror}")
 
 
 def _out_of_memory(error: MemoryError) -> TargetError:

@@ -48,8 +48,9 @@ def _request(args: argparse.Namespace, target: str) -> Any:
 def compile(args: argparse.Namespace) -> Json:
     """`edgec compile`: artifact, built and checked against its golden vectors where the tools are here."""
     from edgec import compiler
-    from edgec.artifact import Artifact
+    from edgec.artifact import Artifact, refuse_unless_free
 
+    refuse_unless_free(args.output)  # first: a compile may take a minute
     compiled = compiler.plan(_request(args, args.target))
     compiler.write(compiled, args.output)
     made = Artifact(args.output)

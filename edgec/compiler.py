@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from edgec import __version__, artifact, buildfiles, interp, log, pipeline, report, samples
+from edgec import __version__, artifact, buildfiles, device, interp, log, pipeline, report, samples
 from edgec.buildfiles import BuildSpec
 from edgec.errors import UserError
 from edgec.ir import Array, Program
@@ -60,10 +60,20 @@ class Compiled:
 
     name: str
     target: Target
+    target_text: str
     options: Options
     source_hash: str
     done: Transformed
     plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """Raw device bytes that `steps` read, one sample after the other, and those that they must write."""
+
+    inputs: bytes
+    outputs: bytes
+    steps: device.Steps
 
 
 def transform(request: Request) -> Transformed:
@@ -77,15 +87,16 @@ def transform(request: Request) -> Transformed:
 def plan(request: Request) -> Compiled:
     """Import, transform and plan; generates no code. Raises UserError and TargetError."""
     from edgec.backends.kernels_c import KERNELS
-    from edgec.targets.load import load_target
+    from edgec.targets.load import load_target, target_file
 
     target = load_target(request.target)  # first: a misspelt target should not cost an import of torch
+    text = target_file(request.target).read_text(encoding="utf-8")
     done = transform(request)
     name = request.name or model_name(request.model)
     with log.step("plan") as notes:
         planned = pipeline.lower(done.program, target, request.options, KERNELS, name)
         notes.append(", ".join(f"{a.memory} {a.bytes:,} B" for a in planned.arenas))
-    return Compiled(name, target, request.options, _source_hash(request.model), done, planned)
+    return Compiled(name, target, text, request.options, _source_hash(request.model), done, planned)
 
 
 def load(request: Request) -> Program:
@@ -135,20 +146,34 @@ def _source_hash(model: Any) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def golden(compiled: Compiled) -> tuple[bytes, bytes, int]:
-    """(inputs, expected outputs, samples): raw device bytes of the first entry, by the interpreter."""
-    graph = compiled.done.program.graphs[0]
-    types = {v.name: v.type for v in graph.inputs}
-    sets = samples.to_device(compiled.done.arrays, graph.input_ports, types, "the calibration")[
-        :GOLDEN_SAMPLES
-    ]
+def golden(compiled: Compiled) -> Golden:
+    """What the interpreter makes of a few samples an entry, entry after entry on one instance: state lives on.
+
+    The first entry gets the calibration's samples, the others seeded ones.
+    """
+    program = compiled.done.program
     state: dict[str, Array] | None = None
-    given, wanted = [], []
-    for inputs in sets:
-        outputs, state = interp.run(compiled.done.program, graph, inputs, state)
-        given += [inputs[v.name] for v in graph.inputs]
-        wanted += [outputs[ref] for ref in graph.outputs]
-    return artifact.pack(given), artifact.pack(wanted), len(sets)
+    given, wanted, steps = [], [], []
+    for index, graph in enumerate(program.graphs):
+        sets = _golden_inputs(compiled, index)
+        for inputs in sets:
+            outputs, state = interp.run(program, graph, inputs, state)
+            given += [inputs[v.name] for v in graph.inputs]
+            wanted += [outputs[ref] for ref in graph.outputs]
+        steps.append((index, len(sets)))
+    return Golden(artifact.pack(given), artifact.pack(wanted), tuple(steps))
+
+
+def _golden_inputs(compiled: Compiled, index: int) -> list[dict[str, Array]]:
+    """Inputs by value name for each golden sample of the entry."""
+    graph = compiled.done.program.graphs[index]
+    if not graph.inputs:
+        return [{}] * GOLDEN_SAMPLES
+    types = {v.name: v.type for v in graph.inputs}
+    arrays = compiled.done.arrays
+    if index:
+        arrays = samples.random_samples(graph.input_ports, types, GOLDEN_SAMPLES, index)
+    return samples.to_device(arrays, graph.input_ports, types, "the calibration")[:GOLDEN_SAMPLES]
 
 
 def write(compiled: Compiled, out: Path) -> None:
@@ -165,24 +190,24 @@ def write(compiled: Compiled, out: Path) -> None:
             files[f"src/{source}"] = (ROOT / source).read_text(encoding="utf-8")
         for header in sorted((ROOT / "include").glob("*.h")):
             files[f"src/include/{header.name}"] = header.read_text(encoding="utf-8")
-        inputs, outputs, count = golden(compiled)
-        files["golden/in.bin"], files["golden/out.bin"] = inputs, outputs
-        spec = build_spec(plan, count)
+        vectors = golden(compiled)
+        files["golden/in.bin"], files["golden/out.bin"] = vectors.inputs, vectors.outputs
+        spec = build_spec(plan, vectors.steps)
         files.update(buildfiles.build_files(compiled.target, spec, ROOT))
+        files["target.toml"] = compiled.target_text
         files["report.json"] = artifact.json_text(make_report(compiled))
-        artifact.write(out, files, manifest(compiled, count))
+        artifact.write(out, files, manifest(compiled, vectors.steps))
         notes.append(f"{len(files)} files")
 
 
-def build_spec(plan: Plan, golden_samples: int) -> BuildSpec:
+def build_spec(plan: Plan, golden_steps: device.Steps) -> BuildSpec:
     """What Makefile, CMakeLists.txt and linker scripts depend on."""
     from edgec.backends import c
     from edgec.backends.ctext import identifier
 
     own = ("src/model.c", "src/weights.c", *(f"src/{s}" for s in c.sources(plan)), "src/model_desc.c")
     constants = sum(constant.data.nbytes for constant in plan.constants)
-    steps = ((0, golden_samples),)
-    return BuildSpec(identifier(plan.name), own, ("src", "src/include"), plan.arenas, constants, steps)
+    return BuildSpec(identifier(plan.name), own, ("src", "src/include"), plan.arenas, constants, golden_steps)
 
 
 def make_report(compiled: Compiled) -> dict[str, Any]:
@@ -206,10 +231,10 @@ def float_islands(program: Program) -> list[dict[str, str]]:
     return [{"layer": str(i.loc), "op": i.op, "why": i.why} for i in islands(program)]
 
 
-def manifest(compiled: Compiled, golden_samples: int) -> dict[str, Any]:
+def manifest(compiled: Compiled, golden_steps: device.Steps) -> dict[str, Any]:
     """manifest.json without the files' hashes."""
     plan = compiled.plan
-    machine = buildfiles.choose_emulator(compiled.target, build_spec(plan, golden_samples))
+    machine = buildfiles.choose_emulator(compiled.target, build_spec(plan, golden_steps))
     options = {k: v for k, v in asdict(compiled.options).items() if k not in ("stages", "check")}
     return {
         "edgec": __version__,
@@ -224,7 +249,7 @@ def manifest(compiled: Compiled, golden_samples: int) -> dict[str, Any]:
             for a in plan.arenas
         ],
         "constant_bytes": sum(c.data.nbytes for c in plan.constants),
-        "golden_samples": golden_samples,
+        "golden_steps": [list(step) for step in golden_steps],
         "machine": machine.machine if machine is not None else None,
         "entries": [
             {

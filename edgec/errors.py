@@ -1,12 +1,12 @@
 """The three error classes, their codes and exit codes. Nothing else raises to the user.
 
-An error says first what to do, then what is wrong with the numbers, where in the user's model, and which
-limit from
+An error says first what to do, then what is wrong with the numbers, where in the user's model, and which limit from
 where. The code fixes the exit code, so that a script can tell the causes apart (design, "The command line").
 """
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 
 
@@ -63,6 +63,13 @@ class EdgecError(Exception):
 
 class UserError(EdgecError):
     """The model, the data or the options are at fault."""
+
+
+def cannot_write(code: str, place: object, error: OSError) -> UserError:
+    """The error for a file or folder that could not be written: the cure follows from the system's reason."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    cure = "free space or choose another place" if full else "choose a place that can be written"
+    return UserError(code, f"{cure}: {place}: {error.strerror or error}")
 
 
 class TargetError(EdgecError):

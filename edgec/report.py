@@ -65,7 +65,7 @@ def fidelity(
                 if name in want and want[name].shape == y.shape:
                     truth = want[name].astype(np.float64)
                     signal[name] = signal.get(name, 0.0) + float(np.sum(truth**2))
-                    noise[name] = noise.get(name, 0.0) + float(np.sum((truth - real) ** 2))
+                    noise[name] = noise.get(name, 0.0) + float(np.sum(np.square(np.subtract(truth, real))))
 
         interp.run(reference, reference.graph(graph), float_inputs, observe=keep)
         interp.run(program, program.graph(graph), own_inputs, observe=measure)

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgec.errors import TargetError, UserError
+from edgec.errors import TargetError, cannot_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -193,11 +193,8 @@ def _write(path: Path, data: bytes) -> None:
                 file.write(data)
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
-        except OSError:
+        except BaseException:  # Ctrl-C too leaves nothing
             os.unlink(temporary)
             raise
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(
-            "EDGEC-EB04", f"free space or choose another place: {path} cannot be written ({reason})"
-        ) from error
+        raise cannot_write("EDGEC-EB04", path, error) from error

@@ -65,12 +65,7 @@ def load_target(name: str) -> Target:
 
     Raises UserError: E210 unknown name, E211 unreadable file, E212 wrong content (all problems at once).
     """
-    if name.endswith(".toml"):
-        path = Path(name)
-    elif name in target_names():
-        path = FOLDER / f"{name}.toml"
-    else:
-        raise UserError("EDGEC-E210", _unknown_target(name))
+    path = target_file(name)
     table = _Table(_read(path), "", [])
     target = _target(path.stem, table)
     table.finish()
@@ -80,6 +75,15 @@ def load_target(name: str) -> Target:
             "EDGEC-E212", f"correct the target file {path}: {len(table.problems)} problems{lines}"
         )
     return target
+
+
+def target_file(name: str) -> Path:
+    """The TOML file of a target by name or path. Raises UserError E210."""
+    if name.endswith(".toml"):
+        return Path(name)
+    if name in target_names():
+        return FOLDER / f"{name}.toml"
+    raise UserError("EDGEC-E210", _unknown_target(name))
 
 
 def _unknown_target(name: str) -> str:
