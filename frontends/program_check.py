@@ -1,9 +1,9 @@
 """Checks and cleans the records of a saved exported program (`.pt2`) before torch reads them.
 
 `torch.export.load` runs more of a file than its pickles: it evaluates the text of symbolic sizes (sympy), it
-imports what tree specifications name, and it resolves the text of each node's target by attribute access from
-`torch`, `operator` and `math`, so that a later pass calls it. Each of these is held against a list here;
-metadata and guards that edgec does not use are dropped.
+imports what tree specifications name, it writes names into Python code that it runs, and it resolves the text of
+each node's target by attribute access from `torch`, `operator` and `math`, so that a later pass calls it. Each of
+these is held against a list here; metadata and guards that edgec does not use are dropped.
 Record names: torch/export/pt2_archive/constants.py (2.13), and the layout of torch 2.6.
 """
 
@@ -73,6 +73,13 @@ _TREES: Final = frozenset(
         "torch.fx.immutable_collections.immutable_dict",
     )
 )
+_BARE: Final = re.compile(r"\w*")
+_BARE_NAMES: Final = ("name", "forward_arg_names")
+_QUOTED: Final = re.compile(r'[^"\\\x00-\x1f\x7f]*')
+_QUOTED_NAMES: Final = (
+    *("parameter_name", "buffer_name", "tensor_constant_name", "user_input_name", "custom_obj_name", "fqn"),
+)
+_TREE_KEY: Final = re.compile(r"[\w.\- ]*")
 _KEPT_METADATA: Final = ("stack_trace", "nn_module_stack", "torch_fn")
 _PAYLOAD_NAME: Final = re.compile(r"(weight|tensor)_\d{1,6}")
 _CONFIG: Final = re.compile(r"data/(weights|constants)/[\w.]+_(weights|constants)_config\.json")
@@ -113,6 +120,7 @@ def check_program(text: bytes, where: str) -> bytes:
 
 
 def _check_record(record: dict[str, Any], where: str) -> None:
+    _check_names(record, where)
     if "target" in record and "outputs" in record:
         _check_target(record["target"], where)
         metadata = record.get("metadata") or {}
@@ -125,6 +133,16 @@ def _check_record(record: dict[str, Any], where: str) -> None:
     for key in ("as_operator", "as_custom_obj", "custom_obj"):
         if key in record and not (key == "as_operator" and _is_operator(record[key])):
             raise _refuse(where, f"holds a {key} argument, {str(record[key])[:80]!a}")
+
+
+def _check_names(record: dict[str, Any], where: str) -> None:
+    """Names end up bare or between double quotes in the code that torch.fx generates."""
+    for key, value in record.items():
+        for text in value if isinstance(value, list) and key == "forward_arg_names" else (value,):
+            if key in _BARE_NAMES and isinstance(text, str) and not _BARE.fullmatch(text):
+                raise _refuse(where, f"has the {key} {text[:80]!a}, which is no identifier")
+            if key in _QUOTED_NAMES and isinstance(text, str) and not _QUOTED.fullmatch(text):
+                raise _refuse(where, f"has the {key} {text[:80]!a} with quotes, backslashes or line ends")
 
 
 def _dictionaries(tree: Any) -> Iterator[dict[str, Any]]:
@@ -181,6 +199,9 @@ def _check_tree(text: object, where: str) -> None:
             decoded = json.loads(context) if isinstance(context, str) and record.get("type") else context
             if any("__enum__" in inner for inner in _dictionaries(decoded)):
                 raise _refuse(where, "names an enumeration to import in an input or output")
+            for key in decoded if isinstance(decoded, list) else (decoded,):
+                if isinstance(key, str) and not _TREE_KEY.fullmatch(key):
+                    raise _refuse(where, f"has an input or output called {key[:80]!a}")
     except (ValueError, TypeError, RecursionError):
         raise _refuse(where, "has an unreadable tree of inputs or outputs") from None
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgec.build import Builder
 from edgec.errors import InternalError, UserError
+from edgec.frontends.checkpoint import first_line
 from edgec.frontends.torch_call import Call, Ref, Result, Unsupported
 from edgec.frontends.torch_loc import loc_of
 from edgec.frontends.torch_ops import IGNORED, TABLE
@@ -38,8 +39,16 @@ class Missing:
 
 
 def import_program(program: torch.export.ExportedProgram) -> Program:
-    """The Program of an exported program. Raises UserError EDGEC-E322, -E324, -E33x and -E401."""
-    return _Importer(canonical(program)).run()
+    """The Program of an exported program. Raises UserError EDGEC-E321, -E322, -E324, -E33x and -E401."""
+    try:
+        plain = canonical(program)
+    except Exception as error:  # PyTorch's passes run the program on stand-in tensors and may raise anything
+        raise UserError(
+            "EDGEC-E321",
+            "export the model again with this PyTorch. Its decomposition of the exported program failed with "
+            f"{type(error).__name__}: {first_line(error)}",
+        ) from error
+    return _Importer(plain).run()
 
 
 def is_known(target: Any) -> bool:
@@ -58,9 +67,9 @@ def canonical(program: torch.export.ExportedProgram) -> torch.export.ExportedPro
     """Functional form, known operators whole, unknown ones decomposed as far as PyTorch has rules for them."""
     import torch
 
-    rules = dict(torch.export.default_decompositions().items())
+    rules: Any = torch.export.default_decompositions()
     chosen: dict[Any, Any] = {}
-    result = program.run_decompositions({})
+    result: torch.export.ExportedProgram = program.run_decompositions({})
     for _ in range(8):
         found = {n.target for n in result.graph.nodes if n.op == "call_function"}
         more = {target: rules[target] for target in found if target in rules and not is_known(target)}
@@ -86,7 +95,7 @@ class _Importer:
         if getattr(signature, "user_inputs_to_mutate", None):
             names = ", ".join(sorted(signature.user_inputs_to_mutate.values()))
             raise UserError(
-                "EDGEC-E324", f"return the new value instead: the model writes into its input {ascii(names)}"
+                "EDGEC-E324", f"return the new value instead: the model writes into its input {names!a}"
             )
         for node in self.program.graph.nodes:
             self.b.loc = loc_of(node)
@@ -244,11 +253,7 @@ class _Importer:
 
     def _inline(self, node: torch.fx.Node) -> Any:
         """The body of an operator that only sets a mode, imported in place."""
-        at = next(
-            i
-            for i, a in enumerate(node.args)
-            if isinstance(self.values.get(a), object) and _is_graph(self.values.get(a))
-        )
+        at = next(i for i, a in enumerate(node.args) if _is_node(a) and _is_graph(self.values.get(a)))
         body = self.values[node.args[at]]
         given = iter(node.args[at + 1 :])
         for inner in body.graph.nodes:
@@ -333,6 +338,12 @@ def _is_tensor(value: Any) -> bool:
     import torch
 
     return isinstance(value, torch.Tensor)
+
+
+def _is_node(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.fx.Node)
 
 
 def _is_graph(value: Any) -> bool:

@@ -273,18 +273,19 @@ def _one_over(c: Call, x: Ref) -> Ref:
 
 
 _UNARY = (
-    "neg abs sqrt rsqrt exp log sin cos erf relu relu6 hardswish hardsigmoid sigmoid tanh silu".split()  # noqa: SIM905
+    *("neg", "abs", "sqrt", "rsqrt", "exp", "log", "sin", "cos", "erf"),
+    *("relu", "relu6", "hardswish", "hardsigmoid", "sigmoid", "tanh", "silu"),
 )
 _COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
 _SAME = (
-    "contiguous clone alias detach lift_fresh_copy lift_fresh view_as_real_copy identity positive "  # noqa: SIM905
-    "_unsafe_view_copy requires_grad_ detach_copy alias_copy resolve_conj resolve_neg"
-).split()
+    *("contiguous", "clone", "alias", "alias_copy", "detach", "detach_copy", "lift_fresh", "lift_fresh_copy"),
+    *("positive", "resolve_conj", "resolve_neg"),
+)
 
 TABLE: dict[str, Importer] = {
     **{name: unary(name) for name in _UNARY},
     **{name: compare(name) for name in _COMPARE},
-    **{name: same for name in _SAME},
+    **dict.fromkeys(_SAME, same),
     "add": binary("add"),
     "sub": binary("sub"),
     "subtract": binary("sub"),

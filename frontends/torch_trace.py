@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import logging
 import warnings
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ def export_module(
     """The module in evaluation mode, exported; the user's module is left in the mode it had.
 
     Raises UserError EDGEC-E320 for control flow that depends on data, -E321 for other failures of the trace,
-    -E323 without example inputs.
+    -E323 without example inputs, -E325 for names that torch.export cannot take.
     """
     import torch
 
@@ -44,6 +45,7 @@ def export_module(
             "give example inputs: example_inputs=(...) in Python, or a --model factory that returns (module, inputs). "
             "They fix the sizes and types of the model's inputs",
         )
+    _check_names(module)
     arguments = tuple(given) if isinstance(given, (tuple, list)) else (given,)
     with _evaluating(module), _silent():
         try:
@@ -52,6 +54,21 @@ def export_module(
             )
         except Exception as error:  # torch.export raises whatever the user's forward raises
             raise _explained(error) from None
+
+
+def _check_names(module: torch.nn.Module) -> None:
+    """PyTorch's exporter writes the names of submodules bare or between double quotes into Python code."""
+    names = [
+        name for name, _ in (*module.named_modules(), *module.named_parameters(), *module.named_buffers())
+    ]
+    for name in names:
+        unfit = any(ch in '"\\' or ord(ch) < 32 for ch in name)
+        if unfit or any(keyword.iskeyword(part) for part in name.split(".")):
+            raise UserError(
+                "EDGEC-E325",
+                "rename this part of the model: names may not hold double quotes, backslashes, line ends or Python "
+                f"keywords, on which torch.export fails. It is called {name[:200]!a}",
+            )
 
 
 def _explained(error: Exception) -> UserError:

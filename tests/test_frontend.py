@@ -143,9 +143,12 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
     # shapes
     "view": (lambda x: x.view(2, -1).reshape(3, 60).unflatten(1, (4, 15)).flatten(1), (X,)),
     "squeeze": (lambda x: x.unsqueeze(1).unsqueeze(-1).squeeze(1), (X,)),
-    "permute": (lambda x: x.permute(0, 2, 3, 1).transpose(1, -1) + x.permute(0, 1, 3, 2).mT.swapaxes(2, 3).mT, (rand(2, 5, 5, 5),)),
+    "permute": (
+        lambda x: x.permute(0, 2, 3, 1).transpose(1, -1) + x.permute(0, 1, 3, 2).mT.swapaxes(2, 3).mT,
+        (rand(2, 5, 5, 5),),
+    ),
     "t": (lambda x: x.t() + x.T, (rand(4, 5),)),
-    "expand": (lambda x: x.expand(2, 3, 4) + x.expand(-1, -1, 4), (rand(3, 1),) [:0] + (rand(2, 3, 1),)),
+    "expand": (lambda x: x.expand(2, 3, 4) + x.expand(-1, -1, 4), (rand(2, 3, 1),)),
     "repeat": (lambda x: x.repeat(2, 1, 3), (rand(2, 3),)),
     "tile": (lambda x: x.tile(1, 2), (rand(2, 3),)),
     "cat stack": (lambda x, y: torch.cat([x, y], 1) + torch.stack([x, y], 1).flatten(1, 2), (X, X * 2)),
@@ -159,7 +162,10 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
     "constant pad": (lambda x: F.pad(x, (1, 2, 0, 1), value=0.5) + F.pad(x, (1, 2, 2, -1)), (X,)),
     "roll": (lambda x: x.roll((1, -2), (2, 3)) + x.roll(3), (X,)),
     "flip": (lambda x: x.flip((1, 3)), (X,)),
-    "pixel shuffle": (lambda x: F.pixel_unshuffle(F.pixel_shuffle(x, 2), 2) * F.pixel_shuffle(x, 2).mean(), (rand(1, 8, 3, 2),)),
+    "pixel shuffle": (
+        lambda x: F.pixel_unshuffle(F.pixel_shuffle(x, 2), 2) * F.pixel_shuffle(x, 2).mean(),
+        (rand(1, 8, 3, 2),),
+    ),
     "channel shuffle": (lambda x: F.channel_shuffle(x, 3), (rand(1, 6, 2, 2),)),
     "meshgrid": (lambda x: torch.meshgrid(x, x * 2, indexing="ij")[1], (rand(4),)),
     # indexing

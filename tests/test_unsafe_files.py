@@ -221,6 +221,26 @@ def test_target_that_is_no_operator_is_refused(
     assert target in refused(doctored_program(tmp_path, exported, change), "EDGEC-E312", marker)
 
 
+def test_names_that_would_be_python_code_are_refused(
+    tmp_path: Path, marker: Path, exported: dict[str, bytes]
+) -> None:
+    for ending in ("models/model.json", "weights_config.json"):
+        text = exported[record(exported, ending)].decode()
+        assert "linear.weight" in text
+    code = f'x"), __import__("os").mkdir("{marker}"), ("'
+    quoted = json.dumps(code)[1:-1].encode()
+    doctored = {name: content.replace(b"linear.weight", quoted) for name, content in exported.items()}
+    refused(write(tmp_path / "m.pt2", doctored), "EDGEC-E312", marker)
+
+
+def test_argument_that_is_no_identifier_is_refused(
+    tmp_path: Path, marker: Path, exported: dict[str, bytes]
+) -> None:
+    name = record(exported, "models/model.json")
+    code = exported[name].replace(b'"name": "x"', b'"name": "x=print(1)"')
+    refused(write(tmp_path / "m.pt2", exported | {name: code}), "EDGEC-E312", marker)
+
+
 @pytest.mark.parametrize(
     "tree",
     [
