@@ -11,7 +11,7 @@ static uint32_t w[1 << 18];
 static uint32_t scratch[1 << 16];
 
 typedef struct layer {
-    char kind; /* p pointwise, c conv2d, d depthwise, l linear */
+    char kind; /* p pointwise, c conv2d, d depthwise 3x3, g any depthwise, l linear */
     int32_t repeats;
     int32_t in_h, in_w, in_c, out_c, kernel_h, kernel_w, stride, pad_top, pad_left, out_h, out_w;
 } layer;
@@ -53,6 +53,40 @@ static const layer IC[] = {
     {'p', 1, 16, 16, 32, 64, 1, 1, 2, 0, 0, 8, 8},
 };
 
+/* linear: in_c -> out_c */
+static const layer AD[] = {
+    {'l', 1, 1, 1, 640, 128, 1, 1, 1, 0, 0, 1, 1}, {'l', 6, 1, 1, 128, 128, 1, 1, 1, 0, 0, 1, 1},
+    {'l', 1, 1, 1, 128, 8, 1, 1, 1, 0, 0, 1, 1},   {'l', 1, 1, 1, 8, 128, 1, 1, 1, 0, 0, 1, 1},
+    {'l', 1, 1, 1, 128, 640, 1, 1, 1, 0, 0, 1, 1},
+};
+/* depthwise of inverted bottlenecks */
+static const layer LARGE[] = {
+    {'g', 1, 20, 20, 48, 48, 5, 5, 1, 2, 2, 20, 20}, {'g', 1, 20, 20, 48, 48, 5, 5, 2, 1, 1, 10, 10},
+    {'g', 1, 10, 10, 96, 96, 7, 7, 1, 3, 3, 10, 10}, {'g', 1, 20, 20, 48, 48, 7, 7, 2, 2, 2, 10, 10},
+};
+
+static void pools(void)
+{
+    const ec_pool2d_params max = {32, 32, 32, 16, 16, 2, 2, 2, 2, 0, 0, 1, 1, 0, 3, 32, 16};
+    const ec_pool2d_params average = {25, 5, 64, 1, 1, 25, 5, 25, 5, 0, 0, 1, 1, 0, 3, 25, 1};
+    ec_binary_s8_params sum;
+    memset(&sum, 0, sizeof sum);
+    sum.shift = 20;
+    sum.act_min = -128;
+    sum.act_max = 127;
+    sum.row_a = sum.row_b = sum.row_y = 512;
+    sum.ring_0 = sum.ring_1 = sum.ring_y = 32;
+    test_timer_start();
+    ec_max_pool2d_s8_dsp(&max, 0, 16, x, y);
+    test_print_int("max_pool 2x2 32x32x32: ", (int32_t)test_timer_instructions(), " / 32768 inputs\n");
+    test_timer_start();
+    ec_avg_pool2d_s8_dsp(&average, 0, 1, x, y);
+    test_print_int("avg_pool 25x5x64: ", (int32_t)test_timer_instructions(), " / 8000 inputs\n");
+    test_timer_start();
+    ec_add_rows_s8_dsp(&sum, 0, 32, x, x + 16384, y);
+    test_print_int("add 32x32x16: ", (int32_t)test_timer_instructions(), " / 16384 outputs\n");
+}
+
 static void bench(const char *network, const layer *layers, uint32_t count)
 {
     uint32_t all_macs = 0;
@@ -61,14 +95,19 @@ static void bench(const char *network, const layer *layers, uint32_t count)
         const layer *l = layers + i;
         ec_conv2d_params p = {l->in_h,   l->in_w,   l->in_c,    l->out_h,    l->out_w, l->out_c, l->kernel_h,
                               l->kernel_w, l->stride, l->stride, l->pad_top, l->pad_left, 1,        1,
-                              l->kind == 'd' ? l->in_c : 1, -128, -128, -128, 127, l->in_h, l->out_h};
+                              l->kind == 'd' || l->kind == 'g' ? l->in_c : 1, -128, -128, -128, 127, l->in_h, l->out_h};
         uint32_t macs = (uint32_t)(l->out_h * l->out_w * l->out_c * l->kernel_h * l->kernel_w);
-        macs *= (uint32_t)(l->kind == 'd' ? 1 : l->in_c);
+        macs *= (uint32_t)(l->kind == 'd' || l->kind == 'g' ? 1 : l->in_c);
+        const ec_linear_params vector = {1, l->in_c, l->out_c, -128, -128, -128, 127};
         test_timer_start();
         if (l->kind == 'p') {
             ec_pointwise_conv2d_s8_dsp(&p, 0, l->out_h, x, w, y, scratch);
         } else if (l->kind == 'c') {
             ec_conv2d_s8_dsp(&p, 0, l->out_h, x, w, y, scratch);
+        } else if (l->kind == 'l') {
+            ec_linear_s8_dsp(&vector, x, w, y, scratch);
+        } else if (l->kind == 'g') {
+            ec_depthwise_conv2d_s8_dsp(&p, 0, l->out_h, x, w, y, scratch);
         } else {
             ec_depthwise3x3_conv2d_s8_dsp(&p, 0, l->out_h, x, w, y, scratch);
         }
@@ -100,5 +139,8 @@ int test_main(void)
     bench("kws", KWS, sizeof KWS / sizeof *KWS);
     bench("vww", VWW, sizeof VWW / sizeof *VWW);
     bench("ic", IC, sizeof IC / sizeof *IC);
+    bench("ad", AD, sizeof AD / sizeof *AD);
+    bench("large", LARGE, sizeof LARGE / sizeof *LARGE);
+    pools();
     return 0;
 }

@@ -32,9 +32,6 @@ typedef struct ec_dw3x3_channel {
     int32_t odd;         /* 28: a last single output follows */
 } ec_dw3x3_channel;      /* 72 bytes */
 
-void ec_dw3x3_row_1(const ec_dw3x3_channel *channel, int8_t *y, int32_t rotation, int32_t channels);
-void ec_dw3x3_row_2(const ec_dw3x3_channel *channel, int8_t *y, int32_t rotation, int32_t channels);
-
 /* Arguments: r0 the first channel, r1 y, r2 8 * rotation - 40, r3 channels >= 1. For each channel: r1 its plane, r2 its
  * y, r3-r8 the weights. */
 #define EC_DW3X3_BEGIN                  \
@@ -109,7 +106,7 @@ void ec_dw3x3_row_2(const ec_dw3x3_channel *channel, int8_t *y, int32_t rotation
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
 /* A row at stride 1: two outputs from two column pairs, 18 products in 28 instructions. */
-__attribute__((naked, noinline)) void ec_dw3x3_row_1(const ec_dw3x3_channel *channel, int8_t *y, int32_t rotation,
+static __attribute__((naked, noinline)) void ec_dw3x3_row_1(const ec_dw3x3_channel *channel, int8_t *y, int32_t rotation,
                                                      int32_t channels)
 {
     __asm__(
@@ -128,7 +125,7 @@ __attribute__((naked, noinline)) void ec_dw3x3_row_1(const ec_dw3x3_channel *cha
 }
 
 /* A row at stride 2: each output from its column pair and the first column of the next. */
-__attribute__((naked, noinline)) void ec_dw3x3_row_2(const ec_dw3x3_channel *channel, int8_t *y, int32_t rotation,
+static __attribute__((naked, noinline)) void ec_dw3x3_row_2(const ec_dw3x3_channel *channel, int8_t *y, int32_t rotation,
                                                      int32_t channels)
 {
     __asm__(

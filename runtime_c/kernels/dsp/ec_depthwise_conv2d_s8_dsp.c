@@ -8,8 +8,8 @@
  * uint32[C][2 + ceil((1 + R S) / 4)] (layout "dsp_dw"), aligned to 4: bias, multiplier, then the bytes n,
  * w[0..R S - 1], zeros, with n = shift - 33 in 0..22 (ec_dsp_gemm.h explains n).
  *
- * Four channels at a time, a ring of R input rows is transposed into planes of int16; four outputs of a channel are
- * summed at a time, two taps an instruction. The weights' rows are repeated, so that any rotation of the ring finds
+ * Four channels at a time, a ring of R input rows is transposed into planes of int16; two taps an
+ * instruction are summed, with S = 5, 6, 7, 8 and stride_w 1, 2 for four outputs of a channel at a time. The weights' rows are repeated, so that any rotation of the ring finds
  * them in its order. scratch, aligned to 4: 16 * R * pairs + 16 * (2 R - 1) * ceil(S / 2) bytes with
  * pairs = ((4 ceil(Q / 4) - 1) * stride_w + 2 ceil(S / 2) + 1) / 2. Single rounding (ec_requant.h). Equals
  * conv2d.quant of edgec/ops/conv2d.py and ec_depthwise_conv2d_s8.
@@ -19,82 +19,199 @@
 #include "ec_dsp_planes.h"
 #include "ec_requant.h"
 
-/* One channel. */
+/* One channel; the assembly reads at the offsets written here. */
 typedef struct ec_dw_channel {
-    const uint32_t *w; /* 2 R - 1 rows of `halves` words: rows 0 .. R - 1, 0 .. R - 2 */
-    int32_t bias;
-    int32_t multiplier;
-    int32_t n;
-    int32_t rounding;
+    int32_t multiplier; /* 0 */
+    int32_t n;          /* 4 */
+    int32_t rounding;   /* 8 */
+    int32_t bias;       /* 12 */
+    const int8_t *x;    /* 16: its plane */
+    const uint32_t *w;  /* 2 R - 1 rows of ceil(S / 2) words: rows 0 .. R - 1, 0 .. R - 2 */
 } ec_dw_channel;
 
 /* The row that is being made; all outputs of it read `rows` rows of `row_bytes`. */
 typedef struct ec_dw_row {
-    int32_t rows;
-    int32_t row_bytes;
-    int32_t count; /* outputs */
-    int32_t step;  /* of y */
+    int32_t rows;      /* 0 */
+    int32_t row_bytes; /* 4 */
+    int32_t count;     /* 8: outputs */
+    int32_t step;      /* 12: of y */
 } ec_dw_row;
 
-static inline int8_t ec_dw_requantize(const ec_dw_channel *c, int32_t acc)
+/* `count` outputs of one channel; w at the rotation. Named by ceil(S / 2) and stride. */
+typedef void (*ec_dw_outputs)(const ec_dw_row *row, const ec_dw_channel *c, const uint32_t *w, int8_t *y);
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
+#define EC_DW_ASM static __attribute__((naked, noinline))
+
+/* Four outputs at a time. r0 x, r1 w, r2 rows left, r3 bytes of a row, r4-r7 sums, r8-r11 weights, r12 the channel,
+ * lr two columns. Frame: 0 outputs left, 4 step, 8 y, 12 x, 16 w, 20 rows. */
+#define EC_DW_BEGIN                     \
+    "push {r4-r11, lr}\n"               \
+    "sub sp, sp, #28\n"                 \
+    "mov r12, r1\n"                     \
+    "ldm r0, {r4-r7}\n"                 \
+    "strd r6, r7, [sp, #0]\n"           \
+    "ldr r6, [r1, #16]\n"               \
+    "strd r3, r6, [sp, #8]\n"           \
+    "strd r2, r4, [sp, #16]\n"          \
+    "mov r3, r5\n"                      \
+    "1:\n"                              \
+    "ldr r4, [r12, #12]\n"              \
+    "ldr r0, [sp, #12]\n"               \
+    "ldrd r1, r2, [sp, #16]\n"          \
+    "mov r5, r4\n"                      \
+    "mov r6, r4\n"                      \
+    "mov r7, r4\n"                      \
+    "2:\n"
+
+#define EC_DW_REQUANT(acc)              \
+    "smmla " acc ", " acc ", r8, r10\n" \
+    "asr " acc ", " acc ", r9\n"        \
+    "ssat " acc ", #8, " acc ", asr #1\n"
+
+#define EC_DW_END(advance)              \
+    "add r0, r0, r3\n"                  \
+    "subs r2, r2, #1\n"                 \
+    "bne 2b\n"                          \
+    "ldm r12, {r8, r9, r10}\n"          \
+    EC_DW_REQUANT("r4")                 \
+    EC_DW_REQUANT("r5")                 \
+    EC_DW_REQUANT("r6")                 \
+    EC_DW_REQUANT("r7")                 \
+    "ldm sp, {r0, r1, r2, r8}\n"        \
+    "cmp r0, #4\n"                      \
+    "blt 3f\n"                          \
+    "strb r4, [r2]\n"                   \
+    "strb r5, [r2, r1]\n"               \
+    "add r2, r2, r1, lsl #1\n"          \
+    "strb r6, [r2]\n"                   \
+    "strb r7, [r2, r1]\n"               \
+    "add r2, r2, r1, lsl #1\n"          \
+    "add r8, r8, #" advance "\n"        \
+    "subs r0, r0, #4\n"                 \
+    "stm sp, {r0, r1, r2, r8}\n"        \
+    "bne 1b\n"                          \
+    "b 4f\n"                            \
+    "3:\n"                              \
+    "strb r4, [r2]\n"                   \
+    "cmp r0, #2\n"                      \
+    "blt 4f\n"                          \
+    "strb r5, [r2, r1]\n"               \
+    "beq 4f\n"                          \
+    "strb r6, [r2, r1, lsl #1]\n"       \
+    "4:\n"                              \
+    "add sp, sp, #28\n"                 \
+    "pop {r4-r11, pc}\n"
+
+/* Weights of a row; columns c and c + 1; sum of output i and half h. */
+#define EC_DW_W3 "ldmia r1!, {r8, r9, r10}\n"
+#define EC_DW_W4 "ldmia r1!, {r8, r9, r10, r11}\n"
+#define EC_DW_X(c) "ldr lr, [r0, #2 * " #c "]\n"
+#define EC_DW_MAC(i, h) "smlad " EC_DW_A##i ", lr, " EC_DW_H##h ", " EC_DW_A##i "\n"
+#define EC_DW_A0 "r4"
+#define EC_DW_A1 "r5"
+#define EC_DW_A2 "r6"
+#define EC_DW_A3 "r7"
+#define EC_DW_H0 "r8"
+#define EC_DW_H1 "r9"
+#define EC_DW_H2 "r10"
+#define EC_DW_H3 "r11"
+
+/* One kernel row: output i takes columns stride * i + 2 h with half h. */
+#define EC_DW_ROW_3_1 \
+    EC_DW_W3 \
+    EC_DW_X(0) EC_DW_MAC(0, 0) \
+    EC_DW_X(1) EC_DW_MAC(1, 0) \
+    EC_DW_X(2) EC_DW_MAC(2, 0) EC_DW_MAC(0, 1) \
+    EC_DW_X(3) EC_DW_MAC(3, 0) EC_DW_MAC(1, 1) \
+    EC_DW_X(4) EC_DW_MAC(2, 1) EC_DW_MAC(0, 2) \
+    EC_DW_X(5) EC_DW_MAC(3, 1) EC_DW_MAC(1, 2) \
+    EC_DW_X(6) EC_DW_MAC(2, 2) \
+    EC_DW_X(7) EC_DW_MAC(3, 2)
+
+#define EC_DW_ROW_3_2 \
+    EC_DW_W3 \
+    EC_DW_X(0) EC_DW_MAC(0, 0) \
+    EC_DW_X(2) EC_DW_MAC(1, 0) EC_DW_MAC(0, 1) \
+    EC_DW_X(4) EC_DW_MAC(2, 0) EC_DW_MAC(1, 1) EC_DW_MAC(0, 2) \
+    EC_DW_X(6) EC_DW_MAC(3, 0) EC_DW_MAC(2, 1) EC_DW_MAC(1, 2) \
+    EC_DW_X(8) EC_DW_MAC(3, 1) EC_DW_MAC(2, 2) \
+    EC_DW_X(10) EC_DW_MAC(3, 2)
+
+#define EC_DW_ROW_4_1 \
+    EC_DW_W4 \
+    EC_DW_X(0) EC_DW_MAC(0, 0) \
+    EC_DW_X(1) EC_DW_MAC(1, 0) \
+    EC_DW_X(2) EC_DW_MAC(2, 0) EC_DW_MAC(0, 1) \
+    EC_DW_X(3) EC_DW_MAC(3, 0) EC_DW_MAC(1, 1) \
+    EC_DW_X(4) EC_DW_MAC(2, 1) EC_DW_MAC(0, 2) \
+    EC_DW_X(5) EC_DW_MAC(3, 1) EC_DW_MAC(1, 2) \
+    EC_DW_X(6) EC_DW_MAC(2, 2) EC_DW_MAC(0, 3) \
+    EC_DW_X(7) EC_DW_MAC(3, 2) EC_DW_MAC(1, 3) \
+    EC_DW_X(8) EC_DW_MAC(2, 3) \
+    EC_DW_X(9) EC_DW_MAC(3, 3)
+
+#define EC_DW_ROW_4_2 \
+    EC_DW_W4 \
+    EC_DW_X(0) EC_DW_MAC(0, 0) \
+    EC_DW_X(2) EC_DW_MAC(1, 0) EC_DW_MAC(0, 1) \
+    EC_DW_X(4) EC_DW_MAC(2, 0) EC_DW_MAC(1, 1) EC_DW_MAC(0, 2) \
+    EC_DW_X(6) EC_DW_MAC(3, 0) EC_DW_MAC(2, 1) EC_DW_MAC(1, 2) EC_DW_MAC(0, 3) \
+    EC_DW_X(8) EC_DW_MAC(3, 1) EC_DW_MAC(2, 2) EC_DW_MAC(1, 3) \
+    EC_DW_X(10) EC_DW_MAC(3, 2) EC_DW_MAC(2, 3) \
+    EC_DW_X(12) EC_DW_MAC(3, 3)
+
+EC_DW_ASM void ec_dw_outputs_3_1(const ec_dw_row *row, const ec_dw_channel *c, const uint32_t *w, int8_t *y)
 {
-    return (int8_t)ec_dsp_saturate(ec_dsp_smmla(acc, c->multiplier, c->rounding) >> c->n >> 1);
+    __asm__(EC_DW_BEGIN EC_DW_ROW_3_1 EC_DW_END("8"));
 }
 
-/* `count` outputs of one channel, four at a time; x at the first column of slot 0, w at the rotation. `halves` and
- * `stride` are literals where this is worth its code. */
-static inline __attribute__((always_inline)) void ec_dw_outputs(const ec_dw_row *row, const ec_dw_channel *c,
-                                                                const int8_t *x, const uint32_t *w, int8_t *y,
-                                                                int32_t halves, int32_t stride)
+EC_DW_ASM void ec_dw_outputs_3_2(const ec_dw_row *row, const ec_dw_channel *c, const uint32_t *w, int8_t *y)
 {
-    for (int32_t left = row->count; left > 0; left -= 4, x += 8 * stride) {
-        int32_t acc0 = c->bias;
-        int32_t acc1 = acc0;
-        int32_t acc2 = acc0;
-        int32_t acc3 = acc0;
+    __asm__(EC_DW_BEGIN EC_DW_ROW_3_2 EC_DW_END("16"));
+}
+
+EC_DW_ASM void ec_dw_outputs_4_1(const ec_dw_row *row, const ec_dw_channel *c, const uint32_t *w, int8_t *y)
+{
+    __asm__(EC_DW_BEGIN EC_DW_ROW_4_1 EC_DW_END("8"));
+}
+
+EC_DW_ASM void ec_dw_outputs_4_2(const ec_dw_row *row, const ec_dw_channel *c, const uint32_t *w, int8_t *y)
+{
+    __asm__(EC_DW_BEGIN EC_DW_ROW_4_2 EC_DW_END("16"));
+}
+
+#pragma GCC diagnostic pop
+
+/* Any width and stride, one output at a time. */
+static void ec_dw_outputs_any(const ec_dw_row *row, const ec_dw_channel *c, const uint32_t *w, int8_t *y,
+                              int32_t halves, int32_t stride)
+{
+    const int8_t *x = c->x;
+    for (int32_t i = 0; i < row->count; i++, x += 2 * stride, y += row->step) {
+        int32_t acc = c->bias;
         const int8_t *in = x;
         const uint32_t *taps = w;
-        for (int32_t r = row->rows; r > 0; r--, in += row->row_bytes, taps += halves) {
+        for (int32_t r = row->rows; r > 0; r--, in += row->row_bytes) {
             for (int32_t h = 0; h < halves; h++) {
-                acc0 = ec_dsp_smlad(ec_dsp_load(in + 4 * h), taps[h], acc0);
-                acc1 = ec_dsp_smlad(ec_dsp_load(in + 4 * h + 2 * stride), taps[h], acc1);
-                acc2 = ec_dsp_smlad(ec_dsp_load(in + 4 * h + 4 * stride), taps[h], acc2);
-                acc3 = ec_dsp_smlad(ec_dsp_load(in + 4 * h + 6 * stride), taps[h], acc3);
+                acc = ec_dsp_smlad(ec_dsp_load(in + 4 * h), *taps++, acc);
             }
         }
-        *y = ec_dw_requantize(c, acc0);
-        y += row->step;
-        if (left > 1) {
-            *y = ec_dw_requantize(c, acc1);
-            y += row->step;
-        }
-        if (left > 2) {
-            *y = ec_dw_requantize(c, acc2);
-            y += row->step;
-        }
-        if (left > 3) {
-            *y = ec_dw_requantize(c, acc3);
-            y += row->step;
-        }
+        *y = (int8_t)ec_dsp_saturate(ec_dsp_smmla(acc, c->multiplier, c->rounding) >> c->n >> 1);
     }
 }
 
-static void ec_dw_outputs_3_1(const ec_dw_row *row, const ec_dw_channel *c, const int8_t *x, const uint32_t *w,
-                              int8_t *y)
+static inline ec_dw_outputs ec_dw_choose(int32_t halves, int32_t stride)
 {
-    ec_dw_outputs(row, c, x, w, y, 3, 1);
-}
-
-static void ec_dw_outputs_4_1(const ec_dw_row *row, const ec_dw_channel *c, const int8_t *x, const uint32_t *w,
-                              int8_t *y)
-{
-    ec_dw_outputs(row, c, x, w, y, 4, 1);
-}
-
-static void ec_dw_outputs_any(const ec_dw_row *row, const ec_dw_channel *c, const int8_t *x, const uint32_t *w,
-                              int8_t *y, int32_t halves, int32_t stride)
-{
-    ec_dw_outputs(row, c, x, w, y, halves, stride);
+    if (halves == 3 && stride <= 2) {
+        return stride == 1 ? ec_dw_outputs_3_1 : ec_dw_outputs_3_2;
+    }
+    if (halves == 4 && stride <= 2) {
+        return stride == 1 ? ec_dw_outputs_4_1 : ec_dw_outputs_4_2;
+    }
+    return NULL;
 }
 
 /* Unpacks the constants of one channel; its weights as pairs at `to`. */
@@ -125,15 +242,13 @@ static void ec_dw_make_row(const ec_conv2d_params *p, const ec_dw_channel *chann
     int32_t halves = (p->kernel_w + 1) >> 1;
     const ec_dw_row row = {p->kernel_h, 4 * planes->pairs, p->out_w, p->out_c};
     int32_t rotation = oldest == 0 ? 0 : p->kernel_h - oldest;
+    ec_dw_outputs outputs = ec_dw_choose(halves, p->stride_w);
     for (int32_t c = 0; c < channels; c++) {
-        const int8_t *x = (const int8_t *)(planes->first + c * planes->words);
         const uint32_t *w = channel[c].w + rotation * halves;
-        if (p->stride_w == 1 && halves == 3) {
-            ec_dw_outputs_3_1(&row, channel + c, x, w, line + c);
-        } else if (p->stride_w == 1 && halves == 4) {
-            ec_dw_outputs_4_1(&row, channel + c, x, w, line + c);
+        if (outputs != NULL) {
+            outputs(&row, channel + c, w, line + c);
         } else {
-            ec_dw_outputs_any(&row, channel + c, x, w, line + c, halves, p->stride_w);
+            ec_dw_outputs_any(&row, channel + c, w, line + c, halves, p->stride_w);
         }
     }
 }
@@ -151,6 +266,7 @@ static void ec_dw_channels(const ec_conv2d_params *p, int32_t row0, int32_t row1
     ec_dw_channel channel[4];
     for (int32_t c = 0; c < channels; c++) {
         ec_dw_prepare(p, w + c * packed, scratch + c * taps, channel + c);
+        channel[c].x = (const int8_t *)(planes.first + c * planes.words);
     }
     int32_t next = row0 * p->stride_h - p->pad_top;
     int32_t slot = 0; /* of the row `next` */
