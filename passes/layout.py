@@ -20,7 +20,7 @@ from edgec.ir import Array, Attrs, Constant, Graph, Node, Port, Program, Type, V
 from edgec.match import bound_names, consumers
 from edgec.ops.shape import ReshapeAttrs, TransposeAttrs
 from edgec.passes.dead import remove_dead
-from edgec.passes.layout_rules import ELEMENTWISE, RULES, Flat, View, identity, inverse
+from edgec.passes.layout_rules import ELEMENTWISE, RULES, Flat, View, identity, inverse, unit_moves
 
 
 def layout(program: Program) -> Program:
@@ -28,7 +28,7 @@ def layout(program: Program) -> Program:
     constants = program.constants
     graphs = []
     for graph in program.graphs:
-        if any(n.op == "transpose" for n in graph.nodes):
+        if any(n.op in ("transpose", "reshape") for n in graph.nodes):  # a reshape may move axes of size 1
             sinking = Sinking(program, graph, Builder(graph.name, constants, program.state))
             changed = sinking.run()
             if changed != graph:
@@ -165,6 +165,10 @@ class Sinking:
             for node in readers.get(queue.pop(0), []):
                 if isinstance(node.attrs, TransposeAttrs):
                     return node.attrs.perm
+                if isinstance(node.attrs, ReshapeAttrs):
+                    perm = unit_moves(self.types[node.inputs[0]].dims, node.outputs[0].type.dims)
+                    if perm is not None:
+                        return perm
                 ahead = [v.name for v in node.outputs if len(v.type.shape) == len(value.type.shape)]
                 if node.op in FOLLOWED:
                     queue += [n for n in ahead if n not in seen]

@@ -258,10 +258,10 @@ def _matmul(at: Sinking, node: Node) -> Views | None:
 def _reshape(at: Sinking, node: Node) -> Views | None:
     assert isinstance(node.attrs, ReshapeAttrs)
     old, new = at.types[node.inputs[0]].dims, node.outputs[0].type.dims
-    unit_moves = _unit_moves(old, new)
-    if unit_moves is not None:
+    moves = unit_moves(old, new)
+    if moves is not None:
         before = at.view(node.inputs[0])
-        return None if isinstance(before, Flat) else (_moved(before, unit_moves),)
+        return None if isinstance(before, Flat) else (_moved(before, moves),)
     view = _view(at, node.inputs[0])
     if view is None or not at.types[node.inputs[0]].size:
         return None
@@ -281,7 +281,7 @@ def _reshape(at: Sinking, node: Node) -> Views | None:
     return (View(at.reshape(ref, tuple(new[i] for i in order), name), inverse(order)),)
 
 
-def _unit_moves(old: Sequence[int], new: Sequence[int]) -> Perm | None:
+def unit_moves(old: Sequence[int], new: Sequence[int]) -> Perm | None:
     """The transpose that equals a reshape which only moves axes of size 1, None where it does more."""
     large, small = ([i for i, d in enumerate(old) if (d == 1) is unit] for unit in (False, True))
     if len(old) != len(new) or [old[i] for i in large] != [d for d in new if d != 1]:

@@ -182,6 +182,19 @@ def test_an_input_is_turned_also_behind_a_normalisation() -> None:
     assert ops(check(p)) == ["sub", "conv2d"]
 
 
+def test_a_map_of_one_channel_is_turned_by_its_port_too() -> None:
+    p = program(
+        """graph g(%x: f32[1,1,6,6]) {
+          in %x "image" (0,1,2,3)
+          %p: f32[1,1,7,7] = pad(%x) {pads=((0,0),(0,0),(0,1),(0,1))}
+          %t: f32[1,7,7,1] = reshape(%p) {shape=(1,7,7,1)}
+          %y: f32[1,5,5,5] = conv2d(%t, @w)
+          out %y "y" (0,1,2,3) return %y }""",
+        w=f32(5, 3, 3, 1),
+    )
+    assert ops(check(p)) == ["pad", "conv2d"]
+
+
 def test_keys_that_are_transposed_for_a_product_are_read_so() -> None:
     p = program(
         """graph g(%q: f32[2,4,8], %k: f32[2,5,8]) {
