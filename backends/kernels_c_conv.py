@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Final
+
+import numpy as np
 
 from edgec.backends.kernel_record import (
     Fields,
@@ -96,9 +99,28 @@ def launch_f32(node: NodeView, target: Target) -> Launch:
     return Launch("ec_conv2d_f32_params", fields, inputs, constants)
 
 
+def launch_depthwise_s8(node: NodeView, target: Target) -> Launch:
+    """As `launch_s8`, the weights in the order [R][S][C]."""
+    launch = launch_s8(node, target)
+    w = np.ascontiguousarray(constant(node, 1)[..., 0].transpose(1, 2, 0))
+    return replace(launch, constants=(Packed("w", "rsc", w), *launch.constants[1:]))
+
+
 def depthwise_s8(node: NodeView, target: Target) -> bool:
-    """`accepts` of an int8 kernel for groups == C."""
-    return weighted_s8(node, target) and is_depthwise(node)
+    """`accepts` of an int8 kernel for groups == C with one output a channel."""
+    single = node.inputs[1].dims[0] == node.inputs[0].dims[3]
+    return weighted_s8(node, target) and is_depthwise(node) and single
+
+
+def is_pointwise(node: NodeView) -> bool:
+    """1x1 kernel, one group, no padding; any stride."""
+    attrs = conv_attrs(node)
+    return node.inputs[1].dims[1:3] == (1, 1) and attrs.groups == 1 and not any(attrs.pad)
+
+
+def pointwise_s8(node: NodeView, target: Target) -> bool:
+    """`accepts` of an int8 kernel for 1x1 convolutions."""
+    return weighted_s8(node, target) and is_pointwise(node)
 
 
 def depthwise_f32(node: NodeView, target: Target) -> bool:
@@ -167,6 +189,15 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         source="kernels/ec_depthwise_conv2d_s8.c",
         rank=90,
         accepts=depthwise_s8,
+        launch=launch_depthwise_s8,
+        halo=conv_halo,
+    ),
+    Kernel(
+        op="conv2d",
+        symbol="ec_pointwise_conv2d_s8",
+        source="kernels/ec_pointwise_conv2d_s8.c",
+        rank=91,
+        accepts=pointwise_s8,
         launch=launch_s8,
         halo=conv_halo,
     ),

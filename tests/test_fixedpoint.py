@@ -47,11 +47,12 @@ def exact(acc: int, m: int, shift: int) -> int:
     return (acc * m + 2 ** (shift - 1)) // 2**shift
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+@pytest.fixture(scope="module", params=[(), ("-D__ARM_ARCH_6M__",)], ids=["64-bit product", "Armv6-M"])
+def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     folder: Path = tmp_path_factory.mktemp("requant")
     (folder / "all.c").write_text(C_SOURCE)
     command = ["gcc", *FLAGS, "-fsanitize=undefined", "-fPIC", "-shared", f"-I{RUNTIME / 'include'}"]
+    command += request.param
     subprocess.run([*command, str(folder / "all.c"), "-o", str(folder / "all.so")], check=True)
     return ctypes.CDLL(str(folder / "all.so"))
 

@@ -341,7 +341,12 @@ void ec_conv2d_s8(const ec_conv2d_params *p, int32_t row0, int32_t row1, const i
                   const int8_t *w, const int32_t *bias, const int32_t *multiplier,
                   const uint8_t *shift, int8_t *y);
 
-/* w int8[O][R][S]; output channel o reads input channel o / (O / C). */
+/* w int8[O][C]; 1x1 kernel, one group, no padding. */
+void ec_pointwise_conv2d_s8(const ec_conv2d_params *p, int32_t row0, int32_t row1, const int8_t *x,
+                            const int8_t *w, const int32_t *bias, const int32_t *multiplier,
+                            const uint8_t *shift, int8_t *y);
+
+/* w int8[R][S][C]; one output a channel. */
 void ec_depthwise_conv2d_s8(const ec_conv2d_params *p, int32_t row0, int32_t row1, const int8_t *x,
                             const int8_t *w, const int32_t *bias, const int32_t *multiplier,
                             const uint8_t *shift, int8_t *y);
@@ -350,7 +355,7 @@ void ec_depthwise_conv2d_s8(const ec_conv2d_params *p, int32_t row0, int32_t row
 void ec_conv2d_f32(const ec_conv2d_f32_params *p, int32_t row0, int32_t row1, const float *x,
                    const float *w, const float *bias, float *y);
 
-/* w float[O][R][S], bias float[O]. */
+/* w float[O][R][S], bias float[O]; output channel o reads input channel o / (O / C). */
 void ec_depthwise_conv2d_f32(const ec_conv2d_f32_params *p, int32_t row0, int32_t row1,
                              const float *x, const float *w, const float *bias, float *y);
 

@@ -21,16 +21,36 @@ static inline int32_t ec_clamp(int32_t value, int32_t low, int32_t high)
     return value > high ? high : value;
 }
 
+/* floor(acc * m / 2^32) for m >= 0. */
+#if defined(__ARM_ARCH_6M__)
+/* Armv6-M multiplies to 32 bits: four products of halves, none of which nor their sums overflow,
+ * in place of a library call for 64 x 64 bits. */
+static inline int32_t ec_multiply_high(int32_t acc, int32_t m)
+{
+    int32_t acc_high = acc >> 16;
+    uint32_t acc_low = (uint32_t)acc & 0xffffu;
+    int32_t m_high = m >> 16;
+    uint32_t m_low = (uint32_t)m & 0xffffu;
+    int32_t middle = acc_high * (int32_t)m_low + (int32_t)(acc_low * m_low >> 16);
+    uint32_t low = acc_low * (uint32_t)m_high + ((uint32_t)middle & 0xffffu);
+    return acc_high * m_high + (middle >> 16) + (int32_t)(low >> 16);
+}
+#else
+static inline int32_t ec_multiply_high(int32_t acc, int32_t m)
+{
+    return (int32_t)((int64_t)acc * m >> 32);
+}
+#endif
+
 /* Returns floor((acc * m + 2^(shift - 1)) / 2^shift), saturated to +-EC_REQUANT_LIMIT. */
 static inline int32_t ec_requantize(int32_t acc, int32_t m, int32_t shift)
 {
-    int64_t product = (int64_t)acc * m;
     if (shift > 32) {
         /* 2^(shift - 1) is a multiple of 2^32, so the low word cannot change the result. */
-        int32_t high = (int32_t)(product >> 32);
+        int32_t high = ec_multiply_high(acc, m);
         return (high + ((int32_t)1 << (shift - 33))) >> (shift - 32);
     }
-    product = (product + ((int64_t)1 << (shift - 1))) >> shift;
+    int64_t product = ((int64_t)acc * m + ((int64_t)1 << (shift - 1))) >> shift;
     if (product > EC_REQUANT_LIMIT) {
         return EC_REQUANT_LIMIT;
     }
