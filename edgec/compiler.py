@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from edgec import __version__, artifact, buildfiles, device, interp, log, pipeline, report, samples
 from edgec.buildfiles import BuildSpec
-from edgec.errors import UserError
+from edgec.errors import TargetError, UserError
 from edgec.ir import Array, Program
 from edgec.pipeline import Options
 from edgec.plan import Plan, Target
@@ -185,14 +185,18 @@ def write(compiled: Compiled, out: Path) -> None:
     with log.step("emit") as notes:
         origin = c.Origin(__version__, f"edgec compile --target {compiled.target.name}")
         files: dict[str, str | bytes] = dict(c.emit(plan, compiled.target, origin))
-        compiled_alone = c.sources(plan)
-        for source in (*compiled_alone, *c.included_sources(plan)):
-            files[f"src/{source}"] = (ROOT / source).read_text(encoding="utf-8")
+        twin = host_twin(compiled)
+        if twin is not None:
+            made = c.emit(twin, compiled.target, replace(origin, command="with portable kernels, for a PC"))
+            files.update((path.replace("src/", "host/", 1), text) for path, text in made.items())
+        for one in (plan, *((twin,) if twin is not None else ())):
+            for source in (*c.sources(one), *c.included_sources(one)):
+                files[f"src/{source}"] = (ROOT / source).read_text(encoding="utf-8")
         for header in sorted((ROOT / "include").glob("*.h")):
             files[f"src/include/{header.name}"] = header.read_text(encoding="utf-8")
         vectors = golden(compiled)
         files["golden/in.bin"], files["golden/out.bin"] = vectors.inputs, vectors.outputs
-        spec = build_spec(plan, vectors.steps)
+        spec = build_spec(plan, vectors.steps, twin)
         files.update(buildfiles.build_files(compiled.target, spec, ROOT))
         files["target.toml"] = compiled.target_text
         files["report.json"] = artifact.json_text(make_report(compiled))
@@ -200,14 +204,49 @@ def write(compiled: Compiled, out: Path) -> None:
         notes.append(f"{len(files)} files")
 
 
-def build_spec(plan: Plan, golden_steps: device.Steps) -> BuildSpec:
-    """What Makefile, CMakeLists.txt and linker scripts depend on."""
-    from edgec.backends import c
+def host_twin(compiled: Compiled) -> Plan | None:
+    """The Plan with portable kernels where those of the device use instructions that a PC lacks, else None.
+
+    It gives the same numbers. Portable kernels may need more scratch: where they exceed the device's memories,
+    the twin's are twice as large.
+    """
+    from edgec.backends.kernels_c import KERNELS
+
+    calls = (call for entry in compiled.plan.entries for call in entry.calls)
+    if all(not call.kernel.source.startswith("kernels/dsp/") for call in calls):
+        return None
+    plain, options = replace(compiled.target, features=()), compiled.options
+    try:
+        return pipeline.lower(compiled.done.program, plain, options, KERNELS, compiled.name)
+    except TargetError:
+        large = tuple(replace(m, bytes=2 * m.bytes) for m in plain.memories)
+        options = replace(options, ram_bytes=None, flash_bytes=None)
+        return pipeline.lower(
+            compiled.done.program, replace(plain, memories=large), options, KERNELS, compiled.name
+        )
+
+
+def build_spec(plan: Plan, golden_steps: device.Steps, twin: Plan | None = None) -> BuildSpec:
+    """What Makefile, CMakeLists.txt and linker scripts depend on. `twin`: the host's Plan where it has its own."""
     from edgec.backends.ctext import identifier
 
-    own = ("src/model.c", "src/weights.c", *(f"src/{s}" for s in c.sources(plan)), "src/model_desc.c")
     constants = sum(constant.data.nbytes for constant in plan.constants)
-    return BuildSpec(identifier(plan.name), own, ("src", "src/include"), plan.arenas, constants, golden_steps)
+    return BuildSpec(
+        identifier(plan.name),
+        _source_paths(plan, "src"),
+        ("src", "src/include"),
+        plan.arenas,
+        constants,
+        golden_steps,
+        () if twin is None else _source_paths(twin, "host"),
+    )
+
+
+def _source_paths(plan: Plan, folder: str) -> tuple[str, ...]:
+    from edgec.backends import c
+
+    kernels = (f"src/{source}" for source in c.sources(plan))
+    return (f"{folder}/model.c", f"{folder}/weights.c", *kernels, f"{folder}/model_desc.c")
 
 
 def make_report(compiled: Compiled) -> dict[str, Any]:
