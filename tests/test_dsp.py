@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,10 +57,11 @@ def firmware(out: Path, source: Path, defines: dict[str, str]) -> Path:
     return out
 
 
-def run(elf: Path) -> tuple[int, str]:
+def run(elf: Path, *options: str) -> tuple[int, str]:
     """(exit code, text) of the firmware on the emulated Cortex-M4."""
     command = ["qemu-system-arm", "-M", "mps2-an386", "-nographic", "-monitor", "none", "-serial", "none"]
-    command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(elf)]
+    command += ["-semihosting-config", "enable=on,target=native", *options]
+    command += ["-kernel", str(elf)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=FIRMWARE_SECONDS)
     return done.returncode, done.stdout + done.stderr
 
@@ -160,6 +162,16 @@ def test_record_equals_its_op(tmp_path: Path, kernel: Kernel) -> None:
     )
     code, text = run(firmware(tmp_path / "test.elf", source, {}))
     assert code == 0, text
+
+
+@pytest.mark.qemu
+def test_layers_of_mlperf_tiny_take_at_most_1_4_instructions_per_mac(tmp_path: Path) -> None:
+    code, text = run(firmware(tmp_path / "bench.elf", TESTS_C / "dsp_bench.c", {}), "-icount", "shift=0")
+    assert code == 0, text
+    totals = dict(re.findall(r"^(\w+) total .* = (\d+) per 1000 MACs$", text, re.M))
+    assert {n: int(t) <= 1400 for n, t in totals.items() if n != "large"} == dict.fromkeys(
+        ("kws", "vww", "ic", "ad"), True
+    ), text
 
 
 @pytest.mark.parametrize("kernel", RECORDS, ids=lambda k: f"{k.op}-{k.symbol}")

@@ -1,7 +1,8 @@
-/* Armv7E-M DSP instructions as functions on words of four int8 or two int16. Needs unaligned LDR and STR.
+/* Armv7E-M DSP instructions as functions on words of four int8 or two int16. Needs unaligned LDR
+ * and STR.
  *
- * GCC neither merges a rotation into SXTB16 nor finds PKHBT and PKHTB, so these are inline assembly; the others
- * are ACLE intrinsics.
+ * GCC neither merges a rotation into SXTB16 nor finds PKHBT and PKHTB, so these are inline
+ * assembly; the others are ACLE intrinsics.
  */
 #ifndef EC_DSP_H
 #define EC_DSP_H

@@ -1,22 +1,24 @@
-/* The inner product that conv2d, pointwise and linear share on Armv7E-M: int16 vectors in scratch times a weight
- * stream in flash, four output channels at a time.
+/* The inner product that conv2d, pointwise and linear share on Armv7E-M: int16 vectors in scratch
+ * times a weight stream in flash, four output channels at a time.
  *
- * Weight stream (layout "dsp_o4", uint32 words). Output channels go in groups of four, the last padded with zeros;
- * K is padded with zeros to a multiple of 4. For each group c0..c3:
+ * Weight stream (layout "dsp_o4", uint32 words). Output channels go in groups of four, the last
+ * padded with zeros; K is padded with zeros to a multiple of 4. For each group c0..c3:
  *
  *   bias[c0], bias[c2]
  *   for each 4 of K, twice, (a, b) = (k, k + 2), then (k + 1, k + 3):
  *       (256 w[c1,a] + w[c0,a]) | (256 w[c1,b] + w[c0,b]) << 16,  then the same of c3 and c2
  *   bias[c1], bias[c3], n[c0] | n[c1] << 8 | n[c2] << 16 | n[c3] << 24, m[c0], m[c1], m[c2], m[c3]
  *
- * A word holds two weights of each of two channels; 256 w1 + w0 lies in int16 because |w| <= 127. SMLAD of the word
- * sums 256 S1 + S0 and SMLAD of its SXTB16 sums S0; their difference is 256 S1 modulo 2^32, so S1 is exact while
- * |S1| < 2^23, that is 128 * sum |w| < 2^23 for each channel (the kernel record checks it; every K <= 516 holds it).
- * One sign extension then serves four weights, and none is needed for activations, which were widened once.
+ * A word holds two weights of each of two channels; 256 w1 + w0 lies in int16 because |w| <= 127.
+ * SMLAD of the word sums 256 S1 + S0 and SMLAD of its SXTB16 sums S0; their difference is 256 S1
+ * modulo 2^32, so S1 is exact while |S1| < 2^23, that is 128 * sum |w| < 2^23 for each channel (the
+ * kernel record checks it; every K <= 516 holds it). One sign extension then serves four weights,
+ * and none is needed for activations, which were widened once.
  *
  * Requantisation, shift s >= 33 and n = s - 33 <= 22:
  *   zero + floor((a m + 2^(s-1)) / 2^s) = ((hi32(a m) + ((2 zero + 1) << n)) >> n) >> 1
- * which is SMMLA, ASR, and SSAT #8 with ASR #1. A narrower clamp is one pass over the finished bytes.
+ * which is SMMLA, ASR, and SSAT #8 with ASR #1. A narrower clamp is one pass over the finished
+ * bytes.
  *
  * The functions are weak: several kernels may define them, one copy is linked.
  */
@@ -85,9 +87,9 @@ void ec_dsp_widen2(uint32_t *to, const int8_t *x0, const int8_t *x1, int32_t wor
     "ssat " a ", #8, " a ", asr #1\n"         \
     "ssat " b ", #8, " b ", asr #1\n"
 
-/* y0[c], y1[c] for all channels of the groups in [w, w_end). Sums: r6 r7 of 256 c1 + c0, r8 r9 of c0, r10 r11 of
- * 256 c3 + c2, r12 lr of c2. The loop takes 8 of K in four steps; after the first step it is entered at its second, or
- * at its last for an odd number of fours. */
+/* y0[c], y1[c] for all channels of the groups in [w, w_end). Sums: r6 r7 of 256 c1 + c0, r8 r9 of
+ * c0, r10 r11 of 256 c3 + c2, r12 lr of c2. The loop takes 8 of K in four steps; after the first
+ * step it is entered at its second, or at its last for an odd number of fours. */
 EC_DSP_ASM void ec_dsp_gemm_2x4(const ec_dsp_gemm *g, const uint32_t *w)
 {
     __asm__(
@@ -177,8 +179,8 @@ EC_DSP_ASM void ec_dsp_gemm_2x4(const ec_dsp_gemm *g, const uint32_t *w)
     "asr " a ", " a ", r1\n"                  \
     "ssat " a ", #8, " a ", asr #1\n"
 
-/* y0[c] for all channels of the groups in [w, w_end). Sums: r8 of 256 c1 + c0, r9 of c0, r10 of 256 c3 + c2, r11 of
- * c2. r12 is x_end, lr y0. */
+/* y0[c] for all channels of the groups in [w, w_end). Sums: r8 of 256 c1 + c0, r9 of c0, r10 of
+ * 256 c3 + c2, r11 of c2. r12 is x_end, lr y0. */
 EC_DSP_ASM void ec_dsp_gemm_1x4(const ec_dsp_gemm *g, const uint32_t *w)
 {
     __asm__(
@@ -282,9 +284,10 @@ static inline void ec_dsp_widen_vectors(uint32_t *to, const int8_t *x0, const in
     }
 }
 
-/* All output channels of two vectors of `words` fours in x: y0 and y1 (equal where only one counts). */
-static inline void ec_dsp_outputs_2(const uint32_t *x, int32_t words, const uint32_t *w, int32_t zero_out,
-                                    int32_t channels, int8_t *y0, int8_t *y1)
+/* All output channels of two vectors of `words` fours in x: y0 and y1 (equal where only one
+ * counts). */
+static inline void ec_dsp_outputs_2(const uint32_t *x, int32_t words, const uint32_t *w,
+                                    int32_t zero_out, int32_t channels, int8_t *y0, int8_t *y1)
 {
     int32_t group = 4 * words + 9;
     int32_t whole = channels >> 2;

@@ -1,8 +1,9 @@
-/* Planes of int16 for depthwise kernels: up to four channels of NHWC rows, each channel by itself, padding filled in.
+/* Planes of int16 for depthwise kernels: up to four channels of NHWC rows, each channel by itself,
+ * padding filled in.
  *
- * A plane holds column pairs (2j, 2j + 1) of the padded row, counted from -pad_left, one word a pair; the words of one
- * row are EC_DSP_PLANE_STEP apart, so that several rows can interleave. A kernel defines the step (1 or 3 words)
- * before it includes this header.
+ * A plane holds column pairs (2j, 2j + 1) of the padded row, counted from -pad_left, one word a
+ * pair; the words of one row are EC_DSP_PLANE_STEP apart, so that several rows can interleave. A
+ * kernel defines the step (1 or 3 words) before it includes this header.
  */
 #ifndef EC_DSP_PLANES_H
 #define EC_DSP_PLANES_H
@@ -16,9 +17,10 @@
 #define EC_DSP_PLANE_BYTES "4"
 #endif
 
-/* Where the planes stand and which of their pairs a row of the map fills: `skip` pairs of padding, then one pair of
- * padding and column 0 if `lead`, whole pairs (`count` with the lead), one of a column and padding if `trail`; all
- * others are padding. The assembly reads at the offsets written here. */
+/* Where the planes stand and which of their pairs a row of the map fills: `skip` pairs of padding,
+ * then one pair of padding and column 0 if `lead`, whole pairs (`count` with the lead), one of a
+ * column and padding if `trail`; all others are padding. The assembly reads at the offsets written
+ * here. */
 typedef struct ec_dsp_planes {
     uint32_t *first;
     int32_t words; /* from one channel to the next */
@@ -34,10 +36,10 @@ typedef struct ec_dsp_planes {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
-/* One row of four channels: x at column 0, `step` bytes from pixel to pixel, `to` at the first pair that is not all
- * padding. 8 values in 15 instructions. */
-static __attribute__((naked, noinline)) void ec_dsp_planes_fill(const ec_dsp_planes *planes, const int8_t *x,
-                                                                int32_t step, uint32_t *to)
+/* One row of four channels: x at column 0, `step` bytes from pixel to pixel, `to` at the first pair
+ * that is not all padding. 8 values in 15 instructions. */
+static __attribute__((naked, noinline)) void
+ec_dsp_planes_fill(const ec_dsp_planes *planes, const int8_t *x, int32_t step, uint32_t *to)
 {
     __asm__(
         "push {r4-r11, lr}\n"
@@ -89,7 +91,8 @@ static __attribute__((naked, noinline)) void ec_dsp_planes_fill(const ec_dsp_pla
 #pragma GCC diagnostic pop
 
 /* Padding into pairs from..to - 1 of the row at word `row`. */
-static inline void ec_dsp_planes_pad(const ec_dsp_planes *planes, uint32_t *row, int32_t from, int32_t to)
+static inline void ec_dsp_planes_pad(const ec_dsp_planes *planes, uint32_t *row, int32_t from,
+                                     int32_t to)
 {
     if (from >= to) {
         return;
@@ -102,10 +105,10 @@ static inline void ec_dsp_planes_pad(const ec_dsp_planes *planes, uint32_t *row,
     }
 }
 
-/* Lays out planes of `slots` rows at `first`, `pairs` column pairs each, and fills what is padding in every row; `slot`
- * words from one row to the next. */
-static inline void ec_dsp_planes_begin(const ec_conv2d_params *p, ec_dsp_planes *planes, uint32_t *first, int32_t pairs,
-                                       int32_t slots, int32_t slot)
+/* Lays out planes of `slots` rows at `first`, `pairs` column pairs each, and fills what is padding
+ * in every row; `slot` words from one row to the next. */
+static inline void ec_dsp_planes_begin(const ec_conv2d_params *p, ec_dsp_planes *planes,
+                                       uint32_t *first, int32_t pairs, int32_t slots, int32_t slot)
 {
     int32_t columns = 2 * pairs - p->pad_left; /* of the map that lie in the planes */
     columns = columns > p->in_w ? p->in_w : columns < 0 ? 0 : columns;
@@ -128,8 +131,8 @@ static inline void ec_dsp_planes_begin(const ec_conv2d_params *p, ec_dsp_planes 
 }
 
 /* Column `column` of up to three channels, or padding. */
-static inline uint32_t ec_dsp_planes_column(const ec_conv2d_params *p, const ec_dsp_planes *planes, const int8_t *row,
-                                            int32_t column, int32_t channels)
+static inline uint32_t ec_dsp_planes_column(const ec_conv2d_params *p, const ec_dsp_planes *planes,
+                                            const int8_t *row, int32_t column, int32_t channels)
 {
     if (column < 0 || column >= p->in_w) {
         return planes->outside;
@@ -137,8 +140,8 @@ static inline uint32_t ec_dsp_planes_column(const ec_conv2d_params *p, const ec_
     return ec_dsp_load_part(row + column * p->in_c, channels);
 }
 
-/* One input row of up to four channels, the first of which `row` points to (NULL: outside of the map), into the planes
- * from word `to` on. */
+/* One input row of up to four channels, the first of which `row` points to (NULL: outside of the
+ * map), into the planes from word `to` on. */
 static void ec_dsp_planes_row(const ec_conv2d_params *p, const int8_t *row, int32_t channels,
                               const ec_dsp_planes *planes, uint32_t *to)
 {
@@ -152,7 +155,8 @@ static void ec_dsp_planes_row(const ec_conv2d_params *p, const int8_t *row, int3
         return;
     }
     int32_t column = -planes->lead;
-    for (int32_t i = planes->count + planes->trail; i > 0; i--, column += 2, to += EC_DSP_PLANE_STEP) {
+    for (int32_t i = planes->count + planes->trail; i > 0;
+         i--, column += 2, to += EC_DSP_PLANE_STEP) {
         uint32_t a = ec_dsp_planes_column(p, planes, row, column, channels);
         uint32_t b = ec_dsp_planes_column(p, planes, row, column + 1, channels);
         uint32_t low = ec_dsp_low(a, b);

@@ -1,5 +1,6 @@
-/* Instructions of the DSP kernels per multiply-accumulate on the layers of the MLPerf Tiny networks, by the CMSDK timer
- * under -icount shift=0 (40 instructions a tick). A line: network, kernel, shape, repeats, instructions, MACs. */
+/* Instructions of the DSP kernels per multiply-accumulate on the layers of the MLPerf Tiny
+ * networks, by the CMSDK timer under -icount shift=0 (40 instructions a tick). A line: network,
+ * kernel, shape, repeats, instructions, MACs. */
 #include "dsp_test.h"
 #include "ec_dsp_kernels.h"
 #include "ec_kernels.h"
@@ -61,8 +62,10 @@ static const layer AD[] = {
 };
 /* depthwise of inverted bottlenecks */
 static const layer LARGE[] = {
-    {'g', 1, 20, 20, 48, 48, 5, 5, 1, 2, 2, 20, 20}, {'g', 1, 20, 20, 48, 48, 5, 5, 2, 1, 1, 10, 10},
-    {'g', 1, 10, 10, 96, 96, 7, 7, 1, 3, 3, 10, 10}, {'g', 1, 20, 20, 48, 48, 7, 7, 2, 2, 2, 10, 10},
+    {'g', 1, 20, 20, 48, 48, 5, 5, 1, 2, 2, 20, 20},
+    {'g', 1, 20, 20, 48, 48, 5, 5, 2, 1, 1, 10, 10},
+    {'g', 1, 10, 10, 96, 96, 7, 7, 1, 3, 3, 10, 10},
+    {'g', 1, 20, 20, 48, 48, 7, 7, 2, 2, 2, 10, 10},
 };
 
 static void pools(void)
@@ -71,6 +74,9 @@ static void pools(void)
     const ec_pool2d_params average = {25, 5, 64, 1, 1, 25, 5, 25, 5, 0, 0, 1, 1, 0, 3, 25, 1};
     ec_binary_s8_params sum;
     memset(&sum, 0, sizeof sum);
+    sum.d0 = sum.d1 = sum.d2 = sum.d3 = sum.d4 = 1;
+    sum.d5 = 512;
+    sum.a5 = sum.b5 = 1;
     sum.shift = 20;
     sum.act_min = -128;
     sum.act_max = 127;
@@ -78,7 +84,8 @@ static void pools(void)
     sum.ring_0 = sum.ring_1 = sum.ring_y = 32;
     test_timer_start();
     ec_max_pool2d_s8_dsp(&max, 0, 16, x, y);
-    test_print_int("max_pool 2x2 32x32x32: ", (int32_t)test_timer_instructions(), " / 32768 inputs\n");
+    test_print_int("max_pool 2x2 32x32x32: ", (int32_t)test_timer_instructions(),
+                   " / 32768 inputs\n");
     test_timer_start();
     ec_avg_pool2d_s8_dsp(&average, 0, 1, x, y);
     test_print_int("avg_pool 25x5x64: ", (int32_t)test_timer_instructions(), " / 8000 inputs\n");
@@ -93,9 +100,14 @@ static void bench(const char *network, const layer *layers, uint32_t count)
     uint32_t all = 0;
     for (uint32_t i = 0; i < count; i++) {
         const layer *l = layers + i;
-        ec_conv2d_params p = {l->in_h,   l->in_w,   l->in_c,    l->out_h,    l->out_w, l->out_c, l->kernel_h,
-                              l->kernel_w, l->stride, l->stride, l->pad_top, l->pad_left, 1,        1,
-                              l->kind == 'd' || l->kind == 'g' ? l->in_c : 1, -128, -128, -128, 127, l->in_h, l->out_h};
+        ec_conv2d_params p = {
+            l->in_h,     l->in_w,     l->in_c,
+            l->out_h,    l->out_w,    l->out_c,
+            l->kernel_h, l->kernel_w, l->stride,
+            l->stride,   l->pad_top,  l->pad_left,
+            1,           1,           l->kind == 'd' || l->kind == 'g' ? l->in_c : 1,
+            -128,        -128,        -128,
+            127,         l->in_h,     l->out_h};
         uint32_t macs = (uint32_t)(l->out_h * l->out_w * l->out_c * l->kernel_h * l->kernel_w);
         macs *= (uint32_t)(l->kind == 'd' || l->kind == 'g' ? 1 : l->in_c);
         const ec_linear_params vector = {1, l->in_c, l->out_c, -128, -128, -128, 127};

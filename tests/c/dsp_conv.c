@@ -1,5 +1,6 @@
-/* Draws convolutions (kind 0 pointwise, 1 any dense, 2 depthwise 3x3, 3 any depthwise) and compares the DSP kernels with the portable one, in the same firmware. COUNT and SEED come
- * from the build. Every buffer has exactly the bytes that it needs between guard words; scratch and output start
+/* Draws convolutions (kind 0 pointwise, 1 any dense, 2 depthwise 3x3, 3 any depthwise) and compares
+ * the DSP kernels with the portable one, in the same firmware. COUNT and SEED come from the build.
+ * Every buffer has exactly the bytes that it needs between guard words; scratch and output start
  * poisoned; a third of the shapes run row by row through rings. */
 #include "dsp_pack.h"
 #include "dsp_test.h"
@@ -34,7 +35,8 @@ static int32_t scratch_bytes(int kind, const ec_conv2d_params *p)
     }
 }
 
-static void run(int kind, const ec_conv2d_params *p, int32_t row0, int32_t row1, const int8_t *x, int8_t *y)
+static void run(int kind, const ec_conv2d_params *p, int32_t row0, int32_t row1, const int8_t *x,
+                int8_t *y)
 {
     void *room = reserve(&scratch, scratch_bytes(kind, p));
     switch (kind) {
@@ -53,7 +55,8 @@ static void run(int kind, const ec_conv2d_params *p, int32_t row0, int32_t row1,
     }
 }
 
-/* Row by row: the input ring holds only what a row reads, all else is poison; the output ring has two rows. */
+/* Row by row: the input ring holds only what a row reads, all else is poison; the output ring has
+ * two rows. */
 static void run_rows(int kind, const ec_conv2d_params *whole, const int8_t *x, int8_t *y)
 {
     ec_conv2d_params p = *whole;
@@ -103,7 +106,8 @@ static void draw_shape(int kind, ec_conv2d_params *p)
         p->out_h = free_h < 0 ? 0 : free_h / p->stride_h + 1;
         p->out_w = free_w < 0 ? 0 : free_w / p->stride_w + 1;
     } while (p->out_h < 1 || p->out_w < 1 || p->out_w > 33 ||
-             p->out_h * p->out_w * p->out_c * p->kernel_h * p->kernel_w * (p->in_c / p->groups) > MACS);
+             p->out_h * p->out_w * p->out_c * p->kernel_h * p->kernel_w * (p->in_c / p->groups) >
+                 MACS);
     p->zero_in = between(-128, 127);
     p->zero_out = between(-128, 127);
     p->act_min = between(0, 1) ? -128 : between(-128, 126);
@@ -137,7 +141,9 @@ static int one(int kind)
     weights c;
     draw_weights(&c, p.out_c, p.kernel_h * p.kernel_w * (p.in_c / p.groups));
     memset(packed, POISON, sizeof packed);
-    (void)(kind == 3 ? pack_dw(&c, packed) : kind == 2 ? pack_dw3x3(&c, packed) : pack_o4(&c, packed));
+    (void)(kind == 3   ? pack_dw(&c, packed)
+           : kind == 2 ? pack_dw3x3(&c, packed)
+                       : pack_o4(&c, packed));
     int8_t *x = reserve_random(&input, p.in_h * p.in_w * p.in_c);
     int32_t bytes = p.out_h * p.out_w * p.out_c;
     int8_t *want = reserve(&expected, bytes);
@@ -149,7 +155,8 @@ static int one(int kind)
     } else {
         run(kind, &p, 0, p.out_h, x, got);
     }
-    if (memcmp(want, got, (size_t)bytes) == 0 && intact(&actual) && intact(&scratch) && intact(&input)) {
+    if (memcmp(want, got, (size_t)bytes) == 0 && intact(&actual) && intact(&scratch) &&
+        intact(&input)) {
         return 0;
     }
     test_print_int("kind ", kind, rows ? " row by row" : "");

@@ -1,4 +1,5 @@
-/* Random numbers and guarded buffers of the firmwares that draw their shapes. SEED comes from the build. */
+/* Random numbers and guarded buffers of the firmwares that draw their shapes. SEED comes from the
+ * build. */
 #ifndef DSP_DRAW_H
 #define DSP_DRAW_H
 

@@ -4,7 +4,8 @@
 
 #include <stdint.h>
 
-/* Constants of a convolution or linear layer as the portable kernel takes them; w int8[channels][k]. */
+/* Constants of a convolution or linear layer as the portable kernel takes them; w
+ * int8[channels][k]. */
 typedef struct weights {
     int32_t channels;
     int32_t k;
@@ -58,7 +59,8 @@ static inline int32_t pack_o4(const weights *c, uint32_t *out)
     return (int32_t)(at - out);
 }
 
-/* Layout "dsp_dw": for each channel bias, multiplier, then bytes n, w[0..k-1], zeros to a whole word. */
+/* Layout "dsp_dw": for each channel bias, multiplier, then bytes n, w[0..k-1], zeros to a whole
+ * word. */
 static inline int32_t pack_dw(const weights *c, uint32_t *out)
 {
     uint32_t *at = out;
@@ -68,7 +70,8 @@ static inline int32_t pack_dw(const weights *c, uint32_t *out)
         for (int32_t i = 0; i < 1 + c->k; i += 4) {
             uint32_t word = 0;
             for (int32_t j = i; j < i + 4 && j < 1 + c->k; j++) {
-                uint32_t byte = j == 0 ? (uint32_t)(c->shift[o] - 33) : (uint8_t)c->w[o * c->k + j - 1];
+                uint32_t byte =
+                    j == 0 ? (uint32_t)(c->shift[o] - 33) : (uint8_t)c->w[o * c->k + j - 1];
                 word |= byte << (8 * (j - i));
             }
             *at++ = word;
@@ -77,12 +80,14 @@ static inline int32_t pack_dw(const weights *c, uint32_t *out)
     return (int32_t)(at - out);
 }
 
-/* Layout "dsp_dw3x3": for each channel bias, multiplier, then the bytes w0 w3 w1 w4, n w6 w2 w7, 0 0 w5 w8. */
+/* Layout "dsp_dw3x3": for each channel bias, multiplier, then the bytes w0 w3 w1 w4, n w6 w2 w7, 0
+ * 0 w5 w8. */
 static inline int32_t pack_dw3x3(const weights *c, uint32_t *out)
 {
     for (int32_t o = 0; o < c->channels; o++, out += 5) {
         const int8_t *w = c->w + 9 * o;
-        const int32_t bytes[12] = {w[0], w[3], w[1], w[4], c->shift[o] - 33, w[6], w[2], w[7], 0, 0, w[5], w[8]};
+        const int32_t bytes[12] = {w[0], w[3], w[1], w[4], c->shift[o] - 33, w[6], w[2], w[7],
+                                   0,    0,    w[5], w[8]};
         out[0] = (uint32_t)c->bias[o];
         out[1] = (uint32_t)c->multiplier[o];
         for (int32_t i = 0; i < 3; i++) {

@@ -1,6 +1,6 @@
-/* Draws linear layers, poolings and sums and compares the DSP kernels with the portable ones, in the same firmware.
- * COUNT and SEED come from the build. Buffers stand between guard words; half of the maps run row by row through
- * rings of the rows that they need. */
+/* Draws linear layers, poolings and sums and compares the DSP kernels with the portable ones, in
+ * the same firmware. COUNT and SEED come from the build. Buffers stand between guard words; half of
+ * the maps run row by row through rings of the rows that they need. */
 #include "dsp_pack.h"
 #include "dsp_test.h"
 #include "dsp_draw.h"
@@ -52,9 +52,11 @@ static int linear(void)
     return 1;
 }
 
-typedef void (*pool_kernel)(const ec_pool2d_params *p, int32_t row0, int32_t row1, const int8_t *x, int8_t *y);
+typedef void (*pool_kernel)(const ec_pool2d_params *p, int32_t row0, int32_t row1, const int8_t *x,
+                            int8_t *y);
 
-static int32_t pool_out(int32_t size, int32_t kernel, int32_t stride, int32_t before, int32_t dilation)
+static int32_t pool_out(int32_t size, int32_t kernel, int32_t stride, int32_t before,
+                        int32_t dilation)
 {
     int32_t out = (size + 2 * before - dilation * (kernel - 1) - 1) / stride + 1;
     /* every window reaches into the map */
@@ -86,7 +88,8 @@ static int pool(pool_kernel portable, pool_kernel dsp, int average)
         int fits = span_h < p.in_h + 2 * p.pad_top && span_w < p.in_w + 2 * p.pad_left;
         p.out_h = fits ? pool_out(p.in_h, p.kernel_h, p.stride_h, p.pad_top, p.dilation_h) : 0;
         p.out_w = fits ? pool_out(p.in_w, p.kernel_w, p.stride_w, p.pad_left, p.dilation_w) : 0;
-    } while (p.out_h < 1 || p.out_w < 1 || p.out_h * p.out_w * p.channels * p.kernel_h * p.kernel_w > 60000);
+    } while (p.out_h < 1 || p.out_w < 1 ||
+             p.out_h * p.out_w * p.channels * p.kernel_h * p.kernel_w > 60000);
     p.divisor = average && between(0, 1) ? between(1, 2 * p.kernel_h * p.kernel_w) : 0;
     p.zero = between(-128, 127);
     p.ring_0 = p.in_h;

@@ -1,5 +1,5 @@
-/* Start-up, semihosting and timer of the bare-metal DSP tests on QEMU mps2-an386 (Cortex-M4, 4 MiB code at 0, 4 MiB
- * RAM at 0x20000000). */
+/* Start-up, semihosting and timer of the bare-metal DSP tests on QEMU mps2-an386 (Cortex-M4, 4 MiB
+ * code at 0, 4 MiB RAM at 0x20000000). */
 #include "dsp_test.h"
 
 #include <string.h>
@@ -84,5 +84,6 @@ typedef void (*vector)(void);
 __attribute__((section(".vectors"), used)) static const struct {
     uint32_t *stack;
     vector handlers[15];
-} vectors = {stack_top, {test_reset, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault,
-                         fault, fault, fault}};
+} vectors = {stack_top,
+             {test_reset, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault,
+              fault, fault, fault, fault}};
