@@ -22,7 +22,7 @@ from edgec.passes.calibrate import Ranges
 from edgec.passes.observers import Range
 
 # An output range below this share of what goes in is noise; below it multipliers would leave their 2**30.
-MIN_SHARE: Final = 1e-6
+MIN_SHARE: Final = 1e-5
 _ROUNDS: Final = (
     4  # of widening along the graph; each follows one more merge that runs against the node order
 )
