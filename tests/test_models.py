@@ -1,0 +1,94 @@
+"""Bit-exactness and memory of the example networks: interpreter = host C = emulated Cortex-M, streamed or not."""
+
+from __future__ import annotations
+
+import shutil
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from edgec import device
+from edgec.artifact import Artifact
+from edgec.passes.memory import arena_bytes, live_lower_bound
+from edgec.targets.load import load_target
+from tests.example_networks import CORES, ON_DEVICE, artifact, compiled, expected
+
+FAST = ("digits", "kws", "ad", "audio_transformer")  # on every core in `make test`; all networks on M4
+STREAMED = ("mobilenet_v2_035", "mcunet_like")
+FILLS = (0x00, 0xA5)
+
+emulated = pytest.mark.skipif(
+    shutil.which("qemu-system-arm") is None or shutil.which("arm-none-eabi-gcc") is None,
+    reason="needs qemu-system-arm and arm-none-eabi-gcc",
+)
+ON_CORES = [
+    pytest.param(name, core, marks=() if name in FAST or core == "cortex-m4" else pytest.mark.slow)
+    for name in ON_DEVICE
+    for core in CORES
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("artifacts")
+
+
+@cache
+def made(folder: Path, name: str, target: str, stream: str) -> Artifact:
+    return artifact(folder / f"{name}-{target}-{stream}", compiled(name, target, stream))
+
+
+def assert_bit_exact(name: str, program: device.Built) -> None:
+    """Every output byte equals the interpreter's, whatever the arena held before."""
+    want = expected(name)
+    for fill in FILLS:
+        options = device.RunOptions(fill=fill)
+        assert device.run(program, want.inputs, ((0, want.count),), options).output == want.outputs
+
+
+@pytest.mark.parametrize("stream", ["off", "all"])
+@pytest.mark.parametrize("name", ON_DEVICE)
+def test_host_equals_interpreter(folder: Path, name: str, stream: str) -> None:
+    assert_bit_exact(name, made(folder, name, "host", stream).built("host", sanitize=True))
+
+
+@emulated
+@pytest.mark.qemu
+@pytest.mark.parametrize(("name", "core"), ON_CORES)
+def test_core_equals_interpreter(folder: Path, name: str, core: str) -> None:
+    assert_bit_exact(name, made(folder, name, core, "off").built("qemu"))
+
+
+@emulated
+@pytest.mark.qemu
+@pytest.mark.parametrize("name", [n for n in ON_DEVICE if n not in ("ad", "audio_transformer")])
+def test_streamed_on_m4_equals_interpreter(folder: Path, name: str) -> None:
+    assert_bit_exact(name, made(folder, name, "cortex-m4", "all").built("qemu"))
+
+
+@emulated
+@pytest.mark.qemu
+def test_digits_runs_in_the_microbits_16_kb(folder: Path) -> None:
+    digits = made(folder, "digits", "cortex-m0", "off")
+    found = digits.bench(on="qemu", runs=1)
+    assert digits.machine() == "microbit"
+    assert found["arena_bytes"] <= 6 * 1024
+    assert found["flash_bytes"] < 60 * 1024
+
+
+@pytest.mark.parametrize("core", ["cortex-m0", "cortex-m4"])
+@pytest.mark.parametrize("stream", ["off", "all"])
+@pytest.mark.parametrize("name", ON_DEVICE)
+def test_arena_is_within_15_percent_of_the_live_bound(name: str, core: str, stream: str) -> None:
+    plan = compiled(name, core, stream).plan
+    assert arena_bytes(plan) <= 1.15 * live_lower_bound(plan, load_target(core))
+
+
+@emulated
+@pytest.mark.qemu
+@pytest.mark.parametrize("name", STREAMED)
+def test_streaming_takes_the_arena_to_0_6_for_10_percent_of_instructions(folder: Path, name: str) -> None:
+    whole, rows = (made(folder, name, "cortex-m4", s).bench(on="qemu", runs=1) for s in ("off", "all"))
+    assert rows["arena_bytes"] <= 0.6 * whole["arena_bytes"]
+    assert rows["instructions"] <= 1.1 * whole["instructions"]
