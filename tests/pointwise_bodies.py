@@ -10,10 +10,10 @@ from pathlib import Path
 
 import kernel_harness as harness
 import numpy as np
-from example_nodes import ExampleNode
 
 from edgec.backends import pointwise
 from edgec.ir import Array, Loc
+from edgec.ops.examples import ExampleNode
 from edgec.plan import BufferArg, Call, Kernel, NodeView
 
 HEAD = "#include <math.h>\n#include <stdint.h>\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import kernel_harness as harness
 import numpy as np
 import pytest
-from example_nodes import ExampleNode, float_node, quantized_node
 
 from edgec.backends.kernels_c import KERNELS
 from edgec.ir import Attrs
@@ -13,6 +12,7 @@ from edgec.ops import OPS
 from edgec.ops.conv import ConvTranspose2dAttrs
 from edgec.ops.conv2d import Conv2dAttrs
 from edgec.ops.define import Example, NoQuant, Op, TypeRule
+from edgec.ops.examples import ExampleNode, float_node, quantized_node
 from edgec.ops.linear import LinearAttrs, MatmulAttrs
 from edgec.ops.pool import AvgPool2dAttrs, MaxPool2dAttrs
 from edgec.ops.sample import normal

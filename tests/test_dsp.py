@@ -10,14 +10,15 @@ from pathlib import Path
 import kernel_harness as harness
 import numpy as np
 import pytest
-from example_nodes import ExampleNode, quantized_node
 
 from edgec.backends.kernels_c import KERNELS
-from edgec.backends.kernels_c_dsp import constants_fit
+from edgec.backends.kernels_c_dsp import constants_fit, few_outputs_bias
+from edgec.fixedpoint import requantize
 from edgec.ir import Array
 from edgec.ops import OPS
 from edgec.ops.conv2d import Conv2dAttrs
 from edgec.ops.define import Example
+from edgec.ops.examples import ExampleNode, quantized_node
 from edgec.plan import Kernel, NodeView
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -205,3 +206,21 @@ def test_weights_beyond_the_packing_are_left_to_the_portable_kernel() -> None:
     assert constants_fit(view)
     assert not constants_fit(NodeView(view.node, view.inputs, view.outputs, (None, low, *bias)))
     assert np.asarray(x).dtype == np.int8
+
+
+def test_channel_of_few_outputs_keeps_them_with_its_new_bias() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(2000):
+        span, shift = int(rng.integers(0, 1 << 23)), int(rng.integers(56, 63))
+        bias, m = int(rng.integers(-(1 << 30), 1 << 30)), int(rng.integers(1 << 30, 1 << 31))
+        if rng.integers(2):  # a threshold within the span
+            step = (1 << shift) // m
+            bias = (2 * int(rng.integers(-20, 20)) + 1) * step // 2 + int(rng.integers(-span, span + 1))
+        if abs(bias) + span >= 1 << 31:
+            continue
+        sums = np.concatenate((rng.integers(-span, span + 1, 50), np.arange(-3, 4), [-span, span]))
+        sums = np.clip(sums, -span, span)
+        new = few_outputs_bias(bias, span, m, shift)
+        assert abs(new) + span < 1 << 31
+        expected = requantize(sums + bias, m, shift)
+        assert np.array_equal(requantize(sums + new, 1 << 30, 54), expected), (bias, span, m, shift)

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import kernel_harness as harness
 import numpy as np
 import pytest
-from example_nodes import ExampleNode, float_node, quantized_node
 
 from edgec.backends.kernels_c import KERNELS
 from edgec.ir import Array
 from edgec.ops import OPS
 from edgec.ops.define import NoQuant, QuantRule
+from edgec.ops.examples import ExampleNode, float_node, quantized_node
 from edgec.plan import Kernel, NodeView
 
 # Kernels with instructions of one ISA run in an emulator, not here; generated bodies have no source.

@@ -12,12 +12,12 @@ from pathlib import Path
 import kernel_harness as harness
 import numpy as np
 import pytest
-from example_nodes import ExampleNode, float_node, quantized_node
 
 from edgec.backends.kernels_c import KERNELS
 from edgec.ir import Array
 from edgec.ops import OPS
 from edgec.ops.define import QuantRule
+from edgec.ops.examples import ExampleNode, float_node, quantized_node
 from edgec.plan import Kernel, NodeView
 
 TESTS_C = Path(__file__).resolve().parent / "c"

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from example_nodes import ExampleNode, quantized_node
 
 from edgec.ir import Array, Attrs, Quant
 from edgec.ops import OPS
 from edgec.ops.conv import ConvTranspose2dAttrs
 from edgec.ops.conv2d import Conv2dAttrs
 from edgec.ops.define import Example
+from edgec.ops.examples import ExampleNode, quantized_node
 from edgec.ops.linear import LinearAttrs, MatmulAttrs
 from edgec.ops.pool import AdaptiveAvgPool2dAttrs, AvgPool2dAttrs, MaxPool2dAttrs
 from edgec.ops.resize import ResizeAttrs

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from example_nodes import example_rng, float_node, float_of_quantized, quantized_node
 
 from edgec import interp
 from edgec.build import Builder
@@ -13,6 +12,7 @@ from edgec.fixedpoint import quantize_array
 from edgec.ir import OF_NUMPY, Array, Type
 from edgec.ops import OPS
 from edgec.ops.define import Arrays, Example, NoGrad, NoQuant, Op, QuantRule
+from edgec.ops.examples import example_rng, float_node, float_of_quantized, quantized_node
 
 EXAMPLES = [pytest.param(op, e, id=f"{op.name}-{e.label}") for op in OPS.values() for e in op.examples]
 STEP = 1e-6  # of the central differences; their error is about STEP**2 + 1e-16 / STEP

@@ -10,7 +10,6 @@ import kernel_harness as harness
 import numpy as np
 import pointwise_bodies as bodies
 import pytest
-from example_nodes import ExampleNode, float_node
 
 from edgec.backends import pointwise
 from edgec.backends.kernels_c_pointwise import KERNELS
@@ -21,6 +20,7 @@ from edgec.ops import OPS
 from edgec.ops.activation import ClampAttrs
 from edgec.ops.binary import BinaryAttrs
 from edgec.ops.define import Example, run
+from edgec.ops.examples import ExampleNode, float_node
 from edgec.ops.lookup import lookup_table
 from edgec.ops.select import MaskedFillAttrs
 from edgec.plan import Kernel, NodeView

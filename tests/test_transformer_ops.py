@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import kernel_harness as harness
 import numpy as np
 import pytest
-from example_nodes import range_quant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,6 +33,7 @@ from edgec.ir import (
 from edgec.ops import OPS
 from edgec.ops.attention import AttentionAttrs, exp2_table
 from edgec.ops.define import Arrays, Example, QuantRule, TypeRule, Types
+from edgec.ops.examples import range_quant
 from edgec.ops.gather import GatherAttrs
 from edgec.ops.norm import GroupNormAttrs, LayerNormAttrs, RmsNormAttrs
 from edgec.ops.norm_integer import COUNT_MAX, plan_norm
