@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from edgec.build import Builder
 from edgec.ir import DType, Graph, Loc, Node, Port, Program, Quant, Type, Value
@@ -40,6 +40,10 @@ class Scheme:
 
 
 INT8 = Scheme()
+BORDERS: Final[dict[str, str]] = {
+    "quantize": "brings a float value back to integers",
+    "dequantize": "brings integers to a node that runs in float",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,8 @@ def quantize(program: Program, ranges: Ranges, scheme: Scheme = INT8) -> Program
 
 
 def float_islands(program: Program, scheme: Scheme = INT8) -> tuple[Island, ...]:
-    """Nodes that compute in float in the quantised graphs of `program`, in order, each with its reason."""
+    """Nodes that compute in float in the quantised graphs of `program`, in order, each with its reason; the
+    quantize and dequantize nodes round them are among them."""
     found = []
     for graph in program.graphs:
         types = program.type_of(graph)
@@ -77,9 +82,10 @@ def float_islands(program: Program, scheme: Scheme = INT8) -> tuple[Island, ...]
             continue
         for node in nodes:
             touched = (*(types[r] for r in node.inputs), *(v.type for v in node.outputs))
-            floats = any(t.dtype.is_float for t in touched) and not any(t.quant for t in touched)
-            if floats and node.op not in ("quantize", "dequantize", "requantize"):
-                why = why_float(program, node, types, scheme.keep_float) or "it stands between float nodes"
+            floats = any(t.dtype.is_float for t in touched)
+            if node.op in BORDERS or (floats and not any(t.quant for t in touched)):
+                why = BORDERS.get(node.op) or why_float(program, node, types, scheme.keep_float)
+                why = why or "it stands between float nodes"
                 found.append(Island(graph.name, node.outputs[0].name, node.op, node.loc, why))
     return tuple(found)
 

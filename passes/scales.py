@@ -219,12 +219,13 @@ def _widen(program: Program, node: Node, joined: _Joined) -> bool:
     rule = _rule(node)
     if rule.output != "calibrated" or not node.outputs:
         return False
-    sizes = [
-        max(-r[0], r[1])
-        for i, ref in enumerate(node.inputs)
-        if rule.role(i) in ("activation", "shared", "weight")
-        for r in [constant_range(program, ref) if ref[0] == "@" else joined.ranges[joined.root(ref)]]
-    ]
+    sizes = []
+    for i, ref in enumerate(node.inputs):
+        if rule.role(i) in ("activation", "shared", "weight"):
+            quant = joined.quant(ref) if ref[0] != "@" else affine_quant(*constant_range(program, ref))
+            sizes.append(
+                255 * quant.scale[0]
+            )  # what int8 can hold, which is more than was seen where that is 0
     product = node.op not in ("add", "sub", "minimum", "maximum")
     possible = float(np.prod(sizes)) if product else max(sizes)
     name = node.outputs[0].name
