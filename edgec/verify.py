@@ -37,8 +37,13 @@ _SAFE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 _CONTEXT_LINES: Final = 10
 _BIAS_TOLERANCE: Final = 1e-6  # relative: the bias scale is one float32 rounding of the product
 
-# These change the quantisation of a value; each has its own types on both sides.
-CASTS: Final = frozenset({"quantize", "dequantize", "requantize", "cast"})
+# These change the quantisation of a value: whether it is quantised before and after.
+CASTS: Final[dict[str, tuple[bool, bool]]] = {
+    "quantize": (False, True),
+    "dequantize": (True, False),
+    "requantize": (True, True),
+    "cast": (False, False),
+}
 
 
 class GraphError(InternalError):
@@ -205,6 +210,9 @@ def _integer(node: Node, inputs: tuple[Type, ...], graph: Graph) -> None:
     rule = OPS[node.op].quant
     outputs = tuple(v.type for v in node.outputs)
     if node.op in CASTS:
+        sides = (inputs[0].quant is not None, outputs[0].quant is not None)
+        if sides != CASTS[node.op]:
+            _fail(6, f"{node.op} goes from {show_type(inputs[0])} to {show_type(outputs[0])}", graph, node)
         return
     if isinstance(rule, NoQuant):
         if any(t.quant is not None for t in (*inputs, *outputs)):

@@ -168,6 +168,18 @@ def test_6_an_op_without_integer_form_meets_no_integers() -> None:
     assert broken(program(text)).invariant == 6
 
 
+@pytest.mark.parametrize(
+    ("node", "before", "after"),
+    [
+        ("quantize", "f32[2]", "f32[2]"),
+        ("dequantize", "f32[2]", "f32[2]"),
+        ("requantize", "f32[2]", "f32[2]"),
+    ],
+)
+def test_6_casts_change_what_their_names_say(node: str, before: str, after: str) -> None:
+    assert broken(graph(f"%y: {after} = {node}(%x) return %y", f"%x: {before}")).invariant == 6
+
+
 def test_7_bytes_without_scale_are_not_computed_with() -> None:
     assert broken(graph("%y: i8[2,4] = mul(%x, %x) return %y", "%x: i8[2,4]")).invariant == 7
 
