@@ -7,7 +7,7 @@ the range that the kernel's arithmetic asks for; the portable kernel takes the r
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -31,6 +31,7 @@ WEIGHT_LIMIT: Final = 127  # 256 * w1 + w0 lies in int16
 SUM_LIMIT: Final = 1 << 23  # 128 * sum |w| of a channel: its sum is exact in the high 24 bits
 SHIFT_MIN: Final = 33  # the low word of the product never counts
 SHIFT_MAX: Final = 55  # (2 * zero + 1) << (shift - 33) stays below 2**30
+FEW_SHIFT: Final = 54  # of channels whose own shift is larger: a step of 2**24 at multiplier 2**30
 SUM_SHIFT_MAX: Final = 22  # zero_out << shift stays below 2**30
 GROUP: Final = 4  # channels that the inner loops take at once
 
@@ -40,24 +41,60 @@ def has_dsp(target: Target) -> bool:
     return target.has("dsp") and target.has("unaligned")
 
 
-def requant_words(node: NodeView) -> tuple[I64, I64]:
-    """(m int64[O], n int64[O]) with n = shift - 33; a multiplier of 0 goes with n = 0, any shift being as good."""
-    m, shift = channel_requant(
+@dataclass(frozen=True, slots=True)
+class ChannelConstants:
+    """Folded bias, multiplier and n = shift - 33 of each output channel, int64[O]."""
+
+    bias: I64
+    m: I64
+    n: I64
+
+
+def channel_constants(node: NodeView) -> ChannelConstants:
+    """What the kernels take of each channel. A multiplier of 0 goes with n = 0, any shift being as good; a shift
+    beyond the kernels' range is replaced with the bias and multiplier that give the same outputs."""
+    multiplier, shift = channel_requant(
         quant_of(node.inputs[0]).scale[0],
         quant_of(node.inputs[1]).scale,
         quant_of(node.outputs[0]).scale[0],
         node.inputs[1].dims[0],
     )
-    return m.astype(np.int64), np.where(m == 0, 0, shift.astype(np.int64) - SHIFT_MIN)
+    m = multiplier.astype(np.int64)
+    shifts = np.where(m == 0, SHIFT_MIN, shift.astype(np.int64))
+    bias = folded_bias(node).data.astype(np.int64)
+    span = _spans(node)
+    for o in np.flatnonzero(shifts > SHIFT_MAX):
+        bias[o] = few_outputs_bias(int(bias[o]), int(span[o]), int(m[o]), int(shifts[o]))
+        m[o], shifts[o] = 1 << 30, FEW_SHIFT
+    return ChannelConstants(bias, m, shifts - SHIFT_MIN)
+
+
+def few_outputs_bias(bias: int, span: int, m: int, shift: int) -> int:
+    """B with requantize(S + B, 2**30, 54) == requantize(S + bias, m, shift) for every |S| <= span < 2**23.
+
+    For shift > 55 an output step is more than 2**24 wide, so that a channel has one output or two neighbours: B puts
+    the sums on the same sides of the one threshold T, or round the middle of the one step. Channels that are almost
+    only bias have such shifts.
+    """
+    half = 1 << (shift - 1)
+    low, high = (((end * m + half) >> shift) for end in (bias - span, bias + span))
+    if low == high:
+        return low << 24
+    threshold = -((half - high * 2 * half) // m)  # the least sum that gives `high`
+    return bias + (high << 24) - (1 << 23) - threshold
+
+
+def _spans(node: NodeView) -> I64:
+    """Largest |sum of x w| of each channel."""
+    w = np.abs(constant(node, 1).astype(np.int64))
+    return np.asarray(128 * w.reshape(w.shape[0], -1).sum(1), np.int64)
 
 
 def constants_fit(node: NodeView) -> bool:
     """Whether weights and shifts lie in the range of ec_dsp_gemm.h."""
     w = np.abs(constant(node, 1).astype(np.int64))
-    sums = 128 * w.reshape(w.shape[0], -1).sum(1)
-    _, n = requant_words(node)
-    shifts = n.min(initial=0) >= 0 and n.max(initial=0) <= SHIFT_MAX - SHIFT_MIN
-    return bool(w.max(initial=0) <= WEIGHT_LIMIT and sums.max(initial=0) < SUM_LIMIT and shifts)
+    small = w.max(initial=0) <= WEIGHT_LIMIT and _spans(node).max(initial=0) < SUM_LIMIT
+    return bool(small and channel_constants(node).n.min(initial=0) >= 0)
 
 
 def packed_o4(node: NodeView) -> Packed:
@@ -73,10 +110,10 @@ def packed_o4(node: NodeView) -> Packed:
     both = (256 * split[:, :, 1] + split[:, :, 0]) & 0xFFFF  # group, pair, four, half, k
     words = both[..., 0, :] | both[..., 1, :] << 16  # group, pair, four, k
     stream = words.transpose(0, 2, 3, 1).reshape(groups, -1)
-    m, n = requant_words(node)
-    bias = _grouped(folded_bias(node).data.astype(np.int64) & 0xFFFFFFFF, groups)
-    shifts = (_grouped(n, groups) << (8 * np.arange(GROUP))).sum(1, keepdims=True)
-    parts = (bias[:, 0::2], stream, bias[:, 1::2], shifts, _grouped(m, groups))
+    channel = channel_constants(node)
+    bias = _grouped(channel.bias & 0xFFFFFFFF, groups)
+    shifts = (_grouped(channel.n, groups) << (8 * np.arange(GROUP))).sum(1, keepdims=True)
+    parts = (bias[:, 0::2], stream, bias[:, 1::2], shifts, _grouped(channel.m, groups))
     return Packed("w", "dsp_o4", np.concatenate(parts, axis=1).astype(np.uint32).reshape(-1))
 
 
@@ -84,26 +121,26 @@ def packed_depthwise(node: NodeView) -> Packed:
     """uint32[C][...]: bias, multiplier, then the bytes n, w[r][s], zeros to a whole word."""
     w = constant(node, 1)
     w = w.reshape(w.shape[0], -1)
-    m, n = requant_words(node)
+    channel = channel_constants(node)
     taps = np.zeros((w.shape[0], -(-(1 + w.shape[1]) // 4) * 4), np.uint8)
-    taps[:, 0] = n
+    taps[:, 0] = channel.n
     taps[:, 1 : 1 + w.shape[1]] = w.view(np.uint8)
-    return Packed("w", "dsp_dw", _channel_words(node, m, taps))
+    return Packed("w", "dsp_dw", _channel_words(channel, taps))
 
 
 def packed_depthwise_3x3(node: NodeView) -> Packed:
     """uint32[C][5]: bias, multiplier, then the bytes w0 w3 w1 w4, n w6 w2 w7, 0 0 w5 w8."""
-    m, n = requant_words(node)
+    channel = channel_constants(node)
     w = constant(node, 1).reshape(-1, 9).view(np.uint8)
     taps = np.zeros((len(w), 12), np.uint8)
     taps[:, [0, 2, 6, 1, 3, 10, 5, 7, 11]] = w
-    taps[:, 4] = n
-    return Packed("w", "dsp_dw3x3", _channel_words(node, m, taps))
+    taps[:, 4] = channel.n
+    return Packed("w", "dsp_dw3x3", _channel_words(channel, taps))
 
 
-def _channel_words(node: NodeView, m: I64, taps: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+def _channel_words(channel: ChannelConstants, taps: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
     """Bias, multiplier and the bytes of each channel."""
-    head = np.stack((folded_bias(node).data.astype(np.int64) & 0xFFFFFFFF, m), axis=1).astype(np.uint32)
+    head = np.stack((channel.bias & 0xFFFFFFFF, channel.m), axis=1).astype(np.uint32)
     return np.concatenate((head, taps.view("<u4").astype(np.uint32)), axis=1).reshape(-1)
 
 

@@ -213,12 +213,13 @@ def test_channel_of_few_outputs_keeps_them_with_its_new_bias() -> None:
     for _ in range(2000):
         span, shift = int(rng.integers(0, 1 << 23)), int(rng.integers(56, 63))
         bias, m = int(rng.integers(-(1 << 30), 1 << 30)), int(rng.integers(1 << 30, 1 << 31))
+        near = 0
         if rng.integers(2):  # a threshold within the span
-            step = (1 << shift) // m
-            bias = (2 * int(rng.integers(-20, 20)) + 1) * step // 2 + int(rng.integers(-span, span + 1))
+            near = int(rng.integers(-span, span + 1))
+            bias = (2 * int(rng.integers(-20, 20)) + 1) * (1 << shift) // (2 * m) - near
         if abs(bias) + span >= 1 << 31:
             continue
-        sums = np.concatenate((rng.integers(-span, span + 1, 50), np.arange(-3, 4), [-span, span]))
+        sums = np.concatenate((rng.integers(-span, span + 1, 50), near + np.arange(-3, 4), [-span, span]))
         sums = np.clip(sums, -span, span)
         new = few_outputs_bias(bias, span, m, shift)
         assert abs(new) + span < 1 << 31

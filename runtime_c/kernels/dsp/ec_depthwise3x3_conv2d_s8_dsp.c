@@ -7,8 +7,8 @@
  * X is x[p * stride_h - pad_top + r, q * stride_w - pad_left + s, c], or zero_in outside.
  * x int8[ring_0][W][C], y int8[ring_y][Q][C], any alignment; w is uint32[C][5] (layout
  * "dsp_dw3x3"), aligned to 4: bias, multiplier, then the bytes w0 w3 w1 w4, n w6 w2 w7, 0 0 w5 w8
- * of w0..w8 = w[c,0,0]..w[c,2,2], so that SXTB16 gives pairs; n = shift - 33 in 0..22 (ec_dsp_gemm.h
- * explains n).
+ * of w0..w8 = w[c,0,0]..w[c,2,2], so that SXTB16 gives pairs; n = shift - 33 in 0..22
+ * (ec_dsp_gemm.h explains n).
  *
  * Four channels at a time, a ring of three input rows is transposed into planes of int16. A plane
  * holds column pairs (2j, 2j + 1), for each the three rows of the ring: one LDM loads what both
