@@ -60,6 +60,12 @@ def _global_flags(parser: argparse.ArgumentParser, top: bool = False) -> None:
     parser.add_argument("--seed", type=int, default=default(0), help="seed of everything random (default 0)")
 
 
+def _count(text: str) -> int:
+    if not (text.isdecimal() and text.isascii() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"give a whole number above 0, not {text!r}")
+    return int(text)
+
+
 def _add(sub: argparse._SubParsersAction[_Parser], name: str, text: str) -> _Parser:
     parser: _Parser = sub.add_parser(name, help=text, description=text)
     _global_flags(parser)
@@ -133,7 +139,7 @@ def parser() -> argparse.ArgumentParser:
     p = _add(sub, "bench", "Count instructions, memory and stack of an artifact.")
     p.add_argument("artifact", type=Path)
     p.add_argument("--on", choices=("host", "qemu"), default="qemu")
-    p.add_argument("--runs", type=int, default=3)
+    p.add_argument("--runs", type=_count, default=3, help="inferences to take the median of (default 3)")
 
     p = _add(sub, "report", "Show an artifact's report: memory, layers, accuracy.")
     p.add_argument("artifact", type=Path)
@@ -234,8 +240,13 @@ def _fail(error: EdgecError) -> int:
         import traceback
 
         traceback.print_exc()
-    print(str(error), file=sys.stderr)
+    print(printable(str(error)), file=sys.stderr)
     return int(error.exit_code)
+
+
+def printable(text: str) -> str:
+    """`text` with control characters and those that turn the direction of writing as escapes: names come from files."""
+    return "".join(c if c == "\n" or c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _bug(error: BaseException) -> int:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from edgec import log
-from edgec.errors import TargetError, UserError
+from edgec.cli import printable
+from edgec.errors import EdgecError, TargetError, UserError
 
 Json = Any
 
@@ -19,7 +21,14 @@ Json = Any
 def _show(args: argparse.Namespace, text: str) -> None:
     """Print a result for a person, unless `--json` prints it for a machine."""
     if not args.json:
-        print(text)
+        print(printable(text))
+
+
+def _refuse(args: argparse.Namespace, rows: Json, error: EdgecError) -> NoReturn:
+    """Raise `error` after the result that explains it."""
+    if args.json:
+        print(json.dumps(rows, indent=1))
+    raise error
 
 
 def _request(args: argparse.Namespace, target: str) -> Any:
@@ -57,6 +66,7 @@ def compile(args: argparse.Namespace) -> Json:
     result: dict[str, Any] = {"artifact": str(args.output), **made.summary()}
     if not args.no_build:
         result["checked"] = _build_and_check(made)
+        _hold_flash(made, result["checked"], args)
     arenas = ", ".join(f"{n} {b:,} B" for n, b in result["arena_bytes"].items())
     log.say(f"{compiled.name} for {compiled.target.name}: arena {arenas}, {result['macs']:,} MACs")
     log.say(f"artifact {args.output}; next: edgec report {args.output}")
@@ -77,6 +87,19 @@ def _build_and_check(made: Any) -> list[str]:
                 raise
             log.say(f"not built for {place}: {error}")
     return done
+
+
+def _hold_flash(made: Any, checked: Sequence[str], args: argparse.Namespace) -> None:
+    """Raise TargetError E505 where the linked image exceeds --flash: before linking, the code's size is a guess."""
+    from edgec.targets.load import parse_size
+
+    sizes = made.sizes() if "qemu" in checked and args.flash else None
+    if sizes is not None and sizes["flash_bytes"] > parse_size(args.flash):
+        raise TargetError(
+            "EDGEC-E505",
+            f"give --flash {sizes['flash_bytes']} or use a smaller model: the image in {args.output} takes "
+            f"{sizes['flash_bytes']:,} bytes of flash with its code, --flash allows {parse_size(args.flash):,}",
+        )
 
 
 def run(args: argparse.Namespace) -> Json:
@@ -154,13 +177,12 @@ def check(args: argparse.Namespace) -> Json:
         )
         for proposal in v.proposals:
             _show(args, f"{'':<16} try {proposal}")
-    if not args.all_targets and not all(v.fits for v in verdicts):
-        if args.json:
-            import json
-
-            print(json.dumps(rows, indent=1))
-        first = next(v for v in verdicts if not v.fits)
-        raise TargetError("EDGEC-E503", first.reason)
+    refused = [v for v in verdicts if not v.fits]
+    if refused and not args.all_targets:
+        names = ", ".join(v.target for v in refused)
+        cure = "take a proposal above" if any(v.proposals for v in refused) else "use a smaller model"
+        text = f"{cure}, or another target: the model does not fit {names}"
+        _refuse(args, rows, TargetError(refused[0].code if len(refused) == 1 else "EDGEC-E503", text))
     return rows
 
 
@@ -211,7 +233,8 @@ def doctor(args: argparse.Namespace) -> Json:
         _show(args, f"{'ok' if row.found else 'missing':<8} {row.tool:<24} {row.version or row.cure}")
     missing = [row.tool for row in rows if not row.found and row.required]
     if missing:
-        raise TargetError("EDGEC-EA03", f"install what the list above says: {', '.join(missing)} missing")
+        text = f"install what the list above says: {', '.join(missing)} missing"
+        _refuse(args, [row.json() for row in rows], TargetError("EDGEC-EA03", text))
     return [row.json() for row in rows]
 
 

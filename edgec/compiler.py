@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from edgec.plan import Plan, Target
 
 GOLDEN_SAMPLES: Final = 4
 RANDOM_SAMPLES: Final = 8
+MAX_CALIBRATED_ELEMENTS: Final = 1 << 26
 Calibration = Mapping[str, Array] | str | os.PathLike[str] | None
 
 
@@ -79,6 +81,8 @@ class Golden:
 def transform(request: Request) -> Transformed:
     """Import and run every graph pass: all that does not depend on the target. Raises UserError."""
     program = load(request)
+    if request.options.precision == "int8":
+        _refuse_huge(program)
     arrays, made_up = calibration(request, program)
     steps = pipeline.graph_steps(request.options, arrays)
     return Transformed(pipeline.run(program, steps, request.options, arrays), arrays, made_up)
@@ -92,11 +96,24 @@ def plan(request: Request) -> Compiled:
     target = load_target(request.target)  # first: a misspelt target should not cost an import of torch
     text = target_file(request.target).read_text(encoding="utf-8")
     done = transform(request)
-    name = request.name or model_name(request.model)
+    name = chosen_name(request)
     with log.step("plan") as notes:
         planned = pipeline.lower(done.program, target, request.options, KERNELS, name)
         notes.append(", ".join(f"{a.memory} {a.bytes:,} B" for a in planned.arenas))
     return Compiled(name, target, text, request.options, _source_hash(request.model), done, planned)
+
+
+def _refuse_huge(program: Program) -> None:
+    """Raise TargetError where a value is too large to calibrate: the interpreter holds it in float64."""
+    for graph in program.graphs:
+        for name, t in program.type_of(graph).items():
+            if name[0] not in "@$" and t.size > MAX_CALIBRATED_ELEMENTS:
+                where = next((f" at {n.loc}" for n in graph.nodes if name in (v.name for v in n.outputs)), "")
+                raise TargetError(
+                    "EDGEC-E506",
+                    f"make the tensor smaller: {name} {list(t.dims)}{where} has {t.size:,} elements, calibration "
+                    f"takes at most {MAX_CALIBRATED_ELEMENTS:,}; no microcontroller holds more",
+                )
 
 
 def load(request: Request) -> Program:
@@ -137,6 +154,21 @@ def model_name(model: Any) -> str:
 
     stem = Path(model).stem if isinstance(model, (str, os.PathLike)) else type(model).__name__
     return safe_name(stem).replace(".", "_").lower()
+
+
+def chosen_name(request: Request) -> str:
+    """The C name that the user chose, or one made from the model's. Raises UserError EDGEC-E204."""
+    if request.name is None:
+        return model_name(
+            request.factory.rpartition(":")[2] if request.model == "-" and request.factory else request.model
+        )
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,59}", request.name):
+        raise UserError(
+            "EDGEC-E204",
+            f"name the model with letters, digits and _, a letter first, at most 60 (such as {model_name(request.name)[:60]}): "
+            f"{request.name[:80]!a} cannot stand in C",
+        )
+    return request.name
 
 
 def _source_hash(model: Any) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgec import interp
 from edgec.fixedpoint import dequantize_array
-from edgec.ir import Array, Node, Program, Type
+from edgec.ir import Array, Node, Program, Quant, Type
 from edgec.plan import Entry, Plan, Stream, Target, Use
 
 Json = dict[str, Any]
@@ -24,7 +24,7 @@ _BINS = 32
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """Of one value: signal to quantisation noise in dB, share of saturated elements, and its histogram."""
+    """Of one value: signal to quantisation noise in dB, percent of elements beyond the int8 range, and its histogram."""
 
     snr_db: float | None
     saturated_percent: float
@@ -58,12 +58,12 @@ def fidelity(
                 name = value.name
                 real: Array = _real(y, value.type)
                 last[name] = real
-                if value.type.quant is not None:
-                    count = clipped.setdefault(name, [0, 0])
-                    count[0] += int(np.count_nonzero((y == -128) | (y == 127)))
-                    count[1] += y.size
                 if name in want and want[name].shape == y.shape:
                     truth = want[name].astype(np.float64)
+                    if value.type.quant is not None:
+                        count = clipped.setdefault(name, [0, 0])
+                        count[0] += _outside(truth, value.type.quant)
+                        count[1] += y.size
                     signal[name] = signal.get(name, 0.0) + float(np.sum(truth**2))
                     noise[name] = noise.get(name, 0.0) + float(np.sum(np.square(np.subtract(truth, real))))
 
@@ -78,9 +78,16 @@ def fidelity(
             snr = (
                 99.0 if noise[name] == 0.0 else min(99.0, 10.0 * float(np.log10(signal[name] / noise[name])))
             )
-        low_high = clipped.get(name, [0, 1])
-        rows[name] = Fidelity(snr, 100.0 * low_high[0] / max(1, low_high[1]), histogram(last[name]))
+        outside, total = clipped.get(name, [0, 1])
+        rows[name] = Fidelity(snr, 100.0 * outside / max(1, total), histogram(last[name]))
     return rows
+
+
+def _outside(truth: Array, quant: Quant) -> int:
+    """Elements beyond the int8 range by more than half a step. Those a fused ReLU maps to the end of it are inside."""
+    scale, zero = quant.per_tensor
+    low, high = scale * (-128.5 - zero), scale * (127.5 - zero)
+    return int(np.count_nonzero((truth < low) | (truth > high)))
 
 
 def _real(y: Array, t: Type) -> Array:

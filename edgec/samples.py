@@ -57,7 +57,7 @@ def to_device(
             "EDGEC-E225",
             f"name the arrays after the model's inputs ({known}): {what} also holds {', '.join(unknown)}",
         )
-    count = counts.pop() if counts else 0
+    count = counts.pop() if counts else 1  # a model without inputs runs once
     if ports and count == 0:
         raise UserError("EDGEC-E232", f"give at least one sample: {what} has none")
     return [{ref: samples[i] for ref, samples in by_port.items()} for i in range(count)]
@@ -103,10 +103,25 @@ def user_to_value(sample: Array, port: Port, t: Type, what: str) -> Array:
             "EDGEC-E229",
             f"remove NaN and infinity from {port.label}: {what} holds {int((~np.isfinite(sample)).sum())}",
         )
-    moved = np.ascontiguousarray(sample.transpose(port.axes))
-    if t.quant is not None and moved.dtype != np.int8:
-        return quantize_array(moved, t.quant).astype(np.int8)
-    return moved.astype(t.dtype.numpy)
+    moved = np.array(sample.transpose(port.axes), order="C")  # not ascontiguousarray: it makes scalars 1-D
+    if t.quant is not None:
+        return moved if moved.dtype == np.int8 else quantize_array(moved, t.quant).astype(np.int8)
+    value = moved.astype(t.dtype.numpy)
+    if t.dtype is DType.B8:
+        return value
+    if t.dtype.is_float:
+        lost = int((~np.isfinite(value)).sum())
+        if lost:
+            raise UserError(
+                "EDGEC-E229", f"scale {port.label} to float32: {what} holds {lost} values outside its range"
+            )
+    elif not np.array_equal(value, moved):
+        raise UserError(
+            "EDGEC-E233",
+            f"give {port.label} as whole numbers that {t.dtype.value} holds: {what} has others, "
+            f"from {moved.min()} to {moved.max()}",
+        )
+    return value
 
 
 def value_to_user(value: Array, port: Port, t: Type, raw: bool) -> Array:
@@ -114,7 +129,7 @@ def value_to_user(value: Array, port: Port, t: Type, raw: bool) -> Array:
     if t.quant is not None and not raw:
         value = dequantize_array(value, t.quant).astype(np.float32)
     inverse = np.argsort(port.axes) if port.axes else ()
-    return np.ascontiguousarray(np.transpose(value, inverse))
+    return np.array(np.transpose(value, inverse), order="C")
 
 
 def stack(samples: Sequence[Array]) -> Array:

@@ -7,7 +7,7 @@ the code (`CODE_BASE_BYTES` and `CODE_BYTES_PER_KERNEL`, from linked images; tes
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from edgec import compiler, log, pipeline
@@ -23,7 +23,8 @@ CODE_BYTES_PER_CALL: Final = 140  # params, arguments of the call
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """One target's answer. `ram_bytes`: arenas, and what the target keeps for stack and data; `reason`: what breaks
-    the budget, or the share that is used. `proposals`: changes with the figures predicted for them."""
+    the budget, or the share that is used. `proposals`: changes with the figures predicted for them. `code`: of the
+    error that a compile would end with, "" where it fits."""
 
     target: str
     fits: bool
@@ -31,10 +32,37 @@ class Verdict:
     flash_bytes: int
     reason: str
     proposals: tuple[str, ...]
+    code: str
 
     def json(self) -> dict[str, Any]:
         """As a JSON object."""
-        return {**asdict(self), "proposals": list(self.proposals)}
+        return {
+            "target": self.target,
+            "fits": self.fits,
+            "ram_bytes": self.ram_bytes,
+            "flash_bytes": self.flash_bytes,
+            "reason": self.reason,
+            "proposals": list(self.proposals),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A quantised Program and one target."""
+
+    program: Program
+    target: Target
+    options: pipeline.Options
+    kernels: Sequence[Kernel]
+    name: str
+
+    def plan(self, **changes: Any) -> Plan:
+        """The Plan with offsets, whether it fits or not."""
+        from edgec.passes.memory import lay_out
+
+        options = replace(self.options, **changes)
+        unplanned = pipeline.choose(self.program, self.target, options, self.kernels, self.name)
+        return lay_out(unplanned, self.target, options.ram_bytes)[0]
 
 
 def check(request: compiler.Request, names: Sequence[str]) -> tuple[Verdict, ...]:
@@ -44,9 +72,9 @@ def check(request: compiler.Request, names: Sequence[str]) -> tuple[Verdict, ...
 
     targets = [load_target(name) for name in names]
     program = compiler.transform(request).program
-    name = request.name or compiler.model_name(request.model)
+    name = compiler.chosen_name(request)
     rows = log.progress(targets, "targets", len(targets))
-    return tuple(_verdict(program, target, request.options, KERNELS, name) for target in rows)
+    return tuple(_verdict(_Case(program, target, request.options, KERNELS, name)) for target in rows)
 
 
 def flash_estimate(plan: Plan) -> int:
@@ -57,66 +85,58 @@ def flash_estimate(plan: Plan) -> int:
     return sum(c.data.nbytes for c in plan.constants) + code
 
 
-def _verdict(
-    program: Program, target: Target, options: pipeline.Options, kernels: Sequence[Kernel], name: str
-) -> Verdict:
-    from edgec.passes.memory import lay_out
+def _arena(plan: Plan) -> int:
+    return sum(a.bytes for a in plan.arenas)
 
+
+def _verdict(case: _Case) -> Verdict:
+    target, options = case.target, case.options
     try:
-        unplanned = pipeline.choose(program, target, options, kernels, name)
+        plan = case.plan()
+    except TargetError as error:  # an op without a kernel there
+        return Verdict(target.name, False, 0, 0, str(error), (), error.code)
+    errors: list[TargetError] = []
+    try:
+        pipeline.lower(case.program, target, options, case.kernels, case.name)
     except TargetError as error:
-        return Verdict(target.name, False, 0, 0, str(error), ())
-    plan, _ = lay_out(unplanned, target, options.ram_bytes)
-    arenas = sum(a.bytes for a in plan.arenas)
+        errors.append(error)
     flash = flash_estimate(plan)
-    reasons: list[str] = []
-    for step in (
-        lambda: pipeline.lower(program, target, options, kernels, name),
-        lambda: _flash(target, plan, options),
-    ):
+    if not any(e.code == "EDGEC-E502" for e in errors):
         try:
-            step()
+            pipeline.check_flash_of(plan, target, options, flash)
         except TargetError as error:
-            reasons.append(str(error))
-    ram = arenas + target.reserve_ram_bytes
-    if not reasons:
-        have = pipeline.ram_available(target, options)
-        return Verdict(
-            target.name, True, ram, flash, f"uses {100 * arenas // max(1, have)} % of the arena's room", ()
-        )
-    return Verdict(
-        target.name,
-        False,
-        ram,
-        flash,
-        "; ".join(reasons),
-        _proposals(program, target, options, kernels, name, arenas),
-    )
+            errors.append(error)
+    ram = _arena(plan) + target.reserve_ram_bytes
+    if errors:
+        reason = "; ".join(str(e) for e in errors)
+        return Verdict(target.name, False, ram, flash, reason, _proposals(case, plan), errors[0].code)
+    used = 100 * _arena(plan) / max(1, pipeline.ram_available(target, options))
+    return Verdict(target.name, True, ram, flash, f"uses {used:.0f} % of the arena's room", (), "")
 
 
-def _flash(target: Target, plan: Plan, options: pipeline.Options) -> None:
-    pipeline.check_flash_of(plan, target, options, flash_estimate(plan))
-
-
-def _proposals(
-    program: Program,
-    target: Target,
-    options: pipeline.Options,
-    kernels: Sequence[Kernel],
-    name: str,
-    arenas: int,
-) -> tuple[str, ...]:
-    """What was tried and helps, each with the arena that it gives."""
-    from edgec.passes.memory import lay_out
-
+def _proposals(case: _Case, plan: Plan) -> tuple[str, ...]:
+    """Changes of the options, each tried here, with the figures that it gives."""
     found = []
-    if options.stream != "all":
-        streamed, _ = lay_out(
-            pipeline.choose(program, target, replace(options, stream="all"), kernels, name), target, None
+    have, need = pipeline.ram_available(case.target, case.options), _arena(plan)
+    if need > have:
+        least = need
+        if case.options.stream != "all":
+            least = _arena(case.plan(stream="all"))
+            if least < need:
+                verdict = "fits" if least <= have else "still too much"
+                found.append(
+                    f"--stream all: arena {least:,} B instead of {need:,} B ({verdict}: {have:,} B exist)"
+                )
+        room = sum(m.bytes for m in case.target.rams) - case.target.reserve_ram_bytes
+        if case.options.ram_bytes is not None and least <= room:
+            found.append(f"--ram {least}: {case.target.name} has room for an arena of {room:,} B")
+    flash = case.options.flash_bytes
+    if flash is not None and flash < (wanted := flash_estimate(plan)) <= case.target.flash_bytes:
+        found.append(f"--flash {wanted}: {case.target.name} has {case.target.flash_bytes:,} B")
+    if case.options.precision == "fp32":
+        constants = sum(c.data.nbytes for c in plan.constants)
+        found.append(
+            f"--precision int8: arena about {need // 4:,} B instead of {need:,} B, "
+            f"weights about {constants // 4:,} B instead of {constants:,} B"
         )
-        size = sum(a.bytes for a in streamed.arenas)
-        if size < arenas:
-            found.append(f"--stream all: arena {size:,} B instead of {arenas:,} B")
-    if options.precision == "fp32":
-        found.append(f"--precision int8: arena about {arenas // 4:,} B instead of {arenas:,} B")
     return tuple(found)

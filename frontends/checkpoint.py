@@ -10,7 +10,6 @@ import importlib
 import io
 import os
 import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -28,6 +27,7 @@ from edgec.frontends.archive import (
 )
 from edgec.frontends.pickle_check import imported_names
 from edgec.frontends.program_check import checked_program_records
+from edgec.frontends.quiet import quiet
 
 if TYPE_CHECKING:
     import torch
@@ -149,9 +149,12 @@ def load_file(
 ) -> Loaded:
     """The model in a file.
 
-    `factory` ("package.module:function") makes the module that a state dict belongs to. With `trust` the
+    `factory` ("package.module:function") makes the module that a state dict belongs to; the path `-` takes that
+    module with its own weights. With `trust` the
     file's pickles are executed without a check, and whole pickled modules load.
     """
+    if os.fspath(path) == "-":
+        return _made_by(factory, example_inputs)
     data = read_model_file(path)
     where = os.path.basename(os.fspath(path))
     records = read_records(data, where) if is_zip(data) else None
@@ -160,6 +163,11 @@ def load_file(
         code, cure = _CURES[kind]
         raise UserError(code, f"{cure}. {where} is {kind.value}")
     assert records is not None
+    if factory is not None and kind in (Kind.PROGRAM, Kind.MODULE):
+        raise UserError(
+            "EDGEC-E309",
+            f"leave out --model, or give a state dict with it. {where} is {kind.value}, a whole model",
+        )
     if kind is Kind.PROGRAM:
         return Loaded(None, None, _load_program(data, records, where, trust))
     if kind is Kind.MODULE:
@@ -167,13 +175,23 @@ def load_file(
     return _load_state_dict(data, records, where, factory, example_inputs, trust)
 
 
+def _made_by(factory: str | None, example_inputs: tuple[Any, ...] | None) -> Loaded:
+    """The module that the factory makes, with the weights that it gives it: what the path `-` means."""
+    if factory is None:
+        raise UserError(
+            "EDGEC-E306",
+            "name the function that makes the module: --model package.module:function. `-` is no file",
+        )
+    module, inputs = call_factory(factory)
+    return Loaded(module, example_inputs if example_inputs is not None else inputs, None)
+
+
 def _load_program(data: bytes, records: Records, where: str, trust: bool) -> torch.export.ExportedProgram:
     import torch
 
     source = data if trust else write_records(checked_program_records(records, where))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return torch.export.load(io.BytesIO(source))
     except Exception as error:  # torch raises anything here, from KeyError to AssertionError
         raise UserError(

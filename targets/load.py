@@ -29,6 +29,7 @@ LEAST_RESERVE_BYTES: Final = 2048  # test firmware: 1 KB of data, 1 KB of stack
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmg])(?:i?b)?|b)?\s*", re.IGNORECASE | re.ASCII)
 _FACTOR: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _MEMORY_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 _T = TypeVar("_T", int, float, str, bool)
 
 
@@ -67,6 +68,8 @@ def load_target(name: str) -> Target:
     """
     path = target_file(name)
     table = _Table(_read(path), "", [])
+    if not _FILE_NAME.fullmatch(path.stem):
+        table.problems.append("rename the file with letters, digits, dot, _ and - alone: it names the target")
     target = _target(path.stem, table)
     table.finish()
     if table.problems or target is None:
