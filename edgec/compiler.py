@@ -81,8 +81,7 @@ class Golden:
 def transform(request: Request) -> Transformed:
     """Import and run every graph pass: all that does not depend on the target. Raises UserError."""
     program = load(request)
-    if request.options.precision == "int8":
-        _refuse_huge(program)
+    _refuse_huge(program, request.options.precision == "int8")
     arrays, made_up = calibration(request, program)
     steps = pipeline.graph_steps(request.options, arrays)
     return Transformed(pipeline.run(program, steps, request.options, arrays), arrays, made_up)
@@ -103,10 +102,12 @@ def plan(request: Request) -> Compiled:
     return Compiled(name, target, text, request.options, _source_hash(request.model), done, planned)
 
 
-def _refuse_huge(program: Program) -> None:
-    """Raise TargetError where a value is too large to calibrate: the interpreter holds it in float64."""
+def _refuse_huge(program: Program, calibrated: bool) -> None:
+    """Raise TargetError where an input is too large to make samples of, or a value too large to calibrate (the
+    interpreter holds it in float64)."""
     for graph in program.graphs:
-        for name, t in program.type_of(graph).items():
+        types = program.type_of(graph) if calibrated else {v.name: v.type for v in graph.inputs}
+        for name, t in types.items():
             if name[0] not in "@$" and t.size > MAX_CALIBRATED_ELEMENTS:
                 where = next((f" at {n.loc}" for n in graph.nodes if name in (v.name for v in n.outputs)), "")
                 raise TargetError(
@@ -165,8 +166,8 @@ def chosen_name(request: Request) -> str:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,59}", request.name):
         raise UserError(
             "EDGEC-E204",
-            f"name the model with letters, digits and _, a letter first, at most 60 (such as {model_name(request.name)[:60]}): "
-            f"{request.name[:80]!a} cannot stand in C",
+            "name the model with letters, digits and _, a letter first, at most 60 (such as "
+            f"{model_name(request.name)[:60]}): {request.name[:80]!a} cannot stand in C",
         )
     return request.name
 

@@ -24,7 +24,7 @@ _BINS = 32
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """Of one value: signal to quantisation noise in dB, percent of elements beyond the int8 range, and its histogram."""
+    """Of one value: signal to quantisation noise in dB, percent of elements beyond the int8 range, histogram."""
 
     snr_db: float | None
     saturated_percent: float
@@ -87,7 +87,7 @@ def _outside(truth: Array, quant: Quant) -> int:
     """Elements beyond the int8 range by more than half a step. Those a fused ReLU maps to the end of it are inside."""
     scale, zero = quant.per_tensor
     low, high = scale * (-128.5 - zero), scale * (127.5 - zero)
-    return int(np.count_nonzero((truth < low) | (truth > high)))
+    return int(np.count_nonzero(np.less(truth, low) | np.greater(truth, high)))
 
 
 def _real(y: Array, t: Type) -> Array:
