@@ -3,7 +3,8 @@ ours computes in one go become that op.
 
 conv1d becomes conv2d over [N,L,1,C]; a batch norm that could not fold becomes mul and add; squares, roots and
 divisions by constants become cheaper ops; a product with a constant matrix becomes linear; x * sigmoid(x)
-becomes silu and x * rsqrt(mean(x**2) + eps) rms_norm. Results agree to float rounding, not bit for bit.
+becomes silu and x * rsqrt(mean(x**2) + eps) rms_norm; a split or unbind into many becomes slices or selects,
+and a concat of many a tree of concats. Results agree to float rounding, not bit for bit.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ from edgec.ir import NO_ATTRS, Node, Program
 from edgec.match import Rewrite, attr, rewrite
 from edgec.ops import OPS
 from edgec.ops.conv import Conv1dAttrs
+from edgec.ops.joining import ConcatAttrs
 from edgec.ops.norm import RmsNormAttrs
 from edgec.ops.reduce import ReduceAttrs
 from edgec.ops.shape import ReshapeAttrs
+from edgec.ops.slicing import SelectAttrs, SliceAttrs, SplitAttrs, UnbindAttrs
 from edgec.passes.dead import remove_dead
 from edgec.passes.fold import batch_norm_affine, fold
 from edgec.passes.simplify import simplify
 
 MAX_ROUNDS: Final = 4
 SMALLEST_DIVISOR: Final = 1e-30  # 1 / x still is a normal float32
+PIECES: Final = (2, 3, 4)  # outputs that a split kernel has
+PARTS_MAX: Final = 8  # operands that a concat kernel takes
 POWERS: Final[dict[float, str]] = {0.5: "sqrt", -0.5: "rsqrt"}
 
 
@@ -42,6 +47,8 @@ def legalize(program: Program) -> Program:
 
 
 def _visit(at: Rewrite, node: Node) -> tuple[str, ...] | None:
+    if node.op in ("split", "unbind"):
+        return _pieces(at, node)
     rule = {
         "conv1d": _conv1d,
         "batch_norm": _batch_norm,
@@ -49,6 +56,7 @@ def _visit(at: Rewrite, node: Node) -> tuple[str, ...] | None:
         "div": _divide,
         "matmul": _matmul,
         "mul": _product,
+        "concat": _concat,
     }.get(node.op)
     ref = rule(at, node) if rule is not None else None
     return None if ref is None else (ref,)
@@ -136,6 +144,39 @@ def _product(at: Rewrite, node: Node) -> str | None:
         if eps is not None:
             return at.builder.call("rms_norm", x, attrs=RmsNormAttrs(eps), name=_name(node))
     return None
+
+
+def _pieces(at: Rewrite, node: Node) -> tuple[str, ...] | None:
+    """A slice or select for each output. They are as good as one split where all are views, too."""
+    if len(node.outputs) in PIECES or at.type(node.inputs[0]).bounds:
+        return None
+    attrs, made, start = node.attrs, [], 0
+    for index, value in enumerate(node.outputs):
+        if isinstance(attrs, SplitAttrs):
+            stop = start + attrs.sizes[index]
+            cut: SliceAttrs | SelectAttrs = SliceAttrs(attrs.axis, start, stop)
+            start = stop
+        else:
+            assert isinstance(attrs, UnbindAttrs)
+            cut = SelectAttrs(attrs.axis, index)
+        op = "slice" if isinstance(cut, SliceAttrs) else "select"
+        made.append(at.builder.call(op, node.inputs[0], attrs=cut, name=value.name))
+    return tuple(made)
+
+
+def _concat(at: Rewrite, node: Node) -> str | None:
+    """Neighbours first, so that each operand is copied once a level; as few levels as the kernel allows."""
+    refs, attrs = list(node.inputs), node.attrs
+    if len(refs) <= PARTS_MAX:
+        return None
+    assert isinstance(attrs, ConcatAttrs)
+    while len(refs) > PARTS_MAX:
+        groups = [refs[i : i + PARTS_MAX] for i in range(0, len(refs), PARTS_MAX)]
+        refs = [
+            at.builder.call("concat", *g, attrs=attrs, name=_name(node) + ".part") if len(g) > 1 else g[0]
+            for g in groups
+        ]
+    return at.builder.call("concat", *refs, attrs=attrs, name=_name(node))
 
 
 def _root_mean_square(at: Rewrite, x: str, gate: str) -> float | None:

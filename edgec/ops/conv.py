@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +41,7 @@ class Conv1dAttrs(Attrs):
 @dataclass(frozen=True, slots=True)
 class ConvTranspose2dAttrs(Attrs):
     """`pad` (top, bottom, left, right) is cut from the output, `output_pad` rows and columns are added at its
-    end. `act` is a fused clamp of the output, in real units."""
+    end, fewer than the larger of stride and dilation. `act` is a fused clamp of the output, in real units."""
 
     stride: tuple[int, int] = (1, 1)
     pad: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -123,8 +123,8 @@ def transpose_infer(attrs: ConvTranspose2dAttrs, types: Types) -> Types:
     require(c == i * attrs.groups, f"x has {c} channels, w takes {i} in each of {attrs.groups} groups")
     require(o % attrs.groups == 0, f"{o} output channels do not divide into {attrs.groups} groups")
     require(len(types) == 2 or types[2].shape == (o,), f"b has shape [{o}]")
-    for extra, stride in zip(attrs.output_pad, attrs.stride, strict=True):
-        require(0 <= extra < stride, f"output_pad {extra} is not below the stride {stride}")
+    for extra, steps in zip(attrs.output_pad, zip(attrs.stride, attrs.dilation, strict=True), strict=True):
+        require(0 <= extra < max(steps), f"output_pad {extra} is not below stride and dilation {steps}")
     top, bottom, left, right = attrs.pad
     full = _full_size(attrs, x.dims[1:3], (r, s))
     p, q = full[0] - top - bottom, full[1] - left - right
@@ -185,12 +185,30 @@ def transpose_vjp(b: Builder, node: Node, grads: Grads) -> Grads:
     dy = clamp_gradient(b, node.outputs[0].name, dy, attrs.act)
     x, w = node.inputs[:2]
     _, r, s, _ = b.types[w].dims
-    forward = attrs.forward
+    whole = emit(b, "reduce_sum", dy, axes=(0, 1, 2))
+    dy, forward = _reached(b, attrs, dy)
     dx = b.call("conv2d", dy, conv2d.swap_channels(b, w, attrs.groups), attrs=forward)
     # Seen from the forward convolution dy is the input and x the gradient of the output.
     swapped = conv2d.weight_gradient(b, forward, (r, s), dy, x)
     dw = conv2d.swap_channels(b, swapped, attrs.groups)
-    return (dx, dw, emit(b, "reduce_sum", dy, axes=(0, 1, 2)))[: len(node.inputs)]
+    return (dx, dw, whole)[: len(node.inputs)]
+
+
+def _reached(b: Builder, attrs: ConvTranspose2dAttrs, dy: str) -> tuple[str, Conv2dAttrs]:
+    """dy and the convolution over it that has as many windows as x. Output padding of a stride or more would
+    hold further windows: it is taken from the padding that was cut, then from dy."""
+    pad = list(attrs.pad)
+    for axis in range(2):
+        extra = attrs.output_pad[axis]
+        if extra < attrs.stride[axis]:
+            continue
+        cut = min(extra, pad[2 * axis + 1])
+        pad[2 * axis + 1] -= cut
+        if extra > cut:
+            stop = b.types[dy].dims[axis + 1] - (extra - cut)
+            dy = emit(b, "slice", dy, axis=axis + 1, start=0, stop=stop)
+    top, bottom, left, right = pad
+    return dy, replace(attrs.forward, pad=(top, bottom, left, right))
 
 
 def transpose_cost(attrs: ConvTranspose2dAttrs, inputs: Types, outputs: Types) -> Cost:
@@ -353,6 +371,13 @@ define(
                 (1, 4, 4, 4),
                 (6, 3, 2, 2),
                 False,
+            ),
+            _transpose_example(
+                "output padding of a stride and more",
+                ConvTranspose2dAttrs((1, 2), (0, 1, 0, 1), (2, 3), (3, 4)),
+                (1, 4, 3, 3),
+                (2, 2, 2, 3),
+                True,
             ),
         ),
     )
