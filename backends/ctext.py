@@ -34,18 +34,30 @@ _ARRAY_TYPE: Final[dict[str, str]] = {
     "uint32": "uint32_t",
     "bool": "uint8_t",
 }
-_LINE = 100
+LINE: Final = 100
 
 
 def identifier(text: str) -> str:
     """`text` as a C identifier part: letters, digits and underscores."""
-    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")[:60] or "t"
+    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_") or "t"
 
 
 def comment_safe(text: str) -> str:
     """`text` as it may stand in a comment: printable ASCII that can neither end the comment nor make a
-    trigraph."""
-    return re.sub(r"[^A-Za-z0-9_.,:=<>()\[\]+\- ]+", "_", text)[:80]
+    trigraph. Of more than 80 characters the end is shown: a layer's path ends in its own name."""
+    safe = re.sub(r"[^A-Za-z0-9_.,:=<>()\[\]+\- ]+", "_", text)
+    return safe if len(safe) <= 80 else "..." + safe[-77:]
+
+
+def wrapped(text: str, indent: str) -> str:
+    """A call or declaration on lines of at most 100 columns, broken at its commas."""
+    lines, line = [], indent
+    for word in re.split(r"(?<=,) ", text):
+        if line.strip() and len(line) + len(word) + 1 > LINE:
+            lines.append(line)
+            line = indent + "    "
+        line += word if not line.strip() else f" {word}"
+    return "\n".join([*lines, line])
 
 
 def literal(value: int | float) -> str:
@@ -79,7 +91,7 @@ def array_body(data: Array) -> str:
     lines: list[str] = []
     line = "   "
     for word in words:
-        if len(line) + len(word) + 2 > _LINE:
+        if len(line) + len(word) + 2 > LINE:
             lines.append(line)
             line = "   "
         line += f" {word},"

@@ -205,9 +205,9 @@ class Graph:
 class Persistence(Enum):
     """What becomes of a state between calls."""
 
-    RESET = "reset"  # to its initial value at every init
-    KEPT = "kept"  # for the life of the instance
-    SAVED = "saved"  # across power cycles
+    RESET = "reset"  # its initial value again at every reset
+    KEPT = "kept"  # lives as long as the instance, from init to init
+    SAVED = "saved"  # outlives power cycles: the application stores it and writes it back after init
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from edgec.ir import Array, Loc, Node, Port, Type
+from edgec.ir import Array, Loc, Node, Persistence, Port, Type
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,15 +309,23 @@ class Arena:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanState:
+    """A state's buffer, its initial content and what becomes of it between calls."""
+
+    buffer: str
+    data: Array
+    persistence: Persistence
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """The lowered Program. `arenas` is empty until planned; `state`: initial content of state buffers by
-    name."""
+    """The lowered Program. `arenas` is empty until planned."""
 
     name: str
     entries: tuple[Entry, ...]
     buffers: tuple[Buffer, ...]
     constants: tuple[PlanConstant, ...]
-    state: tuple[tuple[str, Array], ...] = ()
+    state: tuple[PlanState, ...] = ()
     arenas: tuple[Arena, ...] = ()
 
     def buffer(self, name: str) -> Buffer:

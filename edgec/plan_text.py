@@ -1,12 +1,19 @@
 """The text form of Plans: `show_plan` writes it, `read_plan` reads it back, `arena_map` is for people.
 
-plan digits { arena sram: 4096 bytes, 0 persistent constant @conv.w: int8[8,3,3,1] "ohwi" sha256 5f2c...
-buffer %x: 64 bytes, align 16, input infer, items -1..0, "sram" + 0 buffer %y: 64 bytes, align 1, activation
-infer, items 0..1, "sram" + 0, inside %x + 0 state %state.count: float32[64] sha256 9a01... entry infer { in
-%x: i8[1,8,8,1] q(scale=0.0625, zero=0) "image" x (0,2,3,1) call conv: conv2d "ec_conv2d_s8" 100 (%x + 0)
-(@conv.w, @conv.b) -> (%y + 0) scratch (%s + 0) "ec_conv2d_params" {in_h=8, ring_y=8} rows 8 halo (3,1,1,1)
-macs 4608 in_place (0) (i8[1,8,8,1] q(...)) -> (i8[1,8,8,8] q(...))  // stem.conv net.py:41 stream 8 rows,
-rings (%conv 3) { call ... call ... } copy %state.count = %y 256 out %y: ... } }
+    plan "digits" {
+      arena "sram": 4096 bytes, 0 persistent
+      constant @conv.w: int8[8,3,3,1] "ohwi" sha256 "5f2c..."
+      buffer %x: 64 bytes, align 16, input infer, items -1..0, "sram" + 0
+      buffer %y: 64 bytes, align 1, activation infer, items 0..1, "sram" + 0, inside %x + 0
+      state %state.count: kept float32[64] sha256 "9a01..."
+      entry infer {
+        in %x: i8[1,8,8,1] q(scale=0.0625, zero=0) "image" x (0,2,3,1)
+        call conv: conv2d "ec_conv2d_s8" 100 (%x + 0) (@conv.w, @conv.b) -> (%y + 0) scratch (%s + 0) ...
+        stream 8 rows, rings (%conv 3) { call ... call ... }
+        copy %state.count = %y 256
+        out %y: ...
+      }
+    }
 
 A Plan reads back with the kernel table that it was made with, and its arrays by digest: `arrays_of(plan)`.
 """
@@ -21,7 +28,7 @@ from typing import Final
 import numpy as np
 
 from edgec.errors import UserError
-from edgec.ir import Array, Loc, Type
+from edgec.ir import Array, Loc, Persistence, Type
 from edgec.plan import (
     Arena,
     Argument,
@@ -36,12 +43,14 @@ from edgec.plan import (
     Plan,
     PlanConstant,
     PlanPort,
+    PlanState,
     Stream,
     Use,
 )
 from edgec.text import _item, _loc, _port, _Reader, _string, show_type
 
 _DTYPE: Final = re.compile(r"[a-z]+[0-9]*")
+_PERSISTENCE: Final = re.compile("|".join(p.value for p in Persistence))
 
 
 def show_plan(plan: Plan) -> str:
@@ -54,7 +63,9 @@ def show_plan(plan: Plan) -> str:
         f"  constant @{c.name}: {_array(c.data)} {_string(c.layout)} {_sum(c.data)}" for c in plan.constants
     ]
     lines += [f"  buffer {_buffer(b)}" for b in plan.buffers]
-    lines += [f"  state %{name}: {_array(data)} {_sum(data)}" for name, data in plan.state]
+    lines += [
+        f"  state %{s.buffer}: {s.persistence.value} {_array(s.data)} {_sum(s.data)}" for s in plan.state
+    ]
     for entry in plan.entries:
         lines += ["  " + line for line in _entry(entry)]
     return "\n".join([*lines, "}"]) + "\n"
@@ -71,7 +82,7 @@ def read_plan(text: str, kernels: Sequence[Kernel], arrays: Mapping[str, Array])
 
 def arrays_of(plan: Plan) -> dict[str, Array]:
     """Content of constants and states by digest, as `read_plan` takes it."""
-    data = [c.data for c in plan.constants] + [d for _, d in plan.state]
+    data = [c.data for c in plan.constants] + [s.data for s in plan.state]
     return {_digest(d): d for d in data}
 
 
@@ -184,7 +195,7 @@ class _PlanReader(_Reader):
         arenas: list[Arena] = []
         constants: list[PlanConstant] = []
         buffers: list[Buffer] = []
-        state: list[tuple[str, Array]] = []
+        state: list[PlanState] = []
         entries: list[Entry] = []
         while not self.accept("}"):
             if self.accept("arena "):
@@ -196,7 +207,8 @@ class _PlanReader(_Reader):
             elif self.accept("state "):
                 owner = self.sigil("%")
                 self.words(":")
-                state.append((owner, self.array()))
+                kind = Persistence(self.token(_PERSISTENCE, "reset, kept or saved"))
+                state.append(PlanState(owner, self.array(), kind))
             else:
                 entries.append(self.entry())
         return Plan(name, tuple(entries), tuple(buffers), tuple(constants), tuple(state), tuple(arenas))
@@ -306,7 +318,7 @@ class _PlanReader(_Reader):
     def plan_port(self) -> PlanPort:
         buffer = self.sigil("%")
         self.words(":")
-        t = self.type()
+        t = self.tensor_type()
         return PlanPort(self.port(), t, buffer)
 
     def stream(self) -> Stream:
@@ -352,9 +364,9 @@ class _PlanReader(_Reader):
         self.words("in_place")
         in_place = self.ints()
         self.words("(")
-        in_types = self.several(self.type, ")")
+        in_types = self.several(self.tensor_type, ")")
         self.words("->", "(")
-        out_types = self.several(self.type, ")")
+        out_types = self.several(self.tensor_type, ")")
         loc: Loc = self.loc()
         return Call(
             kernel, name, struct, params, inputs, constants, outputs, scratch, rows, halo, macs, op, loc,

@@ -31,6 +31,7 @@ from edgec.plan import (
     Plan,
     PlanConstant,
     PlanPort,
+    PlanState,
     Target,
     Use,
 )
@@ -55,7 +56,10 @@ def choose_kernels(program: Program, target: Target, kernels: Sequence[Kernel], 
             buffers += with_lifetimes(entry, lowering.buffers)
     if refused:
         raise _unsupported(refused, program, target)
-    initial = tuple((b.name, program.state[s].initial.data) for s, b in states.items())
+    initial = tuple(
+        PlanState(b.name, program.state[s].initial.data, program.state[s].persistence)
+        for s, b in states.items()
+    )
     return Plan(name, tuple(entries), tuple(buffers), tuple(pool.constants.values()), initial)
 
 
