@@ -10,6 +10,7 @@ from edgec.build import constant
 from edgec.errors import TargetError, UserError
 from edgec.fixedpoint import dequantize_array, quantize_array
 from edgec.ir import Array, DType, Loc, Persistence, Program, State, Type, per_tensor
+from edgec.ops import OPS
 from edgec.passes.calibrate import METHODS, Method, calibrate
 from edgec.passes.quantize import Scheme, float_islands, quantize
 from edgec.passes.scales import affine_quant
@@ -93,6 +94,25 @@ def net() -> Program:
 def test_a_small_net_in_int8_stays_near_float(method: Method) -> None:
     # 8-bit rounding at each of six layers leaves about 30 dB; below 25 a layer is wrong, not rounded.
     assert snr_db(net(), int8(net(), method=method)) > (25 if method != "entropy" else 15)
+
+
+def test_each_integer_node_is_near_its_float_op_on_the_same_inputs() -> None:
+    q = int8(net())
+    g, types = q.graphs[0], q.type_of(q.graphs[0])
+    held = {"x": quantize_array(samples(net())[0]["x"], types["x"].quant)}  # type: ignore[arg-type]
+    interp.run(q, g, held.copy(), observe=lambda node, y: held.update({node.outputs[0].name: y[0]}))
+
+    def real(ref: str) -> Array:
+        quant = types[ref].quant
+        assert quant is not None
+        return dequantize_array(q.constants[ref[1:]].data if ref[0] == "@" else held[ref], quant)
+
+    for node in g.nodes:
+        (wanted,) = OPS[node.op].ref(node.attrs, tuple(real(r) for r in node.inputs))
+        noise = ((real(node.outputs[0].name) - wanted) ** 2).sum() + 1e-12
+        # One rounding to 8 bits of a bell-shaped value leaves about 40 dB; a wrong scale or clamp leaves
+        # under 20.
+        assert 10 * np.log10((wanted**2).sum() / noise) > 33, node.op
 
 
 def test_one_scale_a_tensor_is_worse_than_one_a_channel() -> None:
