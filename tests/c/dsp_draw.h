@@ -59,6 +59,33 @@ static inline int intact(const guarded *g)
     return 1;
 }
 
+/* Sizes 1 .. TAIL drawn so far, by blocked dimension. */
+#define TAIL 33
+static uint8_t seen[16][TAIL + 1];
+
+static inline void note(int32_t dimension, int32_t size)
+{
+    if (size <= TAIL) {
+        seen[dimension][size] = 1;
+    }
+}
+
+/* Prints and counts the sizes of dimensions 0 .. count - 1 that no shape had. */
+static inline int unseen(int32_t count)
+{
+    int missing = 0;
+    for (int32_t dimension = 0; dimension < count; dimension++) {
+        for (int32_t size = 1; size <= TAIL; size++) {
+            if (!seen[dimension][size]) {
+                test_print_int("dimension ", dimension, "");
+                test_print_int(" was never ", size, "\n");
+                missing++;
+            }
+        }
+    }
+    return missing;
+}
+
 /* Prints what differs: the fields of the params, the first byte. */
 static inline void report(const char *what, const int32_t *fields, size_t bytes, const int8_t *want,
                           const int8_t *got, int32_t count)
