@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path as _Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 # In a checkout frontends/, passes/, ... sit beside edgec/; in a wheel they sit inside it.
 _root = _Path(__file__).parent.parent
@@ -19,6 +20,7 @@ if (_root / "runtime_c" / "__init__.py").is_file():
 if TYPE_CHECKING:
     from edgec.artifact import Artifact
     from edgec.ir import Array
+    from edgec.pipeline import Options
     from edgec.verdict import Verdict
 
 __version__ = "0.1.0"
@@ -32,28 +34,34 @@ def compile(
     target: str,
     out: str | os.PathLike[str],
     calib: Mapping[str, Array] | str | os.PathLike[str] | None = None,
-    precision: str = "int8",
+    precision: Literal["int8", "fp32"] = "int8",
+    calibration: Literal["minmax", "percentile", "entropy", "mse"] = "minmax",
+    equalize: bool = False,
+    bias_correct: bool = False,
     ram: str | int | None = None,
     flash: str | int | None = None,
+    stream: Literal["auto", "off", "all"] = "auto",
+    stages: str | os.PathLike[str] | None = None,
+    check: bool = False,
     name: str | None = None,
-    trust: bool = False,
     factory: str | None = None,
+    trust: bool = False,
     seed: int = 0,
-    **options: Any,
 ) -> Artifact:
-    """Compile `model` for `target` and write the artifact to the folder `out`.
+    """Compile `model` for `target` and write the artifact to the folder `out`. Nothing is built yet.
 
     `model`: an nn.Module (with `example_inputs`), an exported program, or a path as `edgec compile` takes it.
     `calib`: typical inputs by input name in the PyTorch layout, samples along the first axis, or the path of an
-    .npz with them; int8 needs it. `ram`, `flash`: budgets such as "64K". `options`: the other fields of
-    pipeline.Options. Raises UserError and TargetError; nothing is written then.
+    .npz with them; int8 needs it. `ram`, `flash`: budgets such as "64K". The others are those of
+    `edgec compile --help`. Raises UserError and TargetError; nothing is written then.
     """
     from edgec import compiler
-    from edgec.artifact import Artifact
+    from edgec.artifact import Artifact, refuse_unless_free
 
-    request = _request(
-        model, target, example_inputs, calib, precision, ram, flash, name, trust, factory, seed, options
-    )
+    refuse_unless_free(_Path(out))
+    options = _options(precision, calibration, equalize, bias_correct, ram, flash, stream)
+    options = replace(options, stages=None if stages is None else _Path(stages), check=check)
+    request = compiler.Request(model, target, options, calib, example_inputs, factory, trust, name, seed)
     compiler.write(compiler.plan(request), _Path(out))
     return Artifact(out)
 
@@ -69,46 +77,56 @@ def check(
     model: Any,
     example_inputs: tuple[Any, ...] | None = None,
     *,
-    targets: Sequence[str] | None = None,
-    precision: str = "int8",
+    target: str | Sequence[str] | None = None,
+    calib: Mapping[str, Array] | str | os.PathLike[str] | None = "random",
+    precision: Literal["int8", "fp32"] = "int8",
+    calibration: Literal["minmax", "percentile", "entropy", "mse"] = "minmax",
+    equalize: bool = False,
+    bias_correct: bool = False,
     ram: str | int | None = None,
     flash: str | int | None = None,
-    trust: bool = False,
     factory: str | None = None,
+    trust: bool = False,
+    seed: int = 0,
 ) -> tuple[Verdict, ...]:
-    """Whether `model` fits each of `targets` (default: all), and what would help; see verdict.Verdict."""
-    from edgec import verdict
+    """Whether `model` fits `target` (one, several, or with None all), and what would help; see verdict.Verdict.
+    Sizes do not depend on the calibration."""
+    from edgec import compiler, verdict
     from edgec.targets.load import target_names
 
-    names = tuple(targets) if targets is not None else target_names()
-    request = _request(
-        model, names[0], example_inputs, "random", precision, ram, flash, None, trust, factory, 0, {}
-    )
+    names = target_names() if target is None else (target,) if isinstance(target, str) else tuple(target)
+    options = _options(precision, calibration, equalize, bias_correct, ram, flash)
+    request = compiler.Request(model, names[0], options, calib, example_inputs, factory, trust, None, seed)
     return verdict.check(request, names)
 
 
-def _request(
-    model: Any,
-    target: str,
-    example_inputs: tuple[Any, ...] | None,
-    calib: Any,
-    precision: str,
+def _options(
+    precision: Literal["int8", "fp32"],
+    calibration: Literal["minmax", "percentile", "entropy", "mse"],
+    equalize: bool,
+    bias_correct: bool,
     ram: str | int | None,
     flash: str | int | None,
-    name: str | None,
-    trust: bool,
-    factory: str | None,
-    seed: int,
-    options: dict[str, Any],
-) -> Any:
-    from edgec.compiler import Request
+    stream: Literal["auto", "off", "all"] = "auto",
+) -> Options:
+    from edgec.errors import UserError
     from edgec.pipeline import Options
     from edgec.targets.load import parse_size
 
-    made = Options(
-        precision=precision,  # type: ignore[arg-type]
+    methods = ("minmax", "percentile", "entropy", "mse")
+    for what, value, allowed in (
+        ("precision", precision, ("int8", "fp32")),
+        ("calibration", calibration, methods),
+        ("stream", stream, ("auto", "off", "all")),
+    ):
+        if value not in allowed:  # from Python nothing has checked it yet
+            raise UserError("EDGEC-E203", f"{what} may be {', '.join(allowed)}; {value!r} is none of them")
+    return Options(
+        precision=precision,
+        calibration=calibration,
+        equalize=equalize,
+        bias_correct=bias_correct,
         ram_bytes=None if ram is None else parse_size(ram),
         flash_bytes=None if flash is None else parse_size(flash),
-        **options,
+        stream=stream,
     )
-    return Request(model, target, made, calib, example_inputs, factory, trust, name, seed)

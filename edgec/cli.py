@@ -112,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
     p = _add(sub, "compile", "Compile a model to an artifact: C sources, weights, golden vectors, report.")
     _model_options(p)
     p.add_argument("--target", required=True, help="see `edgec targets`")
-    p.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    p.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder to write")
     p.add_argument("--name", help="C name of the model (default: from the file name)")
     p.add_argument(
         "--stream",
@@ -215,6 +215,7 @@ def _run(args: argparse.Namespace) -> int:
         return int(Exit.USAGE)
     log.set_level(0 if args.quiet else max(1 + args.verbose, log.level_of_environment()))
     log.set_progress(not args.no_progress)
+    _refuse_conflicts(args)
     with warnings.catch_warnings():
         if log.level() < 2:
             warnings.simplefilter("ignore")  # of libraries; none of them is for the user to act on
@@ -223,6 +224,21 @@ def _run(args: argparse.Namespace) -> int:
         print(json.dumps(result, indent=1, sort_keys=False))
     sys.stdout.flush()  # here, where a closed pipe or a full disk still has an answer
     return int(Exit.OK)
+
+
+def _refuse_conflicts(args: argparse.Namespace) -> None:
+    """Raise UserError E207 for two flags of which one would silently win."""
+    given = vars(args)
+    conflicts = (
+        ("--quiet", "--verbose", args.quiet and args.verbose),
+        ("--target", "--all-targets", given.get("all_targets") and given.get("target")),
+        ("--bias-correct", "--precision fp32", given.get("bias_correct") and args.precision == "fp32"),
+    )
+    for one, other, both in conflicts:
+        if both:
+            raise UserError(
+                "EDGEC-E207", f"give either {one} or {other}: together they contradict each other"
+            )
 
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES)

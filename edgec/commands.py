@@ -59,17 +59,17 @@ def compile(args: argparse.Namespace) -> Json:
     from edgec import compiler
     from edgec.artifact import Artifact, refuse_unless_free
 
-    refuse_unless_free(args.output)  # first: a compile may take a minute
+    refuse_unless_free(args.out)  # first: a compile may take a minute
     compiled = compiler.plan(_request(args, args.target))
-    compiler.write(compiled, args.output)
-    made = Artifact(args.output)
-    result: dict[str, Any] = {"artifact": str(args.output), **made.summary()}
+    compiler.write(compiled, args.out)
+    made = Artifact(args.out)
+    result: dict[str, Any] = {"artifact": str(args.out), **made.summary()}
     if not args.no_build:
         result["checked"] = _build_and_check(made)
         _hold_flash(made, result["checked"], args)
     arenas = ", ".join(f"{n} {b:,} B" for n, b in result["arena_bytes"].items())
     log.say(f"{compiled.name} for {compiled.target.name}: arena {arenas}, {result['macs']:,} MACs")
-    log.say(f"artifact {args.output}; next: edgec report {args.output}")
+    log.say(f"artifact {args.out}; next: edgec report {args.out}")
     return result
 
 
@@ -97,7 +97,7 @@ def _hold_flash(made: Any, checked: Sequence[str], args: argparse.Namespace) -> 
     if sizes is not None and sizes["flash_bytes"] > parse_size(args.flash):
         raise TargetError(
             "EDGEC-E505",
-            f"give --flash {sizes['flash_bytes']} or use a smaller model: the image in {args.output} takes "
+            f"give --flash {sizes['flash_bytes']} or use a smaller model: the image in {args.out} takes "
             f"{sizes['flash_bytes']:,} bytes of flash with its code, --flash allows {parse_size(args.flash):,}",
         )
 

@@ -11,7 +11,7 @@ import io
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -150,8 +150,7 @@ def load_file(
     """The model in a file.
 
     `factory` ("package.module:function") makes the module that a state dict belongs to; the path `-` takes that
-    module with its own weights. With `trust` the
-    file's pickles are executed without a check, and whole pickled modules load.
+    module with its own weights. With `trust` the file's pickles are executed without a check, and whole pickled modules load.
     """
     if os.fspath(path) == "-":
         return _made_by(factory, example_inputs)
@@ -163,7 +162,7 @@ def load_file(
         code, cure = _CURES[kind]
         raise UserError(code, f"{cure}. {where} is {kind.value}")
     assert records is not None
-    if factory is not None and kind in (Kind.PROGRAM, Kind.MODULE):
+    if kind is Kind.PROGRAM and factory is not None:
         raise UserError(
             "EDGEC-E309",
             f"leave out --model, or give a state dict with it. {where} is {kind.value}, a whole model",
@@ -171,7 +170,10 @@ def load_file(
     if kind is Kind.PROGRAM:
         return Loaded(None, None, _load_program(data, records, where, trust))
     if kind is Kind.MODULE:
-        return _load_module(data, where, example_inputs, trust)
+        loaded = _load_module(data, where, example_inputs, trust)
+        if loaded.example_inputs is None and factory is not None:
+            return replace(loaded, example_inputs=call_factory(factory)[1])
+        return loaded
     return _load_state_dict(data, records, where, factory, example_inputs, trust)
 
 
