@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -24,6 +25,12 @@ MAX_UNPACKED_BYTES: Final = 8 << 30
 MAX_RECORDS: Final = 100_000
 FREE_BYTES: Final = 1 << 20  # below this no ratio is asked for
 _NAME: Final = re.compile(r"[^\x00-\x1f\x7f\\:]{1,512}")
+
+# What zipfile raises on corrupt archives, by its own account and by fuzzing.
+_CORRUPT: Final = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
+    *(NotImplementedError, RuntimeError, ValueError),
+)
 
 Records = dict[str, bytes]
 
@@ -52,14 +59,7 @@ def read_records(data: bytes, where: str) -> Records:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return _read_all(archive, len(data), where)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        UnicodeDecodeError,
-        OSError,
-    ) as error:
+    except _CORRUPT as error:
         raise _refuse(
             "EDGEC-E302",
             "copy or save the file again",

@@ -150,7 +150,8 @@ def load_file(
     """The model in a file.
 
     `factory` ("package.module:function") makes the module that a state dict belongs to; the path `-` takes that
-    module with its own weights. With `trust` the file's pickles are executed without a check, and whole pickled modules load.
+    module with its own weights. With `trust` the file's pickles are executed without a check, and whole
+    pickled modules load.
     """
     if os.fspath(path) == "-":
         return _made_by(factory, example_inputs)

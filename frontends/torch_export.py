@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from edgec.build import Builder
 from edgec.errors import InternalError, UserError
 from edgec.frontends.checkpoint import first_line
+from edgec.frontends.quiet import quiet
 from edgec.frontends.torch_call import Call, Ref, Result, Unsupported
 from edgec.frontends.torch_loc import loc_of
 from edgec.frontends.torch_ops import IGNORED, TABLE
@@ -41,7 +42,8 @@ class Missing:
 def import_program(program: torch.export.ExportedProgram) -> Program:
     """The Program of an exported program. Raises UserError EDGEC-E321, -E322, -E324, -E33x and -E401."""
     try:
-        plain = canonical(program)
+        with quiet():
+            plain = canonical(program)
     except Exception as error:  # PyTorch's passes run the program on stand-in tensors and may raise anything
         raise UserError(
             "EDGEC-E321",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import keyword
-import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgec.errors import UserError
 from edgec.frontends.checkpoint import first_line
+from edgec.frontends.quiet import quiet
 from edgec.frontends.torch_loc import raised_at, user_line
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def export_module(
         )
     _check_names(module)
     arguments = tuple(given) if isinstance(given, (tuple, list)) else (given,)
-    with _evaluating(module), _silent():
+    with _evaluating(module), quiet():
         try:
             return torch.export.export(
                 module, arguments, strict=options.strict, dynamic_shapes=options.dynamic_shapes
@@ -115,16 +114,3 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
     finally:
         for m, mode in modes:
             m.training = mode
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """torch.export logs tracebacks of errors that are reported here."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -15,6 +15,7 @@ import stat
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -89,7 +90,7 @@ def record(records: dict[str, bytes], ending: str) -> str:
 def refused(path: Path, code: str, marker: Path, factory: str | None = FACTORY) -> str:
     """The refusal's message; asserts its code and that nothing was run."""
     with pytest.raises(UserError) as error:
-        load(path, LoadOptions(model=factory))
+        load(path, LoadOptions(model=factory if path.suffix == ".pt" else None))
     assert error.value.code == code, error.value.message
     assert error.value.exit_code == 3
     assert not marker.exists()
@@ -275,7 +276,7 @@ def test_compiled_code_in_a_package_is_refused(
 def test_whole_pickled_module_is_refused_and_named(tmp_path: Path, marker: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save(Small(), path)
-    assert "whole pickled module" in refused(path, "EDGEC-E305", marker)
+    assert "whole pickled module" in refused(path, "EDGEC-E305", marker, None)
 
 
 def test_whole_pickled_module_loads_with_trust(tmp_path: Path) -> None:
@@ -399,3 +400,46 @@ def test_factory_that_cannot_be_called_is_named(tmp_path: Path, marker: Path, fa
     path = tmp_path / "model.pt"
     torch.save(Small().state_dict(), path)
     refused(path, "EDGEC-E308", marker, factory)
+
+
+def mutated(data: bytes, rng: np.random.Generator) -> bytes:
+    """`data` with a few bytes changed, or one of its records so."""
+    if rng.random() < 0.6:
+        records = records_of(data)
+        name = list(records)[rng.integers(len(records))]
+        return archive_of(records | {name: scrambled(records[name], rng)})
+    return scrambled(data, rng)
+
+
+def scrambled(data: bytes, rng: np.random.Generator) -> bytes:
+    out = bytearray(data)
+    for _ in range(rng.integers(1, 4)):
+        at = int(rng.integers(len(out) + 1))
+        if rng.random() < 0.3:
+            del out[at : at + int(rng.integers(1, 20))]
+        else:
+            out[at : at + 1] = bytes([int(rng.integers(256))])
+    return bytes(out)
+
+
+def archive_of(records: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in records.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["model.pt", "model.pt2"])
+def test_mutated_file_loads_or_is_refused(tmp_path: Path, exported: dict[str, bytes], kind: str) -> None:
+    rng = np.random.default_rng(0)
+    data = saved(Small().state_dict()) if kind == "model.pt" else archive_of(exported)
+    path, outcomes = tmp_path / kind, set()
+    for _ in range(60):
+        path.write_bytes(mutated(data, rng))
+        try:
+            load(path, LoadOptions(model=FACTORY if kind == "model.pt" else None))
+            outcomes.add("loaded")
+        except UserError as error:
+            outcomes.add(error.code[:8])
+    assert outcomes == {"loaded", "EDGEC-E3"}
