@@ -129,13 +129,13 @@ def descriptor(names: Names) -> str:
             head = f"static const ec_port_desc {kind}s_of_{stem}[] = {{"
             lines += [head, *(rows or ["    {NULL, NULL, 0u},"]), "};\n"]
         tables = f"inputs_of_{stem}, outputs_of_{stem}, {', '.join(counts)}"
-        entries.append(f'    {{"{identifier(entry.name)}", run_{stem}, {tables}}},')
+        entries.append(f'    {{"{stem}", run_{stem}, {tables}}},')
     lines += ["static const ec_entry_desc entries[] = {", *entries, "};\n"]
     rows = [f'    {{"{identifier(memory)}", {m}, sizeof {m}}},' for memory, m in names.members.items()]
     lines += ["static const ec_arena_desc arenas[] = {", *(rows or ['    {"none", NULL, 0u},']), "};\n"]
     counts_text = f"{len(plan.entries)}u,\n    {len(plan.arenas)}u"
     lines.append(
-        f'const ec_model_desc ec_model = {{\n    "{identifier(plan.name)}", init, &instance, sizeof(instance), '
+        f'const ec_model_desc ec_model = {{\n    "{name.removeprefix("edgec_")}", init, &instance, sizeof(instance), '
         f"entries, arenas, {counts_text},\n}};\n"
     )
     return "\n".join(lines)

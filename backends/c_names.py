@@ -71,13 +71,13 @@ def names_of(plan: Plan) -> Names:
     public = {"INIT", "RESET"}
     calls = [(e.name, c.name) for e in plan.entries for c in e.calls]
     entries = [e.name for e in plan.entries]
-    invokes = _distinct(["invoke" if e == "infer" else identifier(e) for e in entries], public)
+    invokes = _distinct(["invoke" if e == "infer" else _short(e) for e in entries], public)
     kept = [s.buffer for s in plan.state if s.persistence is Persistence.SAVED]
-    saved = _distinct([f"saved_{identifier(n.removeprefix('state.'))}" for n in kept], public)
+    saved = _distinct([f"saved_{_short(n.removeprefix('state.'))}" for n in kept], public)
     members = _distinct([f"arena_{identifier(a.memory)}" for a in plan.arenas], set())
     return Names(
         plan=plan,
-        prefix="edgec_" + identifier(plan.name)[:_LONGEST],
+        prefix="edgec_" + _short(plan.name),
         members=dict(zip((a.memory for a in plan.arenas), members, strict=True)),
         buffers=_mapping("T_", (b.name for b in plan.buffers)),
         constants=_mapping("W_", (c.name for c in plan.constants)),
@@ -105,6 +105,11 @@ def _ports(plan: Plan, public: set[str]) -> tuple[NamedPort, ...]:
         for e, kind, p in found
     ]
     return tuple(NamedPort(name, *one) for name, one in zip(_distinct(stems, public), found, strict=True))
+
+
+def _short(text: str) -> str:
+    """An identifier part of a public name: C99 promises 63 significant characters, strings 4095."""
+    return identifier(text)[:_LONGEST]
 
 
 def _mapping(stem: str, names: Iterable[str]) -> dict[str, str]:

@@ -150,11 +150,12 @@ def calibration(request: Request, program: Program) -> tuple[Mapping[str, Array]
 
 
 def model_name(model: Any) -> str:
-    """A C name for the model: of its file, or of its class."""
+    """A C name for the model: of its file, or of its class, or what a user's name for it leaves."""
+    from edgec.backends.ctext import identifier
     from edgec.build import safe_name
 
     stem = Path(model).stem if isinstance(model, (str, os.PathLike)) else type(model).__name__
-    return safe_name(stem).replace(".", "_").lower()
+    return identifier(safe_name(stem)).lower()
 
 
 def chosen_name(request: Request) -> str:
