@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -112,7 +113,7 @@ def main() -> int:
         ("float accuracy", f"{before:.2f} %   PyTorch, {digits_cnn.HELD_OUT} held-out digits"),
         ("int8 accuracy", f"{after:.2f} %   {where}, the same digits (drop {before - after:.2f} points)"),
         ("arena", f"{bench['arena_bytes']:,} B of RAM for all activations"),
-        ("flash", f"{bench['flash_bytes']:,} B, {bench['constant_bytes']:,} B of them weights"),
+        ("flash", image(bench)),
         ("instructions", per_inference(bench["instructions"], bench["macs"])),
         ("artifact", f"{place}   C sources, `make` builds them anywhere"),
         ("report", f"{folder / 'report.html'}, {folder / 'memory.png'}"),
@@ -123,6 +124,14 @@ def main() -> int:
         say(f"int8 loses {before - after:.2f} points, more than {MOST_DROP_POINTS}")
         return int(Exit.ACCURACY_GATE)
     return int(Exit.OK)
+
+
+def image(bench: dict[str, Any]) -> str:
+    """The firmware's size as text."""
+    weights = f"{bench['constant_bytes']:,} B of weights"
+    if bench["instructions"] is None:
+        return f"{weights}; code not measured: no firmware built here"
+    return f"{bench['flash_bytes']:,} B, {weights} included"
 
 
 def per_inference(instructions: int | None, macs: int) -> str:

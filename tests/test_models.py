@@ -47,10 +47,12 @@ def assert_bit_exact(name: str, program: device.Built) -> None:
         assert device.run(program, want.inputs, ((0, want.count),), options).output == want.outputs
 
 
+@pytest.mark.parametrize("kernels", ["host", "cortex-m4"])
 @pytest.mark.parametrize("stream", ["off", "all"])
 @pytest.mark.parametrize("name", ON_DEVICE)
-def test_host_equals_interpreter(folder: Path, name: str, stream: str) -> None:
-    assert_bit_exact(name, made(folder, name, "host", stream).built("host", sanitize=True))
+def test_host_equals_interpreter(folder: Path, name: str, stream: str, kernels: str) -> None:
+    """Under sanitizers; with the portable kernels, and with Cortex-M4's on emulated instructions."""
+    assert_bit_exact(name, made(folder, name, kernels, stream).built("host", sanitize=True))
 
 
 @emulated
