@@ -34,6 +34,9 @@ from edgec.ir import Array, DType, Port, Quant, Type
 from edgec.plan import PlanPort
 
 FORMAT: Final = 1
+FLOAT_TOLERANCE: Final = (
+    1e-4  # of an output's largest magnitude: C sums and rounds in another order than numpy
+)
 _KEYS: Final = (
     "name", "target", "options", "macs", "arenas", "constant_bytes", "golden_steps", "machine", "entries",
 )  # fmt: skip
@@ -208,6 +211,13 @@ def unpack(data: bytes, types: list[Type]) -> list[list[Array]]:
     return samples
 
 
+def _close(found: Array, expected: Array) -> bool:
+    if expected.dtype.kind != "f":
+        return np.array_equal(found, expected)
+    largest = float(np.abs(expected).max(initial=0.0))
+    return np.allclose(found, expected, rtol=0.0, atol=FLOAT_TOLERANCE * largest, equal_nan=True)
+
+
 class Artifact:
     """A compiled network in its folder: runs, benches and reports it.
 
@@ -293,20 +303,37 @@ class Artifact:
         return tuple((int(entry), int(count)) for entry, count in self.manifest["golden_steps"])
 
     def check(self, on: Place, sanitize: bool = False) -> None:
-        """Hold the program on `on` against the golden vectors. Raises TargetError E901 where a byte differs."""
+        """Hold the program on `on` against the golden vectors: integers exactly, floats within FLOAT_TOLERANCE of
+        the largest. Raises TargetError E901 where an output differs."""
         data = (self.folder / "golden" / "in.bin").read_bytes()
         expected = (self.folder / "golden" / "out.bin").read_bytes()
         built = self.built(on, sanitize=sanitize)
         found = device.run(built, data, self.golden_steps(), device.RunOptions()).output
-        if found != expected:
-            at = next(
-                (i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), len(expected)
-            )
+        problem = "" if found == expected else self._difference(found, expected)
+        if problem:
             raise TargetError(
                 "EDGEC-E901",
-                f"report this with the artifact {self.folder}: output byte {at} of {len(expected)} on {on} differs "
-                "from the interpreter's (golden/out.bin)",
+                f"report this with the artifact {self.folder}: {problem} on {on} differs from the interpreter's "
+                "(golden/out.bin)",
             )
+
+    def _difference(self, found: bytes, expected: bytes) -> str:
+        """The first output of the golden steps that differs, "" where all are close enough."""
+        if len(found) != len(expected):
+            return f"the number of output bytes ({len(found)}, not {len(expected)})"
+        for index, count in self.golden_steps():
+            entry = self.manifest["entries"][index]
+            ports = [port_from_json(j) for j in entry["outputs"]]
+            size = count * sum(t.bytes for _, t in ports)
+            pairs = zip(
+                *(unpack(raw[:size], [t for _, t in ports]) for raw in (found, expected)), strict=True
+            )
+            for sample, (made, wanted) in enumerate(pairs):
+                for (port, _), a, b in zip(ports, made, wanted, strict=True):
+                    if not _close(a, b):
+                        return f"output {port.label} of {entry['name']}, sample {sample},"
+            found, expected = found[size:], expected[size:]
+        return ""
 
     def bench(self, *, on: Place = "qemu", runs: int = 3) -> Json:
         """Instructions of one inference (median), by layer, and the image's memory: of the first entry.

@@ -10,6 +10,7 @@ import pytest
 from artifacts import artifact, compiled, drawn, interpreted, ran
 from entry_programs import PROMPT, Decoder, counter, moving_average, rotation, tokens
 
+from edgec.errors import TargetError
 from edgec.ir import Program
 from edgec.plan import Use
 
@@ -115,6 +116,21 @@ def test_golden_vectors_hold_every_entry(tmp_path: Path) -> None:
     made = artifact(Decoder(quantised=True).program(), "cortex-m4", tmp_path / "a")
     made.check("host", sanitize=True)
     assert made.golden_steps() == ((0, 4), (1, 4))
+
+
+def test_golden_vectors_of_floats_are_compared_with_a_tolerance(tmp_path: Path) -> None:
+    made = artifact(Decoder(quantised=False).program(), "cortex-m4", tmp_path / "a")
+    made.check("host")
+
+
+def test_a_golden_output_that_differs_is_named(tmp_path: Path) -> None:
+    made = artifact(Decoder(quantised=True).program(), "cortex-m4", tmp_path / "a")
+    expected = made.folder / "golden" / "out.bin"
+    data = bytearray(expected.read_bytes())
+    data[-1] ^= 1
+    expected.write_bytes(bytes(data))
+    with pytest.raises(TargetError, match="output logits of decode, sample 3, on host differs"):
+        made.check("host")
 
 
 def test_an_artifact_runs_the_entry_that_it_is_asked_for(tmp_path: Path) -> None:
