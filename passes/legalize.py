@@ -4,7 +4,8 @@ ours computes in one go become that op.
 conv1d becomes conv2d over [N,L,1,C]; a batch norm that could not fold becomes mul and add; squares, roots and
 divisions by constants become cheaper ops; a product with a constant matrix becomes linear; x * sigmoid(x)
 becomes silu and x * rsqrt(mean(x**2) + eps) rms_norm; a split or unbind into many becomes slices or selects,
-and a concat of many a tree of concats. Results agree to float rounding, not bit for bit.
+and a concat of many a tree of concats; float masks become boolean (masks.py). Results agree to float rounding,
+not bit for bit.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from edgec.ops.shape import ReshapeAttrs
 from edgec.ops.slicing import SelectAttrs, SliceAttrs, SplitAttrs, UnbindAttrs
 from edgec.passes.dead import remove_dead
 from edgec.passes.fold import batch_norm_affine, fold
+from edgec.passes.masks import boolean_attention, masked_choice, masked_sum
 from edgec.passes.simplify import simplify
 
 MAX_ROUNDS: Final = 4
@@ -57,6 +59,9 @@ def _visit(at: Rewrite, node: Node) -> tuple[str, ...] | None:
         "matmul": _matmul,
         "mul": _product,
         "concat": _concat,
+        "add": masked_sum,
+        "where": masked_choice,
+        "attention": boolean_attention,
     }.get(node.op)
     ref = rule(at, node) if rule is not None else None
     return None if ref is None else (ref,)

@@ -23,6 +23,7 @@ from edgec.passes.scales import (
     affine_quant,
     assign_scales,
     constant_range,
+    hidden_values,
     shared_inputs,
     symmetric_quant,
     why_float,
@@ -80,11 +81,12 @@ def float_islands(program: Program, scheme: Scheme = INT8) -> tuple[Island, ...]
         nodes = graph.nodes
         if not any(v.type.quant for n in nodes for v in n.outputs):
             continue
+        hidden = hidden_values(program, graph)
         for node in nodes:
             touched = (*(types[r] for r in node.inputs), *(v.type for v in node.outputs))
             floats = any(t.dtype.is_float for t in touched)
             if node.op in BORDERS or (floats and not any(t.quant for t in touched)):
-                why = BORDERS.get(node.op) or why_float(program, node, types, scheme.keep_float)
+                why = BORDERS.get(node.op) or why_float(program, node, types, scheme.keep_float, hidden)
                 why = why or "it stands between float nodes"
                 found.append(Island(graph.name, node.outputs[0].name, node.op, node.loc, why))
     return tuple(found)

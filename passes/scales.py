@@ -14,17 +14,30 @@ from typing import Final
 import numpy as np
 
 from edgec.errors import InternalError
-from edgec.ir import DType, Graph, Node, Program, Quant, Type, per_tensor
-from edgec.match import consumers, ends
+from edgec.ir import Array, DType, Graph, Node, Program, Quant, Type, per_tensor
+from edgec.match import ends
 from edgec.ops import OPS
 from edgec.ops.define import NoQuant, QuantRule
-from edgec.passes.calibrate import Ranges
+from edgec.ops.select import MaskedFillAttrs
+from edgec.passes.calibrate import MASK_VALUE, Ranges
 from edgec.passes.observers import Range
 
 # An output range below this share of what goes in is noise; below it multipliers would leave their 2**30.
 MIN_SHARE: Final = 1e-5
 _ROUNDS: Final = (
     4  # of widening along the graph; each follows one more merge that runs against the node order
+)
+# Their result is finite where an input is minus infinity.
+BOUNDED: Final = (
+    "softmax",
+    "sigmoid",
+    "hardsigmoid",
+    "tanh",
+    "exp",
+    "relu",
+    "relu6",
+    "attention",
+    "reduce_max",
 )
 CASTS: Final = ("quantize", "dequantize", "requantize", "cast")
 
@@ -52,15 +65,51 @@ def constant_range(program: Program, ref: str) -> Range:
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 
 
-def why_float(program: Program, node: Node, types: Mapping[str, Type], kept: frozenset[str]) -> str:
-    """Why `node` cannot run in integers, "" where it can. `kept`: layers that the user keeps in float."""
+def hidden_values(program: Program, graph: Graph) -> frozenset[str]:
+    """References that may hold minus infinity, or a number that stands for it, other than as a fill of computed
+    scores: the range of such a fill reaches a little below the scores, which softmax takes for minus infinity."""
+    hidden = {
+        ref
+        for node in graph.nodes
+        for ref in node.inputs
+        if ref[0] == "@" and _is_mask(program.constants[ref[1:]].data)
+    }
+    for node in graph.nodes:
+        fill = isinstance(node.attrs, MaskedFillAttrs) and node.attrs.value <= MASK_VALUE
+        made = fill and node.inputs[0][0] == "@"
+        if made or (node.op not in BOUNDED and any(r in hidden for r in node.inputs)):
+            hidden.update(v.name for v in node.outputs)
+    return frozenset(hidden)
+
+
+def _is_mask(data: Array) -> bool:
+    """Whether a constant holds minus infinity, or zeros and numbers that stand for it."""
+    if data.dtype.kind != "f" or not data.size:
+        return False
+    low = float(data.min())
+    return low == -np.inf or (low <= MASK_VALUE and bool(np.any(data == 0)))
+
+
+def why_float(
+    program: Program,
+    node: Node,
+    types: Mapping[str, Type],
+    kept: frozenset[str],
+    hidden: frozenset[str] = frozenset(),
+) -> str:
+    """Why `node` cannot run in integers, "" where it can. `kept`: layers that the user keeps in float;
+    `hidden`: the graph's `hidden_values`."""
     rule = OPS[node.op].quant
     if node.loc.layer in kept:
         return "kept in float by request"
     if isinstance(rule, NoQuant):
         return rule.why
+    if node.outputs[0].name in hidden:
+        return "it makes a mask of minus infinity, for which int8 has no number"
     for i, ref in enumerate(node.inputs):
         role, t = rule.role(i), types[ref]
+        if ref in hidden and role in ("activation", "shared"):
+            return "it reads a mask of minus infinity, for which int8 has no number"
         if role == "index":
             continue
         if role in ("weight", "bias") and ref[0] != "@":
@@ -156,34 +205,37 @@ def shared_inputs(node: Node) -> list[str]:
 def _integer_nodes(
     program: Program, graph: Graph, types: Mapping[str, Type], kept: frozenset[str]
 ) -> frozenset[int]:
-    """Nodes that run in integers. A movement between float nodes only stays float with them."""
+    """Nodes that run in integers. A movement between float nodes, or from an input to them, stays float with
+    them."""
+    hidden = hidden_values(program, graph)
     chosen = {
         i
         for i, n in enumerate(graph.nodes)
-        if n.op not in CASTS and n.inputs and not why_float(program, n, types, kept)
+        if n.op not in CASTS and n.inputs and not why_float(program, n, types, kept, hidden)
     }
     chosen -= {i for i in chosen if not any(types[r].dtype is DType.F32 for r in graph.nodes[i].inputs)}
-    index_of = {v.name: i for i, n in enumerate(graph.nodes) for v in n.outputs}
-    readers = consumers(graph)
-    position = {id(n): i for i, n in enumerate(graph.nodes)}
-    leaving = set(ends(graph))
-    changed = True
-    while changed:
-        changed = False
-        for i in sorted(chosen):
-            node = graph.nodes[i]
-            computed = [r for r in node.inputs if types[r].dtype is DType.F32 and r[0] != "@"]
-            if _rule(node).output != "shared" or any(
-                r not in index_of or index_of[r] in chosen for r in computed
-            ):
-                continue
-            names = [v.name for v in node.outputs]
-            if all(position[id(c)] not in chosen for n in names for c in readers.get(n, [])) and (
-                computed or not leaving & set(names)
-            ):
-                chosen.remove(i)
-                changed = True
+    while alone := [i for i in sorted(chosen) if _moves_floats(graph, types, i, chosen)]:
+        chosen.difference_update(alone)
     return frozenset(chosen)
+
+
+def _moves_floats(graph: Graph, types: Mapping[str, Type], index: int, chosen: set[int]) -> bool:
+    """Whether node `index` is a movement between values that are float without it. One from a graph's input to
+    its output alone is none: there integers are as good."""
+    node = graph.nodes[index]
+    if _rule(node).output != "shared":
+        return False
+    computed = [r for r in node.inputs if types[r].dtype is DType.F32 and r[0] != "@"]
+    given = {v.name for v in graph.inputs} & set(computed)
+    names = {v.name for v in node.outputs}
+    if names & set(ends(graph)) and (given or not computed):
+        return False
+    others = [n for i, n in enumerate(graph.nodes) if i in chosen and i != index]
+    if any(names & set(n.inputs) or given & set(n.inputs) for n in others):
+        return False
+    makers = {v.name for i, n in enumerate(graph.nodes) if i not in chosen for v in n.outputs}
+    read = any(names & set(n.inputs) for n in graph.nodes)
+    return all(r in makers or r in given for r in computed) and (read or not given)
 
 
 def _join(program: Program, node: Node, joined: _Joined) -> None:
