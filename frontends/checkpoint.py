@@ -11,6 +11,7 @@ import io
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -314,7 +315,8 @@ def call_factory(factory: str) -> tuple[torch.nn.Module, tuple[Any, ...] | None]
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        made = getattr(importlib.import_module(module_name), function_name)()
+        with redirect_stdout(sys.stderr):  # stdout is for results
+            made = getattr(importlib.import_module(module_name), function_name)()
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise UserError(
             "EDGEC-E308",
