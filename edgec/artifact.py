@@ -141,6 +141,8 @@ def read_manifest(folder: Path) -> Json:
         )
     try:
         manifest: Json = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(manifest, dict):
+            raise UserError("EDGEC-E362", f"compile the model again: {path} is damaged (it holds no object)")
         found = manifest["format"]
         files: dict[str, str] = manifest["files"]
         digests = [(folder / name, digest) for name, digest in files.items()]

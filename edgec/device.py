@@ -216,7 +216,7 @@ def run(built: Built, data: bytes, steps: Steps, options: RunOptions) -> RunResu
                 raise _run_error(built, done.returncode, done.stdout + done.stderr)
             return _result(Path(folder), built)
     except OSError as error:
-        reason = f"{error.filename}: {error.strerror}"
+        reason = f"{error.filename or 'the inputs'}: {error.strerror}"
         raise UserError(
             "EDGEC-EB06",
             f"free space, or set TMPDIR to a folder that can be written: the run failed at {reason}",
