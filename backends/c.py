@@ -146,7 +146,7 @@ def _note(index: int, call: Call) -> str:
     shown: list[Type] = [*call.in_types[:1], call.out_types[0]]
     shapes = " -> ".join(shape_text(t) for t in shown)
     macs = f", {call.macs:,} MACs" if call.macs else ""
-    return f"/* {index}: {layer + ', ' if layer else ''}{call.op} {shapes}{macs} */"
+    return f"/* {index}: {layer + ', ' if layer else ''}{call.title} {shapes}{macs} */"
 
 
 def _item(names: Names, entry: Entry, index: int, item: Item) -> str:

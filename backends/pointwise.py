@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from edgec.backends.ctext import C_TYPE, literal
 from edgec.backends.strided import Strided, broadcast, merged, natural, strides_to
-from edgec.ir import Attrs, DType, Type
+from edgec.ir import Attrs, Bound, DType, Type
 from edgec.ops.activation import ClampAttrs, EluAttrs, GeluAttrs, LeakyReluAttrs
 from edgec.ops.binary import BinaryAttrs
 from edgec.ops.select import MaskedFillAttrs
@@ -177,6 +177,26 @@ def single(op: str, fields: Fields, inputs: tuple[Type, ...], output: Type) -> t
     return first, Step("clamp", bounds, (-1,), output.dtype, output.dtype)
 
 
+def steps_of(call: Call) -> tuple[Step, ...]:
+    """The steps of a call: those of its loop, or its one op."""
+    if not call.loop:
+        fields = tuple(f for f in call.params if not f[0].startswith("ring_"))
+        return single(call.op, fields, call.in_types, call.out_types[0])
+    steps: list[Step] = []
+    results: list[tuple[int, Type]] = []  # of each step of the loop: the operand that stands for it, its type
+    shape = call.out_types[0].shape
+    for one in call.loop:
+        operands = tuple(k if k >= 0 else results[-1 - k][0] for k in one.operands)
+        types = tuple(call.in_types[k] if k >= 0 else results[-1 - k][1] for k in one.operands)
+        result = Type(shape, one.result)
+        for step in single(one.op, one.fields, types, result):
+            # a clamp fused into the op reads the op's own result, all others the loop's operands
+            places = (-len(steps),) if step.operands == (-1,) else tuple(operands[k] for k in step.operands)
+            steps.append(replace(step, operands=places))
+        results.append((-len(steps), result))
+    return tuple(steps)
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Rings of a loop over rows: rows that the buffer of each input, and of the output, holds."""
@@ -221,27 +241,42 @@ def loop(
 ) -> str:
     """A static C function that runs `steps` for each element of the output, over inputs that broadcast to it.
 
-    Arguments: (inputs..., output), with `rows` (row0, row1, inputs..., output) for NHWC maps of one image.
+    Arguments: (inputs..., output), with `rows` (row0, row1, inputs..., output) for NHWC maps of one image, and
+    (count, inputs..., output) where the output has a Bound, whose size at run time is `count`.
     """
     dense = natural(output.dims)
     pointers = [f"const {C_TYPE[t.dtype]} *x{k}" for k, t in enumerate(inputs)]
     pointers.append(f"{C_TYPE[output.dtype]} *xy")
-    if rows is None:
+    if rows is None and not output.bounds:
         plan = broadcast(output.dims, [*(t.dims for t in inputs), output.dims])
         body = _nest(plan.sizes, _statements(steps, inputs, plan, "x"), 1)
         return _function(symbol, pointers, body)
     strides = [*(strides_to(output.dims, t.dims) for t in inputs), dense]
-    plan = merged(output.dims[2:], [s[2:] for s in strides])
-    lines = ["    for (int32_t row = row0; row < row1; row++) {"]
+    axis, rings, span = _outer_loop(output, rows)
+    plan = merged(output.dims[axis + 1 :], [s[axis + 1 :] for s in strides])
+    lines = [f"    for (int32_t row = {span[0]}; row < {span[1]}; row++) {{"]
     kinds = [*(f"const {C_TYPE[t.dtype]}" for t in inputs), C_TYPE[output.dtype]]
-    for k, (stride, ring) in enumerate(zip(strides, (*rows.inputs, rows.output), strict=True)):
+    for k, (stride, ring) in enumerate(zip(strides, rings or (output.dims[axis],) * len(strides), strict=True)):
         name = "y" if k == len(inputs) else str(k)
-        place = "row" if ring >= output.dims[1] else f"row % {ring}"
-        at = f" + {place} * {stride[1]}" if stride[1] else ""
+        place = "row" if ring >= output.dims[axis] else f"row % {ring}"
+        at = f" + {place} * {stride[axis]}" if stride[axis] else ""
         lines.append(f"        {kinds[k]} *r{name} = x{name}{at};")
     lines += _nest(plan.sizes, _statements(steps, inputs, plan, "r"), 2)
     lines.append("    }")
-    return _function(symbol, ["int32_t row0", "int32_t row1", *pointers], lines)
+    sizes = ["int32_t count"] if rows is None else ["int32_t row0", "int32_t row1"]
+    return _function(symbol, [*sizes, *pointers], lines)
+
+
+def _outer_loop(output: Type, rows: Rows | None) -> tuple[int, tuple[int, ...], tuple[str, str]]:
+    """(axis, rings, first and end) of the loop round the others: over rows, or over a size known at run time."""
+    if rows is not None:
+        return 1, (*rows.inputs, rows.output), ("row0", "row1")
+    return bounded_axis(output), (), ("0", "count")
+
+
+def bounded_axis(t: Type) -> int:
+    """The axis whose size is known only at run time."""
+    return next(i for i, d in enumerate(t.shape) if isinstance(d, Bound))
 
 
 def _function(symbol: str, arguments: list[str], body: list[str]) -> str:
@@ -258,14 +293,13 @@ def _function(symbol: str, arguments: list[str], body: list[str]) -> str:
 
 def emit(call: Call) -> tuple[str, str]:
     """(symbol, C text) of the body for a call whose kernel has no source. Equal bodies have equal symbols."""
-    fields = tuple(f for f in call.params if not f[0].startswith("ring_"))
     rings = dict(call.params)
     rows = None
     if call.halo is not None:
         inputs = tuple(int(rings[f"ring_{k}"]) for k in range(len(call.in_types)))
         rows = Rows(inputs, int(rings["ring_y"]))
     output = call.out_types[0]
-    steps = single(call.op, fields, call.in_types, output)
+    steps = steps_of(call)
     text = loop("NAME", steps, call.in_types, output, rows)
     symbol = f"{call.kernel.symbol}_{zlib.crc32(text.encode()):08x}"
     return symbol, loop(symbol, steps, call.in_types, output, rows)
@@ -308,6 +342,20 @@ def _accepts(node: NodeView, target: Target) -> bool:
     return dtype in (NUMBERS if op in _INTEGER_TOO else (DType.F32,))
 
 
+def _accepts_bounded(node: NodeView, target: Target) -> bool:
+    """One Bound, outermost of the axes that are not 1, so that what counts is the tensors' beginning."""
+    y = node.outputs[0]
+    if len(y.bounds) != 1 or any(d != 1 for d in y.dims[: bounded_axis(y)]):
+        return False
+    plain = NodeView(
+        node.node,
+        tuple(replace(t, shape=t.dims) for t in node.inputs),
+        tuple(replace(t, shape=t.dims) for t in node.outputs),
+        node.constants,
+    )
+    return _accepts(plain, target)
+
+
 def _accepts_rows(node: NodeView, target: Target) -> bool:
     dims = node.outputs[0].dims
     return len(dims) == 4 and dims[0] == 1 and _accepts(node, target)
@@ -341,6 +389,7 @@ def _records(op: str) -> tuple[Kernel, ...]:
     return (
         Kernel(op, f"ec_pw_rows_{op}", "", 95, _accepts_rows, _launch_rows, None, _row_by_row, in_place),
         Kernel(op, f"ec_pw_{op}", "", 110, _accepts, _launch, None, None, in_place),
+        Kernel(op, f"ec_pw_n_{op}", "", 120, _accepts_bounded, _launch, in_place=in_place, bounded=True),
     )
 
 

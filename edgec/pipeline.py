@@ -24,6 +24,7 @@ from edgec.passes.equalize import equalize
 from edgec.passes.fit import check_flash
 from edgec.passes.fold import fold
 from edgec.passes.fuse import fuse
+from edgec.passes.join_loops import join_loops
 from edgec.passes.layout import layout
 from edgec.passes.legalize import legalize
 from edgec.passes.memory import plan_memory
@@ -171,7 +172,7 @@ def outputs(program: Program, arrays: Arrays) -> list[Array]:
 
 def choose(program: Program, target: Target, options: Options, kernels: Sequence[Kernel], name: str) -> Plan:
     """The Plan with kernels and streams but without offsets."""
-    plan = choose_kernels(program, target, kernels, name)
+    plan = join_loops(choose_kernels(program, target, kernels, name))
     if options.stream == "off":
         return plan
     return stream(plan, target, options.ram_bytes, options.stream)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from edgec.ir import Array, Loc, Node, Persistence, Port, Type
+from edgec.ir import Array, DType, Loc, Node, Persistence, Port, Type
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,8 @@ class Kernel:
     `rank`: the lowest accepted rank wins, so faster kernels have lower numbers; each op ends with a
     portable one. `scratch`: bytes, None where the kernel takes no scratch pointer. `halo`: for kernels that
     compute a range of output rows (axis 1 of NHWC, batch 1 a call); None for all others. `in_place`: inputs
-    whose buffer the output may take over. `specialize`: model.c includes the source and calls
+    whose buffer the output may take over. `bounded`: it takes tensors whose size along the first axis that is not
+    1 is known only at run time; its first argument is that size. `specialize`: model.c includes the source and calls
     `<symbol>_body` with literals, so that the C compiler unrolls.
     """
 
@@ -164,6 +165,7 @@ class Kernel:
     halo: Callable[[NodeView], Halo] | None = None
     in_place: tuple[int, ...] = ()
     specialize: bool = False
+    bounded: bool = False
 
 
 class Use(Enum):
@@ -228,11 +230,24 @@ Argument = BufferArg | ConstantArg
 
 
 @dataclass(frozen=True, slots=True)
+class LoopStep:
+    """One op of a generated loop. `operands`: k >= 0 is input k of the call, -1 - s the result of step s.
+    `fields`: the op's attributes as numbers; `result`: the element type of what it makes."""
+
+    op: str
+    fields: tuple[tuple[str, int | float], ...]
+    operands: tuple[int, ...]
+    result: DType
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One kernel call. `params` name the struct's fields in order; rows > 0 for a kernel with row ranges.
 
     `inputs` are the pointers that Launch.inputs asks for; one is a constant where the node's operand is.
-    `in_place`: positions of `inputs` whose buffer the first output may take over.
+    `in_place`: positions of `inputs` whose buffer the first output may take over. `loop`: the steps of a
+    generated loop that does several ops, `op` being the last of them; empty for one op.
+    `count`: the int32 scalar that holds the size of its Bound, where it has one.
     """
 
     kernel: Kernel
@@ -251,6 +266,13 @@ class Call:
     in_types: tuple[Type, ...]
     out_types: tuple[Type, ...]
     in_place: tuple[int, ...] = ()
+    loop: tuple[LoopStep, ...] = ()
+    count: BufferArg | None = None
+
+    @property
+    def title(self) -> str:
+        """What it computes, for people: its op, or the ops of its loop in order."""
+        return " + ".join(s.op for s in self.loop) or self.op
 
 
 @dataclass(frozen=True, slots=True)

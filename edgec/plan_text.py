@@ -28,7 +28,7 @@ from typing import Final
 import numpy as np
 
 from edgec.errors import UserError
-from edgec.ir import Array, Loc, Persistence, Type
+from edgec.ir import Array, DType, Loc, Persistence, Type
 from edgec.plan import (
     Arena,
     Argument,
@@ -40,6 +40,7 @@ from edgec.plan import (
     Halo,
     Item,
     Kernel,
+    LoopStep,
     Plan,
     PlanConstant,
     PlanPort,
@@ -165,15 +166,24 @@ def _call(c: Call) -> str:
     text = (
         f"call {c.name}: {c.op} {_string(c.kernel.symbol)} {c.kernel.rank} {inputs} {constants} -> {outputs}"
     )
+    if c.count is not None:
+        text += f" count ({_argument(c.count)})"
     if c.scratch is not None:
         text += f" scratch ({_argument(c.scratch)})"
     text += f" {_string(c.struct)} {{{', '.join(f'{n}={_item(v)}' for n, v in c.params)}}} rows {c.rows}"
     if c.halo is not None:
         text += f" halo ({c.halo.kernel},{c.halo.stride},{c.halo.pad},{c.halo.dilation})"
     text += f" macs {c.macs} in_place {_list([str(p) for p in c.in_place])}"
+    if c.loop:
+        text += f" loop {_list([_loop_step(s) for s in c.loop])}"
     text += f" {_types(c.in_types)} -> {_types(c.out_types)}"
     loc = _loc(c.loc)
     return f"{text}  // {loc}" if loc else text
+
+
+def _loop_step(s: LoopStep) -> str:
+    fields = ", ".join(f"{n}={_item(v)}" for n, v in s.fields)
+    return f"{s.op} {_list([str(k) for k in s.operands])} {{{fields}}} {s.result.value}"
 
 
 class _PlanReader(_Reader):
@@ -348,7 +358,11 @@ class _PlanReader(_Reader):
         constants = self.several(self.constant_arg, ")")
         self.words("->", "(")
         outputs = self.several(self.buffer_arg, ")")
-        scratch = None
+        count, scratch = None, None
+        if self.accept("count"):
+            self.words("(")
+            count = self.buffer_arg()
+            self.words(")")
         if self.accept("scratch"):
             self.words("(")
             scratch = self.buffer_arg()
@@ -363,6 +377,10 @@ class _PlanReader(_Reader):
         macs = self.integer()
         self.words("in_place")
         in_place = self.ints()
+        loop: tuple[LoopStep, ...] = ()
+        if self.accept("loop"):
+            self.words("(")
+            loop = self.several(self.loop_step, ")")
         self.words("(")
         in_types = self.several(self.tensor_type, ")")
         self.words("->", "(")
@@ -370,8 +388,14 @@ class _PlanReader(_Reader):
         loc: Loc = self.loc()
         return Call(
             kernel, name, struct, params, inputs, constants, outputs, scratch, rows, halo, macs, op, loc,
-            in_types, out_types, in_place,
+            in_types, out_types, in_place, loop, count,
         )  # fmt: skip
+
+    def loop_step(self) -> LoopStep:
+        op, operands = self.name(), self.ints()
+        self.words("{")
+        fields = self.several(self.param, "}")
+        return LoopStep(op, fields, operands, DType(self.token(_DTYPE, "a dtype")))
 
     def param(self) -> tuple[str, int | float]:
         name = self.name()

@@ -150,7 +150,7 @@ def build(
                     "layer": call.loc.layer,
                     "where": f"{call.loc.file}:{call.loc.line}" if call.loc.file else "",
                     "value": call.name,
-                    "op": call.op,
+                    "op": call.title,
                     "kernel": call.kernel.symbol,
                     "in": list(call.in_types[0].dims) if call.in_types else [],
                     "out": list(call.out_types[0].dims),

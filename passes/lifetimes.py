@@ -39,7 +39,7 @@ def touches(entry: Entry) -> Iterator[Touch]:
         yield Touch(-1, port.buffer, True)
     for time, item in enumerate(entry.items):
         for call in calls_of(item):
-            for arg in buffers_in(call.inputs):
+            for arg in (*buffers_in(call.inputs), *((call.count,) if call.count else ())):
                 yield Touch(time, arg.buffer, False)
             for arg in (*call.outputs, *((call.scratch,) if call.scratch else ())):
                 yield Touch(time, arg.buffer, True)
@@ -69,7 +69,7 @@ def with_lifetimes(entry: Entry, buffers: Mapping[str, Buffer]) -> tuple[Buffer,
         own.setdefault(touch.buffer, []).append(touch.time)
         if touch.write:
             written.setdefault(touch.buffer, touch.time)
-    for time, name in _bound_uses(entry, buffers):
+    for time, name in bound_uses(entry, buffers):
         own.setdefault(name, []).append(time)
     mine = [b for b in buffers.values() if b.entry == entry.name and b.use is not Use.STATE]
     group: dict[str, list[Time]] = {}
@@ -87,7 +87,7 @@ def with_lifetimes(entry: Entry, buffers: Mapping[str, Buffer]) -> tuple[Buffer,
     return tuple(out)
 
 
-def _bound_uses(entry: Entry, buffers: Mapping[str, Buffer]) -> Iterator[tuple[Time, str]]:
+def bound_uses(entry: Entry, buffers: Mapping[str, Buffer]) -> Iterator[tuple[Time, str]]:
     """(time, buffer) where a call passes a tensor whose size that buffer holds."""
     for time, item in enumerate(entry.items):
         for call in calls_of(item):
