@@ -27,7 +27,8 @@ static inline uint32_t draw(void)
 
 static inline int32_t between(int32_t low, int32_t high)
 {
-    return low + (int32_t)((draw() >> 8) % (uint32_t)(high - low + 1));
+    uint32_t count = (uint32_t)high - (uint32_t)low + 1u;
+    return (int32_t)((uint32_t)low + (draw() >> 8) % count);
 }
 
 /* `bytes` bytes between guards, all poison. */

@@ -9,7 +9,7 @@
  * windows of two pixels are widened to int16 and multiplied with four output channels at a time. A
  * kernel row of S * C bytes is widened where it stands, if it lies inside of the map and is whole
  * words; else it is gathered first.
- * scratch, aligned to 4: 16 * ceil(K / 4) bytes for the vectors, 8 * R for row pointers, and to
+ * scratch, aligned to 4: 16 * ceil(K / 4) bytes for the vectors, 8 * R for links to rows, and to
  * gather 2 * S * C bytes where S * C is whole words, else 8 * ceil(K / 4).
  * Single rounding (ec_requant.h). Equals conv2d.quant of edgec/ops/conv2d.py and ec_conv2d_s8.
  * Measured on QEMU Cortex-M4 (mps2-an386), GCC 12.2 -O2, 2026-11, instructions per MAC here
@@ -22,7 +22,7 @@
 
 /* Rows of the window of one pixel and its first column. */
 typedef struct ec_conv2d_dsp_pixel {
-    const int8_t *const *rows; /* kernel_h pointers to input rows, NULL outside of the map */
+    const ec_dsp_link *rows; /* kernel_h links from x to input rows, NULL outside of the map */
     int32_t left;
     int8_t *out;
 } ec_conv2d_dsp_pixel;
@@ -81,11 +81,11 @@ static inline int ec_conv2d_s8_dsp_inside(const ec_conv2d_params *p, int32_t lef
 }
 
 /* Kernel row r of a pixel: where it stands in the map, or gathered at `to`. */
-static inline const int8_t *ec_conv2d_s8_dsp_run(const ec_conv2d_params *p,
+static inline const int8_t *ec_conv2d_s8_dsp_run(const ec_conv2d_params *p, const int8_t *x,
                                                  const ec_conv2d_dsp_pixel *pixel, int32_t r,
                                                  int8_t *to)
 {
-    const int8_t *row = pixel->rows[r];
+    const int8_t *row = ec_dsp_follow(x, pixel->rows[r]);
     if (row != NULL && ec_conv2d_s8_dsp_inside(p, pixel->left)) {
         return row + pixel->left * p->in_c;
     }
@@ -94,39 +94,40 @@ static inline const int8_t *ec_conv2d_s8_dsp_run(const ec_conv2d_params *p,
 }
 
 /* The bytes of the window of one pixel, kernel row after kernel row, at `to`. */
-static void ec_conv2d_s8_dsp_gather(const ec_conv2d_params *p, const ec_conv2d_dsp_pixel *pixel,
-                                    int32_t run, int8_t *to)
+static void ec_conv2d_s8_dsp_gather(const ec_conv2d_params *p, const int8_t *x,
+                                    const ec_conv2d_dsp_pixel *pixel, int32_t run, int8_t *to)
 {
-    const int8_t *const *rows = pixel->rows;
-    const int8_t *const *end = rows + p->kernel_h;
+    const ec_dsp_link *rows = pixel->rows;
+    const ec_dsp_link *end = rows + p->kernel_h;
     int32_t offset = pixel->left * p->in_c;
     int inside = ec_conv2d_s8_dsp_inside(p, pixel->left);
     for (; rows < end; rows++, to += run) {
-        if (inside && *rows != NULL) {
-            ec_conv2d_s8_dsp_copy(to, *rows + offset, run);
+        const int8_t *row = ec_dsp_follow(x, *rows);
+        if (inside && row != NULL) {
+            ec_conv2d_s8_dsp_copy(to, row + offset, run);
         } else {
-            ec_conv2d_s8_dsp_border(p, *rows, pixel->left, to);
+            ec_conv2d_s8_dsp_border(p, row, pixel->left, to);
         }
     }
 }
 
 /* The widened windows of two pixels at `vectors`; `bytes` is room to gather. */
-static inline void ec_conv2d_s8_dsp_windows(const ec_conv2d_params *p,
+static inline void ec_conv2d_s8_dsp_windows(const ec_conv2d_params *p, const int8_t *x,
                                             const ec_conv2d_dsp_pixel *pixels, int32_t words,
                                             uint32_t *vectors, int8_t *bytes)
 {
     int32_t run = p->kernel_w * p->in_c;
     if ((run & 3) == 0) {
         for (int32_t r = 0; r < p->kernel_h; r++) {
-            const int8_t *a = ec_conv2d_s8_dsp_run(p, pixels, r, bytes);
-            const int8_t *b = ec_conv2d_s8_dsp_run(p, pixels + 1, r, bytes + run);
+            const int8_t *a = ec_conv2d_s8_dsp_run(p, x, pixels, r, bytes);
+            const int8_t *b = ec_conv2d_s8_dsp_run(p, x, pixels + 1, r, bytes + run);
             ec_dsp_widen2(vectors, a, b, run >> 2);
             vectors += run;
         }
         return;
     }
-    ec_conv2d_s8_dsp_gather(p, pixels, run, bytes);
-    ec_conv2d_s8_dsp_gather(p, pixels + 1, run, bytes + 4 * words);
+    ec_conv2d_s8_dsp_gather(p, x, pixels, run, bytes);
+    ec_conv2d_s8_dsp_gather(p, x, pixels + 1, run, bytes + 4 * words);
     ec_dsp_widen2(vectors, bytes, bytes + 4 * words, words);
 }
 
@@ -135,18 +136,19 @@ void ec_conv2d_s8_dsp(const ec_conv2d_params *p, int32_t row0, int32_t row1, con
 {
     int32_t words = ec_dsp_words(p->kernel_h * p->kernel_w * p->in_c);
     uint32_t *vectors = scratch;
-    const int8_t **rows =
-        (const int8_t **)(void *)(vectors + 4 * words); /* of two output rows, by parity */
+    ec_dsp_link *rows = (ec_dsp_link *)(void *)(vectors + 4 * words); /* of two rows, by parity */
     int8_t *bytes = (int8_t *)(rows + 2 * p->kernel_h);
     ec_conv2d_dsp_pixel pixels[2];
     int32_t held = 0;
     for (int32_t row = row0; row < row1; row++) {
         int8_t *line = y + ec_ring_row(row, p->ring_y) * p->out_w * p->out_c;
-        const int8_t **taps = rows + (row & 1) * p->kernel_h;
+        ec_dsp_link *taps = rows + (row & 1) * p->kernel_h;
         for (int32_t r = 0; r < p->kernel_h; r++) {
             int32_t from = row * p->stride_h - p->pad_top + r * p->dilation_h;
             int inside = from >= 0 && from < p->in_h;
-            taps[r] = inside ? x + ec_ring_row(from, p->ring_0) * p->in_w * p->in_c : NULL;
+            const int8_t *tap =
+                inside ? x + ec_ring_row(from, p->ring_0) * p->in_w * p->in_c : NULL;
+            taps[r] = ec_dsp_link_to(x, tap);
         }
         int32_t left = -p->pad_left;
         for (int32_t column = 0; column < p->out_w;
@@ -159,7 +161,7 @@ void ec_conv2d_s8_dsp(const ec_conv2d_params *p, int32_t row0, int32_t row1, con
                 }
                 pixels[1] = pixels[0]; /* the last of an odd number of pixels is computed twice */
             }
-            ec_conv2d_s8_dsp_windows(p, pixels, words, vectors, bytes);
+            ec_conv2d_s8_dsp_windows(p, x, pixels, words, vectors, bytes);
             ec_dsp_outputs_2(vectors, words, w, p->zero_out, p->out_c, pixels[0].out,
                              pixels[1].out);
         }
