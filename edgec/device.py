@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from edgec import log
 from edgec.buildfiles import qemu_arguments, step_words
 from edgec.errors import InternalError, TargetError, UserError
 from edgec.plan import Target
@@ -161,9 +162,10 @@ def build(artifact: Path, target: Target, options: BuildOptions) -> Built:
         program = options.name
     jobs = str(os.cpu_count() or 1)
     command = [make, "-s", "-j", jobs, goal, "BUILD=build", *variables]
-    done = subprocess.run(
-        command, cwd=artifact, capture_output=True, text=True, errors="replace", env=_environment()
-    )
+    with log.waiting(f"building {goal}"):
+        done = subprocess.run(
+            command, cwd=artifact, capture_output=True, text=True, errors="replace", env=_environment()
+        )
     if done.returncode != 0:
         raise _build_error(done.stdout + done.stderr, target, options)
     path = Path(os.path.abspath(artifact)) / "build" / folder / program
@@ -227,16 +229,17 @@ def _execute(
     command: list[str], folder: str, built: Built, timeout_s: float
 ) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(
-            command,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            stdin=subprocess.DEVNULL,
-            timeout=timeout_s,
-            env=_environment(),
-        )
+        with log.waiting(f"running {_where(built)}"):
+            return subprocess.run(
+                command,
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                stdin=subprocess.DEVNULL,
+                timeout=timeout_s,
+                env=_environment(),
+            )
     except FileNotFoundError:
         raise TargetError("EDGEC-E803", f"build the artifact again: {command[0]} does not exist") from None
     except subprocess.TimeoutExpired:

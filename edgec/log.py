@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ def level_of_environment() -> int:
 
 _level = level_of_environment()
 _progress = True
+_color = True
 
 
 def set_level(value: int) -> None:
@@ -36,6 +38,18 @@ def set_progress(on: bool) -> None:
     """Whether bars may be drawn; they are drawn on a terminal only."""
     global _progress
     _progress = on
+
+
+def set_color(on: bool) -> None:
+    """Whether errors may be coloured; they are on a terminal only, and not where NO_COLOR is set."""
+    global _color
+    _color = on
+
+
+def red(text: str) -> str:
+    """`text` in red where stderr is a terminal that may be coloured."""
+    plain = not _color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain or not sys.stderr.isatty() else f"\033[31m{text}\033[0m"
 
 
 def level() -> int:
@@ -56,6 +70,29 @@ def step(name: str) -> Iterator[list[str]]:
     notes: list[str] = []
     yield notes
     say(f"{name:<12} {' '.join(notes):<70} {time.perf_counter() - begin:6.1f} s")
+
+
+@contextmanager
+def waiting(title: str) -> Iterator[None]:
+    """Shows `title` and the seconds while another program works: on a terminal, after the first second."""
+    if not (_progress and _level >= 1 and sys.stderr.isatty()):
+        yield
+        return
+    done = threading.Event()
+
+    def show() -> None:
+        begin = time.perf_counter()
+        while not done.wait(1.0):
+            print(f"\r{title}  {time.perf_counter() - begin:.0f} s", end="", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:

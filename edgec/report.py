@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec import interp
+from edgec import interp, log
 from edgec.fixedpoint import dequantize_array
 from edgec.ir import Array, Node, Program, Quant, Type
 from edgec.plan import Entry, Plan, Stream, Target, Use
@@ -47,7 +47,7 @@ def fidelity(
     clipped: dict[str, list[int]] = {}
     last: dict[str, Array] = {}
     types = program.type_of(program.graph(graph))
-    for float_inputs, own_inputs in samples:
+    for float_inputs, own_inputs in log.progress(samples, "fidelity", len(samples)):
         expected: dict[str, Array] = {}
 
         def keep(node: Node, results: tuple[Array, ...], into: dict[str, Array] = expected) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from edgec import interp
+from edgec import interp, log
 from edgec.fixedpoint import dequantize_array
 from edgec.ir import Array, Graph, Node, Program
 from edgec.match import Rewrite, rewrite
@@ -89,7 +89,7 @@ def _mean_shifts(
     order = {id(n): i for i, n in enumerate(g.nodes)}
     sums: dict[str, F64] = {}
     state: dict[str, Array] = {}
-    for sample in samples:
+    for sample in log.progress(samples, "bias correction", len(samples)):
         held: dict[str, Array] = {r: np.asarray(a) for r, a in sample.items() if r in wanted}
         held.update(("$" + n, a) for n, a in state.items())
 

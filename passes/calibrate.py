@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from edgec import interp
+from edgec import interp, log
 from edgec.errors import UserError
 from edgec.ir import Array, Bound, Graph, Loc, Node, Program
 from edgec.ops.select import MaskedFillAttrs
@@ -121,7 +121,7 @@ def _run(program: Program, g: Graph, samples: Sequence[Mapping[str, Array]], see
                 see(value.name, y, node.loc)
 
     state: dict[str, Array] = {n: s.initial.data for n, s in program.state.items()}
-    for sample in samples:
+    for sample in log.progress(samples, "calibrate", len(samples)):
         for value in g.inputs:
             if value.type.dtype.is_float:
                 see(value.name, np.asarray(sample[value.name]), Loc("input " + value.name))
