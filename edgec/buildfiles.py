@@ -28,8 +28,7 @@ class BuildSpec:
 
     `name`: of the model, an identifier. `sources`: its C files below the artifact, model_desc.c (which only
     the test programs link) last. `includes`: folders for -I. `golden_steps`: (entry, samples) pairs of
-    golden/in.bin, empty where there is no golden file. `host_sources`: those of the host's programs where the
-    device's kernels use instructions that a PC lacks; empty where they are the same.
+    golden/in.bin, empty where there is no golden file.
     """
 
     name: str
@@ -38,12 +37,6 @@ class BuildSpec:
     arenas: tuple[Arena, ...]
     constant_bytes: int
     golden_steps: tuple[tuple[int, int], ...]
-    host_sources: tuple[str, ...] = ()
-
-    @property
-    def on_host(self) -> tuple[str, ...]:
-        """Sources of the host's programs, the descriptor last."""
-        return self.host_sources or self.sources
 
 
 def build_files(target: Target, spec: BuildSpec, runtime: Path) -> dict[str, str]:
@@ -194,19 +187,12 @@ def _make_head(spec: BuildSpec) -> Iterator[str]:
     yield "BUILD ?= build"
     yield "HOST_CC ?= gcc"
     yield f"FLAGS := {flags}"
-    yield from _make_sources("", spec.sources)
-    if spec.host_sources:
-        yield "# The same network with portable kernels, for this computer."
-    yield from _make_sources("HOST_", spec.on_host)
+    yield "MODEL := \\"
+    yield " \\\n".join(f"  {s}" for s in spec.sources[:-1]) + f" \\\n  {PORT_FOLDER}/status.c"
+    yield f"PROGRAM := $(MODEL) {spec.sources[-1]} {PORT_FOLDER}/main.c"
     yield ""
     yield ".DELETE_ON_ERROR:"
     yield ".PHONY: all host firmware check clean help"
-
-
-def _make_sources(prefix: str, sources: tuple[str, ...]) -> Iterator[str]:
-    yield f"{prefix}MODEL := \\"
-    yield " \\\n".join(f"  {s}" for s in (*sources[:-1], f"{PORT_FOLDER}/status.c"))
-    yield f"{prefix}PROGRAM := $({prefix}MODEL) {sources[-1]} {PORT_FOLDER}/main.c"
 
 
 def _make_host(spec: BuildSpec) -> Iterator[str]:
@@ -221,17 +207,17 @@ endif
 
 host: $(HOST)/$(NAME) $(HOST)/lib$(NAME).so
 
-$(HOST)/$(NAME): $(HOST_PROGRAM:%.c=$(HOST)/%.o) $(HOST)/{PORT_FOLDER}/host/port.o
+$(HOST)/$(NAME): $(PROGRAM:%.c=$(HOST)/%.o) $(HOST)/{PORT_FOLDER}/host/port.o
 \t$(HOST_CC) $(HOST_FLAGS) -o $@ $^ -lm
 
-$(HOST)/lib$(NAME).so: $(HOST_MODEL:%.c=$(HOST)/%.o)
+$(HOST)/lib$(NAME).so: $(MODEL:%.c=$(HOST)/%.o)
 \t$(HOST_CC) $(HOST_FLAGS) -shared -o $@ $^ -lm
 
 $(HOST)/%.o: %.c
 \t@mkdir -p $(@D)
 \t$(HOST_CC) $(HOST_FLAGS) -MMD -MP -c -o $@ $<
 
--include $(HOST_PROGRAM:%.c=$(HOST)/%.d)"""
+-include $(PROGRAM:%.c=$(HOST)/%.d)"""
 
 
 def _make_firmware(target: Target, spec: BuildSpec) -> Iterator[str]:
@@ -305,39 +291,22 @@ help:
 
 def cmake(target: Target, spec: BuildSpec) -> str:
     """CMakeLists.txt: the model as a static library for a project of the user's, and its host program."""
-    model, folders = _cmake_model(spec)
+    model = "\n".join(f"  {s}" for s in (*spec.sources[:-1], f"{PORT_FOLDER}/status.c"))
     flags = " ".join(f for f in MODEL_FLAGS if not f.startswith(("-std", "-O")))
     return f"""# {spec.name} for {target.name}: add_subdirectory() this folder and link edgec_{spec.name}.
 # Compile it with the flags of your chip; edgec used: {" ".join(target.toolchain.cflags) or "none"}
 cmake_minimum_required(VERSION 3.13)
 project({spec.name} C)
 
-{model}
-add_library(edgec_{spec.name} STATIC ${{EDGEC_SOURCES}})
-target_include_directories(edgec_{spec.name} PUBLIC {folders})
+add_library(edgec_{spec.name} STATIC
+{model})
+target_include_directories(edgec_{spec.name} PUBLIC {" ".join(spec.includes)})
 target_compile_options(edgec_{spec.name} PRIVATE -O2 {flags})
 set_target_properties(edgec_{spec.name} PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON)
 
 if(NOT CMAKE_CROSSCOMPILING)
   target_link_libraries(edgec_{spec.name} PUBLIC m)
-  add_executable({spec.name} {spec.on_host[-1]} {PORT_FOLDER}/main.c {PORT_FOLDER}/host/port.c)
+  add_executable({spec.name} {spec.sources[-1]} {PORT_FOLDER}/main.c {PORT_FOLDER}/host/port.c)
   target_link_libraries({spec.name} PRIVATE edgec_{spec.name})
 endif()
 """
-
-
-def _cmake_model(spec: BuildSpec) -> tuple[str, str]:
-    """(lines that set EDGEC_SOURCES, include folders): the host's own where it has its own."""
-
-    def chosen(sources: tuple[str, ...]) -> str:
-        listed = "\n".join(f"  {s}" for s in (*sources[:-1], f"{PORT_FOLDER}/status.c"))
-        return f"set(EDGEC_SOURCES\n{listed})"
-
-    if not spec.host_sources:
-        return chosen(spec.sources), " ".join(spec.includes)
-    lines = (
-        f"if(CMAKE_CROSSCOMPILING)\n{chosen(spec.sources)}\nset(EDGEC_MODEL src)\n"
-        f"else() # the same network with portable kernels\n{chosen(spec.host_sources)}\n"
-        "set(EDGEC_MODEL host)\nendif()"
-    )
-    return lines, " ".join(("${EDGEC_MODEL}", *spec.includes))

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -219,18 +219,13 @@ def write(compiled: Compiled, out: Path) -> None:
     with log.step("emit") as notes:
         origin = c.Origin(__version__, f"edgec compile --target {compiled.target.name}")
         files: dict[str, str | bytes] = dict(c.emit(plan, compiled.target, origin))
-        twin = host_twin(compiled)
-        if twin is not None:
-            made = c.emit(twin, compiled.target, replace(origin, command="with portable kernels, for a PC"))
-            files.update((path.replace("src/", "host/", 1), text) for path, text in made.items())
-        for one in (plan, *((twin,) if twin is not None else ())):
-            for source in (*c.sources(one), *c.included_sources(one)):
-                files[f"src/{source}"] = (ROOT / source).read_text(encoding="utf-8")
+        for source in (*c.sources(plan), *c.included_sources(plan)):
+            files[f"src/{source}"] = (ROOT / source).read_text(encoding="utf-8")
         for header in sorted((ROOT / "include").glob("*.h")):
             files[f"src/include/{header.name}"] = header.read_text(encoding="utf-8")
         vectors = golden(compiled)
         files["golden/in.bin"], files["golden/out.bin"] = vectors.inputs, vectors.outputs
-        spec = build_spec(plan, vectors.steps, twin)
+        spec = build_spec(plan, vectors.steps)
         files.update(buildfiles.build_files(compiled.target, spec, ROOT))
         files["target.toml"] = compiled.target_text
         files["report.json"] = artifact.json_text(make_report(compiled))
@@ -238,50 +233,22 @@ def write(compiled: Compiled, out: Path) -> None:
         notes.append(f"{len(files)} files")
 
 
-def host_twin(compiled: Compiled) -> Plan | None:
-    """The Plan with portable kernels where those of the device use instructions that a PC lacks, else None.
-
-    It gives the same numbers. Portable kernels may need more scratch: where they exceed the device's memories,
-    the twin's are twice as large.
-    """
-    from edgec.backends.kernels_c import KERNELS
-
-    calls = (call for entry in compiled.plan.entries for call in entry.calls)
-    if all(not call.kernel.source.startswith("kernels/dsp/") for call in calls):
-        return None
-    plain, options = replace(compiled.target, features=()), compiled.options
-    try:
-        return pipeline.lower(compiled.done.program, plain, options, KERNELS, compiled.name)
-    except TargetError:
-        large = tuple(replace(m, bytes=2 * m.bytes) for m in plain.memories)
-        options = replace(options, ram_bytes=None, flash_bytes=None)
-        return pipeline.lower(
-            compiled.done.program, replace(plain, memories=large), options, KERNELS, compiled.name
-        )
-
-
-def build_spec(plan: Plan, golden_steps: device.Steps, twin: Plan | None = None) -> BuildSpec:
-    """What Makefile, CMakeLists.txt and linker scripts depend on. `twin`: the host's Plan where it has its own."""
+def build_spec(plan: Plan, golden_steps: device.Steps) -> BuildSpec:
+    """What Makefile, CMakeLists.txt and linker scripts depend on."""
+    from edgec.backends import c
     from edgec.backends.ctext import identifier
 
     constants = sum(constant.data.nbytes for constant in plan.constants)
     floats = any(p.type.dtype.is_float for entry in plan.entries for p in entry.outputs)
+    kernels = (f"src/{source}" for source in c.sources(plan))
     return BuildSpec(
         identifier(plan.name),
-        _source_paths(plan, "src"),
+        ("src/model.c", "src/weights.c", *kernels, "src/model_desc.c"),
         ("src", "src/include"),
         plan.arenas,
         constants,
         () if floats else golden_steps,  # `make check` compares bytes, which floats do not share with numpy
-        () if twin is None else _source_paths(twin, "host"),
     )
-
-
-def _source_paths(plan: Plan, folder: str) -> tuple[str, ...]:
-    from edgec.backends import c
-
-    kernels = (f"src/{source}" for source in c.sources(plan))
-    return (f"{folder}/model.c", f"{folder}/weights.c", *kernels, f"{folder}/model_desc.c")
 
 
 def make_report(compiled: Compiled) -> dict[str, Any]:
