@@ -119,7 +119,10 @@ def _entry(names: Names, entry: Entry) -> str:
         lines.append(
             f"    if (m->{names.members[a.memory]} == NULL) {{\n        return EC_NOT_READY;\n    }}"
         )
-    lines += [_item(names, entry, index, item) for index, item in enumerate(entry.items)]
+    checked: set[str] = set()
+    for index, item in enumerate(entry.items):
+        lines += _count_check(names, item, checked)
+        lines.append(_item(names, entry, index, item))
     for to, source, size in entry.updates:
         text = f"memcpy({names.buffers[to]}, {names.source(source)}, {size});"
         lines.append(wrapped(text, "    "))
@@ -127,11 +130,31 @@ def _entry(names: Names, entry: Entry) -> str:
     return "\n".join(lines)
 
 
+def _count_check(names: Names, item: Item, checked: set[str]) -> list[str]:
+    """Before a size known at run time is first used: whether the memory that was reserved holds it."""
+    if isinstance(item, Stream) or item.count is None or item.count.buffer in checked:
+        return []
+    checked.add(item.count.buffer)
+    (bound,) = item.out_types[0].bounds
+    count = _count(names, item.count)
+    return [
+        f"    if ({count} < 0 || {count} > {bound.max}) {{",
+        "        return EC_BAD_ARGUMENT;",
+        "    }",
+    ]
+
+
+def _count(names: Names, count: BufferArg) -> str:
+    return f"*(const int32_t *){names.pointer(count)}"
+
+
 def _call_text(names: Names, entry: Entry, call: Call, rows: tuple[str, str] | None) -> str:
     symbol = pointwise.emit(call)[0] if not call.kernel.source else call.kernel.symbol
     if call.kernel.specialize:
         symbol += "_body"
     args = [f"&{names.call(entry, call)}"] if call.struct else []
+    if call.count is not None:
+        args.append(_count(names, call.count))
     if call.halo is not None:
         args += list(rows if rows is not None else ("0", str(call.rows)))
     args += [names.pointer(a) for a in (*call.inputs, *call.constants, *call.outputs)]

@@ -256,7 +256,9 @@ def loop(
     plan = merged(output.dims[axis + 1 :], [s[axis + 1 :] for s in strides])
     lines = [f"    for (int32_t row = {span[0]}; row < {span[1]}; row++) {{"]
     kinds = [*(f"const {C_TYPE[t.dtype]}" for t in inputs), C_TYPE[output.dtype]]
-    for k, (stride, ring) in enumerate(zip(strides, rings or (output.dims[axis],) * len(strides), strict=True)):
+    for k, (stride, ring) in enumerate(
+        zip(strides, rings or (output.dims[axis],) * len(strides), strict=True)
+    ):
         name = "y" if k == len(inputs) else str(k)
         place = "row" if ring >= output.dims[axis] else f"row % {ring}"
         at = f" + {place} * {stride[axis]}" if stride[axis] else ""

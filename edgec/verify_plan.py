@@ -16,10 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from edgec.errors import InternalError
 from edgec.ir import Type
 from edgec.plan import Argument, Buffer, BufferArg, Call, Entry, Plan, Stream, Target, Use
+
+COUNT_BYTES: Final = 4  # of an int32 scalar
 
 
 class PlanError(InternalError):
@@ -52,7 +55,8 @@ def verify_plan(plan: Plan, target: Target) -> None:
 
 
 def _arguments(call: Call) -> tuple[Argument, ...]:
-    return (*call.inputs, *call.constants, *call.outputs, *((call.scratch,) if call.scratch else ()))
+    extra = tuple(a for a in (call.scratch, call.count) if a is not None)
+    return (*call.inputs, *call.constants, *call.outputs, *extra)
 
 
 def _names(plan: Plan, entry: Entry, buffers: dict[str, Buffer]) -> None:
@@ -63,6 +67,8 @@ def _names(plan: Plan, entry: Entry, buffers: dict[str, Buffer]) -> None:
             raise PlanError(
                 9, f"{call.name} is a {call.op}, its kernel {call.kernel.symbol} is one for {call.kernel.op}"
             )
+        if call.kernel.bounded < (call.count is not None):
+            raise PlanError(9, f"{call.name} has a count, which {call.kernel.symbol} does not take")
         if (call.scratch is None) != (call.kernel.scratch is None) or (call.halo is None) != (call.rows == 0):
             raise PlanError(9, f"{call.name} lacks scratch or rows that {call.kernel.symbol} asks for")
         for arg in _arguments(call):
@@ -202,6 +208,8 @@ class _Contents:
         self.written = [*kept, (region, arg.buffer)]
 
     def call(self, time: int, call: Call) -> None:
+        if call.count is not None:
+            self.read(time, call.count, COUNT_BYTES)
         reads = list(_reads(call))
         for position, arg, t in reads:
             self.read(time, arg, _passed(arg, t, self.buffers))

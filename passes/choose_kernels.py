@@ -7,8 +7,9 @@ them before each call. A kernel with row ranges takes one image a call: batches 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from edgec.errors import TargetError
 from edgec.ir import Array, Graph, Node, Program, Type, Value
@@ -34,6 +35,11 @@ from edgec.plan import (
     PlanState,
     Target,
     Use,
+)
+from edgec.text import show_type
+
+_BOUNDED: Final = (
+    "; a size known only at run time (name<=max) runs in float pointwise ops, along the outermost axis alone"
 )
 
 
@@ -63,18 +69,20 @@ def choose_kernels(program: Program, target: Target, kernels: Sequence[Kernel], 
     return Plan(name, tuple(entries), tuple(buffers), tuple(pool.constants.values()), initial)
 
 
-def _unsupported(nodes: Iterable[Node], program: Program, target: Target) -> TargetError:
+def _unsupported(refused: Sequence[Node], program: Program, target: Target) -> TargetError:
     types: dict[str, Type] = {}
     for graph in program.graphs:
         types.update(program.type_of(graph))
     lines = []
-    for node in nodes:
-        shown = ", ".join(f"{types[r].dtype.value}{list(types[r].dims)}" for r in node.inputs)
+    for node in refused:
+        shown = ", ".join(show_type(replace(types[r], quant=None)) for r in node.inputs)
         lines.append(f"  {node.op}({shown}) at {node.loc}")
     return TargetError(
         "EDGEC-E402",
         "replace these layers, or compile with --precision fp32 or for another target: "
-        f"{target.name} has no kernel for {len(lines)} node{'s' * (len(lines) > 1)} (see `edgec ops`)\n"
+        f"{target.name} has no kernel for {len(lines)} node{'s' * (len(lines) > 1)} (see `edgec ops`)"
+        + (_BOUNDED if any(types[r].bounds for n in refused for r in n.inputs) else "")
+        + "\n"
         + "\n".join(lines),
     )
 
@@ -115,7 +123,10 @@ class _Table:
             self.by_op.setdefault(kernel.op, []).append(kernel)
 
     def choose(self, view: NodeView) -> _Choice | None:
+        bounded = any(t.bounds for t in (*view.inputs, *view.outputs))
         for kernel in self.by_op.get(view.node.op, ()):
+            if bounded and not kernel.bounded:
+                continue
             images = _images(view) if kernel.halo is not None else (view,)
             if kernel.accepts(images[0], self.target):
                 return _Choice(kernel, images)
@@ -261,6 +272,7 @@ class _Lowering:
                 for v, t in zip(node.outputs, view.outputs, strict=True)
             ),
             scratch=self.scratch(kernel, view, name),
+            count=self.count(view),
             rows=_rows(launch, view, halo),
             halo=halo,
             macs=OPS[node.op].cost(node.attrs, view.inputs, view.outputs).macs,
@@ -277,6 +289,11 @@ class _Lowering:
             return self.pool.add(ref[1:], "plain", data)
         batched = view is not whole and index in batched_inputs(whole)
         return BufferArg(self.where[ref], image * view.inputs[index].bytes if batched else 0)
+
+    def count(self, view: NodeView) -> BufferArg | None:
+        """Where the size of the outputs' Bound stands."""
+        bounds = view.outputs[0].bounds
+        return BufferArg(self.where[bounds[0].name]) if bounds else None
 
     def packed(self, node: Node, constant: Packed) -> ConstantArg:
         return self.pool.add(

@@ -49,7 +49,7 @@ def conv_halo(view: NodeView) -> Halo:
 
 
 def kernel(op: str, rank: int = 1, in_place: tuple[int, ...] = ()) -> Kernel:
-    return Kernel(op, f"ec_{op}_{rank}", "", rank, accept, launch_plain, in_place=in_place)
+    return Kernel(op, f"ec_{op}_{rank}", "", rank, accept, launch_plain, in_place=in_place, bounded=True)
 
 
 KERNELS: tuple[Kernel, ...] = (
