@@ -17,14 +17,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from edgec import __version__, log
+from edgec import __version__, config, log
 from edgec.errors import EdgecError, Exit, TargetError, UserError, cannot_write
 
 Command = Callable[[argparse.Namespace], object]
 
 _EXITS = """exit codes:
   0 ok  1 bug in edgec  2 usage  3 model rejected  4 unsupported operator  5 does not fit  6 accuracy gate
-  7 speed gate  8 device or link  9 verification  10 tool missing  11 could not write  130 interrupted"""
+  7 speed gate  8 device or link  9 verification  10 tool missing  11 could not write  130 interrupted
+
+options may also stand in edgec.toml, in a table a subcommand ([compile] target = "cortex-m4"; [edgec] for the flags
+above), and in the environment (EDGEC_COMPILE_TARGET, EDGEC_SEED); the command line comes first, then the
+environment, then the file. NO_COLOR in the environment does what --no-color does"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,6 +61,14 @@ def _global_flags(parser: argparse.ArgumentParser, top: bool = False) -> None:
         "--json", action="store_true", default=default(False), help="machine-readable result on stdout"
     )
     parser.add_argument("--no-progress", action="store_true", default=default(False), help="no progress bars")
+    parser.add_argument("--no-color", action="store_true", default=default(False), help="no red in errors")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        default=default(None),
+        help="options by subcommand (default: the nearest edgec.toml from here upwards)",
+    )
     parser.add_argument("--seed", type=int, default=default(0), help="seed of everything random (default 0)")
 
 
@@ -183,8 +195,9 @@ def _command(name: str) -> Command:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    log.set_color("--no-color" not in words)
     try:
-        args = parser().parse_args(words)
+        args = _parse(words)
     except SystemExit as stop:  # argparse's --help and --version
         return int(stop.code or 0)
     except EdgecError as error:
@@ -209,12 +222,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _bug(error)
 
 
+def _parse(words: list[str]) -> argparse.Namespace:
+    """The command line, completed from the environment and edgec.toml."""
+    top = parser()
+    here = _working_folder()
+    settings = config.configure(top, words, os.environ, here)
+    args = top.parse_args(words)
+    settings.complete(args)
+    if args.config is not None and settings.path != here / args.config:
+        raise UserError("EDGEC-E201", "write --config in full: it is read before all other words")
+    args.config = settings.path
+    return args
+
+
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:  # it was deleted
+        return Path("/")
+
+
 def _run(args: argparse.Namespace) -> int:
     if args.command is None:
         parser().print_help(sys.stderr)
         return int(Exit.USAGE)
     log.set_level(0 if args.quiet else max(1 + args.verbose, log.level_of_environment()))
     log.set_progress(not args.no_progress)
+    log.set_color(not args.no_color)
+    if args.config is not None:
+        log.say(f"options from {args.config}", at=2)
     _refuse_conflicts(args)
     with warnings.catch_warnings():
         if log.level() < 2:
@@ -256,7 +292,8 @@ def _fail(error: EdgecError) -> int:
         import traceback
 
         traceback.print_exc()
-    print(printable(str(error)), file=sys.stderr)
+    code, text = log.red(error.code), printable(str(error))
+    print(text.replace(error.code, code, 1), file=sys.stderr)
     return int(error.exit_code)
 
 
