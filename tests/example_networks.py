@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from edgec import compiler, interp, pipeline, samples
@@ -36,6 +38,11 @@ FACTORIES = {
 }
 LARGE = ("mobilenet_v2_100", "resnet18", "vit_tiny")
 ON_DEVICE = ("digits", *(name for name in FACTORIES if name not in LARGE))
+
+emulated = pytest.mark.skipif(
+    shutil.which("qemu-system-arm") is None or shutil.which("arm-none-eabi-gcc") is None,
+    reason="needs qemu-system-arm and arm-none-eabi-gcc",
+)
 
 
 @cache

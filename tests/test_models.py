@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import cache
 from pathlib import Path
 
@@ -12,16 +11,12 @@ from edgec import device
 from edgec.artifact import Artifact
 from edgec.passes.memory import arena_bytes, live_lower_bound
 from edgec.targets.load import load_target
-from tests.example_networks import CORES, ON_DEVICE, artifact, compiled, expected
+from tests.example_networks import CORES, LARGE, ON_DEVICE, artifact, compiled, emulated, expected
 
 FAST = ("digits", "kws", "ad", "audio_transformer")  # on every core in `make test`; all networks on M4
 STREAMED = ("mobilenet_v2_035", "mcunet_like")
 FILLS = (0x00, 0xA5)
 
-emulated = pytest.mark.skipif(
-    shutil.which("qemu-system-arm") is None or shutil.which("arm-none-eabi-gcc") is None,
-    reason="needs qemu-system-arm and arm-none-eabi-gcc",
-)
 ON_CORES = [
     pytest.param(name, core, marks=() if name in FAST or core == "cortex-m4" else pytest.mark.slow)
     for name in ON_DEVICE
@@ -53,6 +48,12 @@ def assert_bit_exact(name: str, program: device.Built) -> None:
 def test_host_equals_interpreter(folder: Path, name: str, stream: str, kernels: str) -> None:
     """Under sanitizers; with the portable kernels, and with Cortex-M4's on emulated instructions."""
     assert_bit_exact(name, made(folder, name, kernels, stream).built("host", sanitize=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGE)
+def test_host_equals_interpreter_on_large_networks(folder: Path, name: str) -> None:
+    assert_bit_exact(name, made(folder, name, "host", "off").built("host"))
 
 
 @emulated
@@ -94,3 +95,14 @@ def test_streaming_takes_the_arena_to_0_6_for_10_percent_of_instructions(folder:
     whole, rows = (made(folder, name, "cortex-m4", s).bench(on="qemu", runs=1) for s in ("off", "all"))
     assert rows["arena_bytes"] <= 0.6 * whole["arena_bytes"]
     assert rows["instructions"] <= 1.1 * whole["instructions"]
+
+
+@emulated
+@pytest.mark.qemu
+@pytest.mark.parametrize("name", STREAMED)
+def test_a_ram_budget_below_the_arena_streams_as_little_as_it_needs(folder: Path, name: str) -> None:
+    whole = arena_bytes(compiled(name, "cortex-m4").plan)
+    budget = int(0.75 * whole)
+    fitted = compiled(name, "cortex-m4", stream="auto", ram=budget)
+    assert arena_bytes(fitted.plan) <= budget
+    assert_bit_exact(name, artifact(folder / f"{name}-budget", fitted).built("qemu"))
