@@ -7,7 +7,7 @@ from typing import Final
 
 from edgec.backends.c_names import NamedPort, Names
 from edgec.backends.ctext import C_TYPE, comment_safe, identifier, literal
-from edgec.ir import Persistence
+from edgec.ir import Bound, Persistence
 
 ARENA_ALIGN: Final = 16
 
@@ -82,7 +82,7 @@ def _saved(names: Names) -> list[str]:
 
 def _port_constants(stem: str, one: NamedPort) -> list[str]:
     t = one.port.type
-    dims = ", ".join(str(d) for d in t.dims)
+    dims = ", ".join(f"{d.name} <= {d.max}" if isinstance(d, Bound) else str(d) for d in t.shape)
     axes = ",".join(str(a) for a in one.port.port.axes)
     lines = [f"#define {stem}_SIZE {t.size} /* elements of [{dims}]; its axes are PyTorch's {axes} */"]
     if t.quant is not None:

@@ -181,6 +181,7 @@ def port_json(port: PlanPort) -> Json:
         "value": port.port.ref,
         "axes": list(port.port.axes),
         "shape": list(port.type.dims),
+        "bounds": [bound.name for bound in port.type.bounds],
         "dtype": port.type.dtype.value,
         "scale": None if quant is None else quant.per_tensor[0],
         "zero": None if quant is None else quant.per_tensor[1],
@@ -265,6 +266,13 @@ class Artifact:
         data, steps = b"", []
         for entry, inputs in calls:
             index, ports = self.entry(entry)
+            sized = [j["label"] for j in (*ports["inputs"], *ports["outputs"]) if j["bounds"]]
+            if sized:
+                raise UserError(
+                    "EDGEC-E234",
+                    f"call {entry} through model.h: {', '.join(sized)} has a size known only at run time, and "
+                    "arrays here have fixed ones",
+                )
             given = [port_from_json(j) for j in ports["inputs"]]
             types = {p.ref: t for p, t in given}
             sets = samples.to_device(inputs, [p for p, _ in given], types, "the input") if given else [{}]

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from artifacts import artifact
 from plan_c import Program as Compiled
 from plan_cases import Net
 
 from edgec import interp
 from edgec.backends import c
 from edgec.backends.kernels_c import KERNELS
-from edgec.errors import TargetError
+from edgec.errors import TargetError, UserError
 from edgec.ir import Array, Bound, DType, Program, Type, per_tensor
 from edgec.ops.binary import BinaryAttrs
 from edgec.ops.linear import LinearAttrs
@@ -135,6 +136,18 @@ def test_a_count_beyond_the_maximum_is_refused_by_a_status(tmp_path: Path, count
     program = Compiled(planned(cloud()), HOST, tmp_path)
     inputs = {"n": np.int32(count), "x": np.zeros((MAX, 3), np.float32)}
     program.run(inputs, 0, status=5)  # EC_BAD_ARGUMENT
+
+
+def test_the_header_names_the_bound() -> None:
+    header = c.emit(planned(cloud()), HOST, c.Origin("0", "test"))["src/model.h"]
+    assert "#define EDGEC_MODEL_INPUT_X_SIZE 48 /* elements of [n <= 16, 3];" in header
+
+
+def test_an_artifact_sends_the_user_to_the_c_api(tmp_path: Path) -> None:
+    made = artifact(cloud(), "host", tmp_path / "a")
+    assert made.golden_steps() == ((0, 0),)
+    with pytest.raises(UserError, match=r"EDGEC-E234: call infer through model\.h: x, y has a size"):
+        made.run({"n": np.int32(3), "x": np.zeros((MAX, 3), np.float32)})
 
 
 @pytest.mark.parametrize("op", ["linear", "int8 add", "inner axis"])

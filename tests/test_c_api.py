@@ -42,25 +42,24 @@ def shell(words: Sequence[str | Path], cwd: Path) -> str:
     return done.stdout
 
 
-def sources(folder: Path, model: str) -> list[Path]:
-    """C files of the model without the firmware's, as the Makefile lists them: for the device or, "HOST_", a PC."""
+def sources(folder: Path) -> list[Path]:
+    """C files of the model without the firmware's, as the Makefile lists them."""
     text = (folder / "Makefile").read_text(encoding="utf-8")
-    listed = re.search(rf"^{model}MODEL := ((?:\\\n.*?)+)$", text, re.MULTILINE)
+    listed = re.search(r"^MODEL := ((?:\\\n.*?)+)$", text, re.MULTILINE)
     assert listed is not None
     return [folder / name for name in listed[1].replace("\\", " ").split()]
 
 
-def includes(folder: Path, model: str) -> list[str]:
-    own = "host" if (folder / "host").is_dir() and model == "HOST_" else "src"
-    return [f"-I{folder / own}", f"-I{folder / 'src'}", f"-I{folder / 'src/include'}"]
+def includes(folder: Path) -> list[str]:
+    return [f"-I{folder / 'src'}", f"-I{folder / 'src/include'}"]
 
 
 def ran_c(folder: Path, main: str, *defines: str) -> str:
     """Output of a host program made of the model and `main`, under sanitizers."""
     (folder / "main_test.c").write_text(main, encoding="utf-8")
     flags = ["-std=c99", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", *defines]
-    units = [*sources(folder, "HOST_"), folder / "main_test.c"]
-    shell(["gcc", *flags, *includes(folder, "HOST_"), *units, "-o", "main_test", "-lm"], folder)
+    units = [*sources(folder), folder / "main_test.c"]
+    shell(["gcc", *flags, *includes(folder), *units, "-o", "main_test", "-lm"], folder)
     return shell([folder / "main_test"], folder)
 
 
@@ -209,22 +208,18 @@ def test_reset_kept_and_saved_state_persist_as_documented(tmp_path: Path) -> Non
     assert ran_c(tmp_path / "a", PERSISTENCES) == " ".join(map(str, expected)) + " "
 
 
-@pytest.mark.parametrize("model", ["", "HOST_"])
+@pytest.mark.parametrize(
+    "compiler", [("gcc",), ("arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb")], ids=lambda c: c[0]
+)
 @pytest.mark.parametrize("name", MODELS)
 def test_generated_files_and_kernels_compile_without_a_warning(
-    folders: dict[str, Path], name: str, model: str
+    folders: dict[str, Path], name: str, compiler: tuple[str, ...]
 ) -> None:
+    if shutil.which(compiler[0]) is None:
+        pytest.skip(f"needs {compiler[0]}")
     folder = folders[name]
-    units = [*sources(folder, model), folder / "src" / "model_desc.c"]
-    if model == "" and any("dsp" in str(u) for u in units):
-        if shutil.which("arm-none-eabi-gcc") is None:
-            pytest.skip("needs arm-none-eabi-gcc")
-        compiler = ["arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb"]
-    else:
-        compiler = ["gcc"]
-    shell(
-        [*compiler, "-std=c99", "-O2", *WARNINGS, "-fsyntax-only", *includes(folder, model), *units], folder
-    )
+    units = [*sources(folder), folder / "src" / "model_desc.c"]
+    shell([*compiler, "-std=c99", "-O2", *WARNINGS, "-fsyntax-only", *includes(folder), *units], folder)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -234,24 +229,22 @@ def test_the_header_is_a_cplusplus_header(folders: dict[str, Path], name: str) -
         encoding="utf-8",
     )
     flags = ["-std=c++11", *WARNINGS, "-fsyntax-only"]
-    shell(["g++", *flags, *includes(folders[name], ""), "use.cpp"], folders[name])
+    shell(["g++", *flags, *includes(folders[name]), "use.cpp"], folders[name])
 
 
-def symbols(folder: Path, tool: str, flags: Sequence[str], model: str) -> list[tuple[str, str]]:
+def symbols(folder: Path, tool: str, flags: Sequence[str]) -> list[tuple[str, str]]:
     """(kind, name) of every symbol in the model's objects."""
-    out = folder / f"objects-{tool}{model}"
+    out = folder / "-".join(("objects", tool, *flags))
     out.mkdir(exist_ok=True)
-    units = sources(folder, model)
-    shell([f"{tool}gcc", "-std=c99", "-O2", *flags, *includes(folder, model), "-c", *units], out)
+    units = sources(folder)
+    shell([f"{tool}gcc", "-std=c99", "-O2", *flags, *includes(folder), "-c", *units], out)
     lines = shell([f"{tool}nm", *sorted(out.glob("*.o"))], out).splitlines()
     return [(words[-2], words[-1]) for words in map(str.split, lines) if len(words) >= 2]
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_objects_hold_no_variables_and_allocate_nothing(folders: dict[str, Path], name: str) -> None:
-    found = symbols(
-        folders[name], "", ("-fno-pic", "-fno-pie"), "HOST_"
-    )  # position-independent: relocated tables
+    found = symbols(folders[name], "", ("-fno-pic", "-fno-pie"))  # position-independent: relocated tables
     assert [s for kind, s in found if kind in "dDbBC"] == []
     assert {s for _, s in found} & {
         "malloc",
@@ -275,14 +268,14 @@ SOFT_FLOAT = re.compile(
 def test_an_int8_model_calls_no_floating_point(folders: dict[str, Path], name: str, cpu: str) -> None:
     """Compiled for soft floats, each operation on floats would be a call."""
     flags = (f"-mcpu={cpu}", "-mthumb", "-mfloat-abi=soft")
-    found = symbols(folders[name], "arm-none-eabi-", flags, "" if cpu == "cortex-m4" else "HOST_")
+    found = symbols(folders[name], "arm-none-eabi-", flags)
     assert [s for kind, s in found if kind == "U" and SOFT_FLOAT.match(s)] == []
 
 
 @arm
 def test_the_soft_float_calls_of_a_float_model_are_seen(folders: dict[str, Path]) -> None:
     flags = ("-mcpu=cortex-m0", "-mthumb", "-mfloat-abi=soft")
-    found = symbols(folders["streamed"], "arm-none-eabi-", flags, "")
+    found = symbols(folders["streamed"], "arm-none-eabi-", flags)
     assert "__aeabi_fmul" in {s for kind, s in found if kind == "U" and SOFT_FLOAT.match(s)}
 
 
@@ -291,7 +284,7 @@ def calls(folder: Path) -> dict[str, set[str]]:
     out = folder / "graph"
     out.mkdir(exist_ok=True)
     flags = ["-std=c99", "-O0", "-fcallgraph-info"]
-    shell(["gcc", *flags, *includes(folder, "HOST_"), "-c", *sources(folder, "HOST_")], out)
+    shell(["gcc", *flags, *includes(folder), "-c", *sources(folder)], out)
     edges: dict[str, set[str]] = {}
     for file in out.glob("*.ci"):
         text = file.read_text(encoding="utf-8")
@@ -333,19 +326,3 @@ def test_a_copied_artifact_builds_with_cmake(folders: dict[str, Path], tmp_path:
     shutil.copy(tmp_path / "copy/golden/in.bin", tmp_path / "made/in.bin")
     shell(["./digits", "keep", "0", "0:4"], tmp_path / "made")
     assert (tmp_path / "made/out.bin").read_bytes() == (tmp_path / "copy/golden/out.bin").read_bytes()
-
-
-@pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
-@arm
-def test_cmake_takes_the_devices_kernels_with_a_toolchain_file(
-    folders: dict[str, Path], tmp_path: Path
-) -> None:
-    toolchain = tmp_path / "arm.cmake"
-    toolchain.write_text(
-        "set(CMAKE_SYSTEM_NAME Generic)\nset(CMAKE_C_COMPILER arm-none-eabi-gcc)\n"
-        "set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)\nset(CMAKE_C_FLAGS_INIT -mcpu=cortex-m4)\n",
-        encoding="utf-8",
-    )
-    shell(["cmake", "-S", folders["digits"], "-B", "made", f"-DCMAKE_TOOLCHAIN_FILE={toolchain}"], tmp_path)
-    shell(["cmake", "--build", "made"], tmp_path)
-    assert "_dsp" in shell(["arm-none-eabi-nm", "made/libedgec_digits.a"], tmp_path)
