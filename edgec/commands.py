@@ -123,6 +123,7 @@ def run(args: argparse.Namespace) -> Json:
 def bench(args: argparse.Namespace) -> Json:
     """`edgec bench`: instructions, memory, stack; per layer."""
     from edgec.artifact import Artifact
+    from edgec.report import one_line
 
     result = Artifact(args.artifact).bench(on=args.on, runs=args.runs)
     instructions = result["instructions"]
@@ -134,7 +135,10 @@ def bench(args: argparse.Namespace) -> Json:
         if result[key] is not None:
             _show(args, f"{key.replace('_bytes', ''):<13} {result[key]:,}{' B' if 'bytes' in key else ''}")
     for row in result["layers"]:
-        _show(args, f"  {row['item']:3} {row['layer'][:36]:<36} {row['op']:<18} {row['instructions']:>12,}")
+        _show(
+            args,
+            f"  {row['item']:3} {one_line(row['layer'])[:36]:<36} {row['op']:<18} {row['instructions']:>12,}",
+        )
     return result
 
 

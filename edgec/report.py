@@ -197,15 +197,20 @@ def text(report: Json, sizes: Json | None) -> str:
             saturated = "" if row["saturated_percent"] is None else f"{row['saturated_percent']:.1f}%"
             shape = "x".join(str(d) for d in row["out"])
             mark = "~" if row["streamed"] else " "
-            what = f"{row['item']:3}{mark} {row['layer'][:30]!s:<30} {row['op'][:18]:<18} {shape:<14}"
+            what = f"{row['item']:3}{mark} {one_line(row['layer'])[:30]:<30} {row['op'][:18]:<18} {shape:<14}"
             lines.append(f"{what} {row['macs']:>10,} {snr:>7} {saturated:>9}")
         for timeline in entry["timelines"]:
             lines += _bars(timeline)
     if any(row["streamed"] for e in report["entries"] for row in e["layers"]):
         lines.append("~ runs row by row with its neighbours")
     for island in report["float_islands"]:
-        lines.append(f"float: {island['layer']} ({island['op']}): {island['why']}")
+        lines.append(f"float: {one_line(island['layer'])} ({island['op']}): {island['why']}")
     return "\n".join(lines)
+
+
+def one_line(text: str) -> str:
+    """A user's name without line ends and other control characters, which it may hold."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _bars(timeline: Json) -> list[str]:

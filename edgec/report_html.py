@@ -37,53 +37,85 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def memory_figure(report: Json) -> Figure:
-    """Memory timeline: items on x, offsets on y, one box a buffer, the peak marked."""
-    from matplotlib.patches import Rectangle
-
-    timelines = [(e["name"], t) for e in report["entries"] for t in e["timelines"] if t["live_bytes"]]
-    figure = _figure(10, 3.2 * max(1, len(timelines)))
+    """Memory timeline of each entry and memory: items on x, offsets on y, one box a buffer, the peak marked."""
+    timelines = [(e, t) for e in report["entries"] for t in e["timelines"] if t["live_bytes"]]
+    widest = max((len(t["live_bytes"]) for _, t in timelines), default=1)
+    figure = _figure(min(24.0, max(10.0, 0.3 * widest)), 4.6 * max(1, len(timelines)))
     for row, (entry, timeline) in enumerate(timelines):
         ax = figure.add_subplot(len(timelines), 1, row + 1)
+        _boxes(ax, timeline)
+        _peak(ax, timeline, report["arena_bytes"][timeline["memory"]])
         count = len(timeline["live_bytes"])
-        seen = set()
-        for b in timeline["buffers"]:
-            first, last = max(b["first"], 0), min(b["last"], count - 1)
-            label = b["use"] if b["use"] not in seen else None
-            seen.add(b["use"])
-            box = Rectangle((first - 0.5, b["offset"]), last - first + 1, b["bytes"], label=label, alpha=0.85)
-            box.set(facecolor=_COLOURS[b["use"]], edgecolor="white", linewidth=0.6)
-            ax.add_patch(box)
-        peak = timeline["peak_item"]
-        size = timeline["live_bytes"][peak]
-        arena = report["arena_bytes"][timeline["memory"]]
-        ax.axvline(peak, color="#d62728", linewidth=1, linestyle="--", label=f"peak: {size:,} B live")
-        ax.axhline(arena, color="#333333", linewidth=0.8, label=f"arena: {arena:,} B")
-        ax.set(xlim=(-0.6, count - 0.4), ylim=(0, arena * 1.05 + 1), xlabel="item", ylabel="byte")
-        ax.set_title(f"{report['model']} {entry}: memory {timeline['memory']}", fontsize=10)
-        ax.legend(fontsize=7, loc="upper right")
+        layers: dict[int, str] = {}
+        for layer in entry["layers"]:
+            layers.setdefault(layer["item"], layer["layer"] or layer["op"])
+        step = max(1, -(-count // 60))
+        ax.set_xticks(range(0, count, step))
+        names = [f"{_label(layers.get(i, ''), 22)} {i}" for i in range(0, count, step)]
+        ax.set_xticklabels(names, rotation=90, fontsize=6)
+        ax.set(xlim=(-0.6, count - 0.4), ylabel="byte of the arena")
+        ax.set_title(f"{report['model']} {entry['name']}: memory {timeline['memory']}", fontsize=10)
+        ax.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return figure
 
 
+def _boxes(ax: Any, timeline: Json) -> None:
+    """One box a buffer: as wide as it lives, as high as it is large; the large ones bear their size."""
+    from matplotlib.patches import Rectangle
+
+    top = max((b["offset"] + b["bytes"] for b in timeline["buffers"]), default=1)
+    count, seen = len(timeline["live_bytes"]), set()
+    for b in timeline["buffers"]:
+        first, last = max(b["first"], 0), min(b["last"], count - 1)
+        label = None if b["use"] in seen else b["use"]
+        seen.add(b["use"])
+        box = Rectangle((first - 0.5, b["offset"]), last - first + 1, b["bytes"], label=label, alpha=0.85)
+        box.set(facecolor=_COLOURS[b["use"]], edgecolor="white", linewidth=0.6)
+        ax.add_patch(box)
+        if b["bytes"] > 0.08 * top and (last - first + 1) > 0.05 * count:
+            middle = ((first + last) / 2, b["offset"] + b["bytes"] / 2)
+            ax.text(*middle, f"{b['bytes']:,}", ha="center", va="center", fontsize=6, color="white")
+
+
+def _peak(ax: Any, timeline: Json, arena: int) -> None:
+    """Mark the item with the most live bytes, and the arena's size."""
+    at, live = timeline["peak_item"], timeline["live_bytes"]
+    ax.axvspan(at - 0.5, at + 0.5, color="#d62728", alpha=0.15, label=f"peak, item {at}: {live[at]:,} B live")
+    ax.step(
+        [-0.5, *(i + 0.5 for i in range(len(live)))],
+        [live[0], *live],
+        color="#d62728",
+        linewidth=1.2,
+        label="live",
+    )
+    ax.axhline(arena, color="#333333", linewidth=0.8, linestyle="--", label=f"arena: {arena:,} B")
+    ax.set_ylim(0, arena * 1.05 + 1)
+
+
+def _label(name: str, length: int) -> str:
+    """The end of a layer's name for a picture: without control characters, and without `$`, which begins a formula."""
+    return "".join(c if c.isprintable() else "?" for c in name[-length:]).replace("$", "?")
+
+
 def layer_figure(report: Json) -> Figure:
-    """MACs, constant bytes and SNR of each layer."""
+    """MACs, bytes of constants and of the output, and SNR of each layer."""
     layers = [row for e in report["entries"] for row in e["layers"]]
-    figure = _figure(10, 7)
-    names = range(len(layers))
-    panels = (
+    panels = [
         ("macs", "MACs", "#4e79a7"),
         ("constant_bytes", "constant bytes", "#f28e2b"),
-        ("snr_db", "SNR dB", "#59a14f"),
-    )
+        ("out_bytes", "output bytes", "#b07aa1"),
+    ]
+    if any(row["snr_db"] is not None for row in layers):
+        panels.append(("snr_db", "SNR against float, dB", "#59a14f"))
+    figure = _figure(min(24.0, max(10.0, 0.22 * len(layers))), 1.9 * len(panels) + 1)
     for row, (key, title, colour) in enumerate(panels):
-        ax = figure.add_subplot(3, 1, row + 1)
-        ax.bar(names, [layer[key] or 0 for layer in layers], color=colour)
-        ax.set_ylabel(title)
-        if row == 2:
-            ax.set_xticks(list(names))
-            # "$" would start a formula
-            ax.set_xticklabels(
-                [f"{r['layer'][-18:] or r['op']}".replace("$", "") for r in layers], rotation=90, fontsize=6
-            )
+        ax = figure.add_subplot(len(panels), 1, row + 1)
+        ax.bar(range(len(layers)), [layer[key] or 0 for layer in layers], color=colour)
+        ax.set_ylabel(title, fontsize=8)
+        ax.tick_params(labelsize=7)
+        ax.set(xlim=(-0.6, max(1, len(layers)) - 0.4), xticks=[])
+    ax.set_xticks(range(len(layers)))
+    ax.set_xticklabels([_label(r["layer"] or r["op"], 22) for r in layers], rotation=90, fontsize=6)
     return figure
 
 
@@ -98,7 +130,7 @@ def histogram_figure(rows: list[tuple[str, list[int], float, float]]) -> Figure:
         ax.bar(
             [low + width * k for k in range(len(counts))], counts, width=width, align="edge", color="#4e79a7"
         )
-        ax.set_title(name[-22:].replace("$", ""), fontsize=6)
+        ax.set_title(_label(name, 22), fontsize=6)
         ax.set_yscale("symlog")
         ax.tick_params(labelsize=5)
     return figure

@@ -15,9 +15,10 @@ from edgec.errors import TargetError
 from edgec.ir import Program
 from edgec.plan import Kernel, Plan, Target
 
-CODE_BASE_BYTES: Final = 2048
-CODE_BYTES_PER_KERNEL: Final = 1200
-CODE_BYTES_PER_CALL: Final = 140  # params, arguments of the call
+CODE_BASE_BYTES: Final = 4096  # start-up, library, descriptor
+CODE_BYTES_PER_KERNEL: Final = 1000
+CODE_BYTES_PER_CALL: Final = 120  # params, arguments of the call
+CODE_MARGIN: Final = 1.35  # what the estimate may be off by
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,17 @@ def check(request: compiler.Request, names: Sequence[str]) -> tuple[Verdict, ...
 
 def flash_estimate(plan: Plan) -> int:
     """Constants, and code as the linked images of the example networks have it."""
+    return _constants(plan) + _code(plan)
+
+
+def _constants(plan: Plan) -> int:
+    return sum(c.data.nbytes for c in plan.constants)
+
+
+def _code(plan: Plan) -> int:
     calls = [call for entry in plan.entries for call in entry.calls]
     kernels = {call.kernel.symbol for call in calls}
-    code = CODE_BASE_BYTES + CODE_BYTES_PER_KERNEL * len(kernels) + CODE_BYTES_PER_CALL * len(calls)
-    return sum(c.data.nbytes for c in plan.constants) + code
+    return CODE_BASE_BYTES + CODE_BYTES_PER_KERNEL * len(kernels) + CODE_BYTES_PER_CALL * len(calls)
 
 
 def _arena(plan: Plan) -> int:
@@ -108,7 +116,13 @@ def _verdict(case: _Case) -> Verdict:
             errors.append(error)
     ram = _arena(plan) + target.reserve_ram_bytes
     if errors:
-        reason = "; ".join(str(e) for e in errors)
+        over = {
+            "EDGEC-E501": _arena(plan) - pipeline.ram_available(target, options),
+            "EDGEC-E502": flash - (options.flash_bytes or target.flash_bytes),
+        }
+        reason = "; ".join(
+            f"{over[e.code]:,} bytes over: {e}" if over.get(e.code, 0) > 0 else str(e) for e in errors
+        )
         return Verdict(target.name, False, ram, flash, reason, _proposals(case, plan), errors[0].code)
     used = 100 * _arena(plan) / max(1, pipeline.ram_available(target, options))
     return Verdict(target.name, True, ram, flash, f"uses {used:.0f} % of the arena's room", (), "")
@@ -130,13 +144,13 @@ def _proposals(case: _Case, plan: Plan) -> tuple[str, ...]:
         room = sum(m.bytes for m in case.target.rams) - case.target.reserve_ram_bytes
         if case.options.ram_bytes is not None and least <= room:
             found.append(f"--ram {least}: {case.target.name} has room for an arena of {room:,} B")
-    flash = case.options.flash_bytes
-    if flash is not None and flash < (wanted := flash_estimate(plan)) <= case.target.flash_bytes:
-        found.append(f"--flash {wanted}: {case.target.name} has {case.target.flash_bytes:,} B")
+    flash, safe = case.options.flash_bytes, _constants(plan) + round(CODE_MARGIN * _code(plan))
+    if flash is not None and flash < flash_estimate(plan) <= safe <= case.target.flash_bytes:
+        found.append(f"--flash {safe}: {case.target.name} has {case.target.flash_bytes:,} B")
     if case.options.precision == "fp32":
-        constants = sum(c.data.nbytes for c in plan.constants)
+        weights = _constants(plan)
         found.append(
             f"--precision int8: arena about {need // 4:,} B instead of {need:,} B, "
-            f"weights about {constants // 4:,} B instead of {constants:,} B"
+            f"weights about {weights // 4:,} B instead of {weights:,} B"
         )
     return tuple(found)
