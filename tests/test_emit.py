@@ -5,15 +5,18 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
-from artifacts import compiled
+from artifacts import artifact, compiled, drawn, interpreted, ran
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_programs import decoder, digits, streamed
 
 from edgec.backends import c
 from edgec.backends.ctext import LINE, comment_safe, identifier
-from edgec.ir import Program
+from edgec.build import Builder
+from edgec.ir import DType, Program, Type
+from edgec.ops.binary import BinaryAttrs
 from edgec.pipeline import Options
 from edgec.runtime_c import ROOT
 from edgec.targets.load import load_target
@@ -108,9 +111,31 @@ def test_a_hostile_name_builds_under_every_warning(tmp_path: Path, text: str) ->
     syntax_only(tmp_path, files)
 
 
-def test_labels_that_differ_in_case_or_punctuation_have_their_own_accessors(tmp_path: Path) -> None:
-    header = emitted(digits(image="a.b", output="a_b"), "cortex-m0", "m")["src/model.h"]
-    assert "edgec_m_input_a_b(" in header and "edgec_m_output_a_b(" in header
+def twins() -> Program:
+    """Labels, values and entries that are one identifier, or one macro, without their numbers."""
+    b = Builder("infer")
+    x, y, z = (b.input(label, Type((4,), DType.F32), name=label) for label in ("a.b", "a_b", "A-B"))
+    total = b.call("add", b.call("exp", x, name="t.u"), b.call("sin", y, name="t_u"), attrs=BinaryAttrs())
+    b.output(b.call("mul", total, z, attrs=BinaryAttrs(), name="T_U"), "a.b")
+    again = Builder("init", b.constants, b.state)
+    again.output(again.call("exp", again.input("x", Type((4,), DType.F32))), "y")
+    return Program((b.graph(), again.graph()), again.constants, again.state)
+
+
+def test_names_that_would_be_one_identifier_get_numbers() -> None:
+    header = emitted(twins(), "cortex-m0", "m")["src/model.h"]
+    for accessor in ("input_a_b(", "input_a_b_2(", "input_A_B_3(", "output_a_b(", "init_2(edgec_m *m);"):
+        assert f"edgec_m_{accessor}" in header
+
+
+def test_names_that_would_be_one_identifier_run_apart(tmp_path: Path) -> None:
+    program = twins()
+    calls = drawn(program, ["infer", "init"], 0)
+    made = artifact(program, "cortex-m0", tmp_path / "a")
+    found, expected = (
+        np.frombuffer(raw, np.float32) for raw in (ran(made, program, calls), interpreted(program, calls))
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def syntax_only(folder: Path, files: dict[str, str]) -> None:
