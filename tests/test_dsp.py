@@ -1,4 +1,5 @@
-"""Armv7E-M kernels on QEMU: against the portable ones on drawn shapes, and each record against its op."""
+"""Armv7E-M kernels on QEMU, and their C bodies on this machine under sanitizers: against the portable kernels on
+drawn shapes, and each record against its op."""
 
 from __future__ import annotations
 
@@ -16,10 +17,10 @@ from edgec.backends.kernels_c_dsp import constants_fit, few_outputs_bias
 from edgec.fixedpoint import requantize
 from edgec.ir import Array
 from edgec.ops import OPS
-from edgec.ops.conv2d import Conv2dAttrs
-from edgec.ops.define import Example
 from edgec.ops.examples import ExampleNode, quantized_node
 from edgec.plan import Kernel, NodeView
+from edgec.targets.load import load_target
+from tests.dsp_examples import DSP_EXAMPLES
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNTIME = ROOT / "runtime_c"
@@ -36,31 +37,54 @@ WARNINGS = (
     "-O2",
     "-mthumb",
 )
-M4 = ("-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
-LINK = ("-nostartfiles", "-T", str(TESTS_C / "dsp.ld"), "-Wl,--gc-sections", "-specs=nano.specs")
+SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 PORTABLE = ("conv2d", "linear", "max_pool2d", "avg_pool2d", "add_rows")
 RECORDS = tuple(k for k in KERNELS if "/dsp/" in k.source)
 FIRMWARE_SECONDS = 900
 DSP = harness.host("dsp", "unaligned")
 
 
-def firmware(out: Path, source: Path, defines: dict[str, str]) -> Path:
-    """The ELF of one test source with the kernels, dead code dropped."""
+def built(command: list[str], out: Path, sources: list[Path], defines: dict[str, str]) -> Path:
+    """The program of test sources with the kernels."""
     kernels = [RUNTIME / f"kernels/ec_{name}_s8.c" for name in PORTABLE]
     kernels += sorted(RUNTIME.glob("kernels/dsp/*.c"))
-    flags = [f for f in WARNINGS if f != "-Wconversion"] + ["-ffunction-sections", "-fdata-sections"]
-    command = [CC, *flags, *M4, *(f"-D{k}={v}" for k, v in defines.items())]
-    command += [f"-I{RUNTIME / 'include'}", f"-I{TESTS_C}", str(source), str(TESTS_C / "dsp_start.c")]
-    done = subprocess.run(
-        [*command, *map(str, kernels), *LINK, "-o", str(out)], capture_output=True, text=True, check=False
-    )
+    command = [*command, *(f"-D{k}={v}" for k, v in defines.items()), f"-I{RUNTIME / 'include'}"]
+    command += [f"-I{TESTS_C}", *map(str, (*sources, *kernels)), "-o", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return out
 
 
-def run(elf: Path, *options: str) -> tuple[int, str]:
-    """(exit code, text) of the firmware on the emulated Cortex-M4."""
-    command = ["qemu-system-arm", "-M", "mps2-an386", "-nographic", "-monitor", "none", "-serial", "none"]
+def link_script(out: Path, core: str) -> Path:
+    """dsp.ld with the core's emulated board in place of the Cortex-M4's: its first flash, its largest RAM."""
+    emulator = load_target(core).emulator
+    assert emulator is not None
+    code = next(m for m in emulator.memories if m.kind == "flash")
+    ram = max((m for m in emulator.memories if m.kind == "ram"), key=lambda m: m.bytes)
+    text = (TESTS_C / "dsp.ld").read_text()
+    for name, memory in (("code", code), ("ram", ram)):
+        place = f"ORIGIN = 0x{memory.origin:08x}, LENGTH = {memory.bytes}"
+        text, count = re.subn(rf"( {name} \(\w+\) : ).*", rf"\g<1>{place}", text)
+        assert count == 1
+    out.write_text(text)
+    return out
+
+
+def firmware(out: Path, source: Path, defines: dict[str, str], core: str = "cortex-m4") -> Path:
+    """The ELF of one test source with the kernels, dead code dropped."""
+    flags = [f for f in WARNINGS if f != "-Wconversion"] + ["-ffunction-sections", "-fdata-sections"]
+    script = link_script(out.with_suffix(".ld"), core)
+    link = ["-nostartfiles", "-T", str(script), "-Wl,--gc-sections", "-specs=nano.specs"]
+    command = [CC, *flags, *load_target(core).toolchain.cflags, *link]
+    more = [TESTS_C / "dsp_wrappers_c.c"] if source.stem == "dsp_instructions" else []
+    return built(command, out, [source, *more, TESTS_C / "dsp_start.c"], defines)
+
+
+def run(elf: Path, *options: str, core: str = "cortex-m4") -> tuple[int, str]:
+    """(exit code, text) of the firmware on the core's emulated board."""
+    emulator = load_target(core).emulator
+    assert emulator is not None
+    command = ["qemu-system-arm", "-M", emulator.machine, "-nographic", "-monitor", "none", "-serial", "none"]
     command += ["-semihosting-config", "enable=on,target=native", *options]
     command += ["-kernel", str(elf)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=FIRMWARE_SECONDS)
@@ -80,31 +104,42 @@ def test_dsp_equals_portable_on_drawn_shapes(tmp_path: Path, source: str, count:
     assert code == 0, text
 
 
-def conv(label: str, attrs: Conv2dAttrs, x: tuple[int, ...], w: tuple[int, ...]) -> Example:
-    """A convolution beside the op's own examples."""
+@pytest.mark.qemu
+@pytest.mark.parametrize("source", ["dsp_conv", "dsp_rest"])
+@pytest.mark.parametrize("core", ["cortex-m7", "cortex-m33", "cortex-m55"])
+def test_dsp_equals_portable_on_the_other_cores(tmp_path: Path, source: str, core: str) -> None:
+    defines = {"COUNT": "500", "SEED": "3u"}
+    code, text = run(firmware(tmp_path / "test.elf", TESTS_C / f"{source}.c", defines, core), core=core)
+    assert code == 0, text
 
-    def make(rng: np.random.Generator) -> tuple[Array, ...]:
-        arrays = (rng.normal(size=x), rng.normal(size=w), rng.normal(size=w[0]))
-        return tuple(a.astype(np.float32) for a in arrays)
 
-    return Example(label, attrs, make, None)
+@pytest.mark.parametrize("source", ["dsp_conv", "dsp_rest"])
+@pytest.mark.parametrize(
+    ("count", "seed"),
+    [(5_000, 4), pytest.param(100_000, 5, marks=pytest.mark.slow)],
+    ids=["5000 shapes", "100000 shapes"],
+)
+def test_c_bodies_equal_portable_under_sanitizers(tmp_path: Path, source: str, count: int, seed: int) -> None:
+    defines = {"COUNT": str(count), "SEED": f"{seed}u"}
+    command = ["gcc", *(f for f in WARNINGS if f not in ("-Wconversion", "-mthumb", "-O2")), *SANITIZE]
+    sources = [TESTS_C / f"{source}.c", TESTS_C / "dsp_host.c"]
+    program = built(command, tmp_path / "test", sources, defines)
+    done = subprocess.run([str(program)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-MORE = {
-    "conv2d": (
-        conv("3x3 depthwise", Conv2dAttrs(pad=(1, 1, 1, 1), groups=9), (1, 5, 6, 9), (9, 3, 3, 1)),
-        conv(
-            "3x3 depthwise, stride 2", Conv2dAttrs((2, 2), (0, 1, 0, 1), groups=6), (2, 8, 9, 6), (6, 3, 3, 1)
-        ),
-        conv("pointwise, stride 2", Conv2dAttrs((2, 2)), (1, 7, 6, 33), (34, 1, 1, 33)),
-        conv("3x3, 13 channels", Conv2dAttrs(pad=(1, 1, 1, 1)), (1, 4, 5, 13), (6, 3, 3, 13)),
-    )
-}
+@pytest.mark.qemu
+@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"])
+def test_instructions_equal_their_c_bodies(tmp_path: Path, core: str) -> None:
+    defines = {"COUNT": "100000", "SEED": "6u"}
+    elf = firmware(tmp_path / "test.elf", TESTS_C / "dsp_instructions.c", defines, core)
+    code, text = run(elf, core=core)
+    assert code == 0, text
 
 
 def accepted(kernel: Kernel) -> Iterator[tuple[ExampleNode, NodeView]]:
     """The int8 examples of the kernel's op that it accepts."""
-    for example in (*OPS[kernel.op].examples, *MORE.get(kernel.op, ())):
+    for example in (*OPS[kernel.op].examples, *DSP_EXAMPLES.get(kernel.op, ())):
         node = quantized_node(OPS[kernel.op], example)
         weights = OPS[kernel.op].name in ("conv2d", "linear")
         view = node.view(tuple(range(1, len(node.inputs))) if weights else ())

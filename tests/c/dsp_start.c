@@ -1,5 +1,5 @@
-/* Start-up, semihosting and timer of the bare-metal DSP tests on QEMU mps2-an386 (Cortex-M4, 4 MiB
- * code at 0, 4 MiB RAM at 0x20000000). */
+/* Start-up and semihosting of the bare-metal DSP tests on QEMU's boards, and the timer of its
+ * mps2-an386 (Cortex-M4). */
 #include "dsp_test.h"
 
 #include <string.h>
