@@ -173,12 +173,19 @@ def build(
         "budget_bytes": {m.name: m.bytes for m in target.memories},
         "entries": entries,
         "float_islands": list(islands),
-        "weights": [
-            {"name": c.name, "layout": c.layout, "bytes": c.data.nbytes, "histogram": list(histogram(c.data))}
-            for c in plan.constants
-            if c.data.size
-        ],
+        "weights": _weights(program),
     }
+
+
+def _weights(program: Program) -> list[Json]:
+    """Each constant of the network with the histogram of its real values: packed ones mix several in one array."""
+    rows: list[Json] = []
+    for name, constant in program.constants.items():
+        t = constant.type
+        if t.size > 1 and (t.dtype.is_float or t.quant is not None):
+            counts = list(histogram(_real(constant.data, t)))
+            rows.append({"name": name, "dtype": t.dtype.value, "bytes": t.bytes, "histogram": counts})
+    return rows
 
 
 def text(report: Json, sizes: Json | None) -> str:

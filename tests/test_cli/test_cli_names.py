@@ -102,7 +102,7 @@ def page(edgec: Command, artifact: Artifact) -> str:
     return (edgec.here / "r.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", [HOSTILE[i] for i in (1, 2, 7, 9, 10)], ids=lambda n: ascii(n[:20]))
+@pytest.mark.parametrize("name", [" ".join(HOSTILE[:10]), HOSTILE[10]], ids=["all", "formula"])
 def test_no_name_adds_a_tag_to_the_report(
     edgec: Command, program: Program, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +111,7 @@ def test_no_name_adds_a_tag_to_the_report(
     assert Tags(hostile).found == Tags(plain).found
 
 
-@pytest.mark.parametrize("name", HOSTILE, ids=lambda n: ascii(n[:20]))
+@pytest.mark.parametrize("name", [HOSTILE[i] for i in (2, 4, 9)], ids=["line ends", "bidi", "escapes"])
 def test_no_name_writes_control_characters_to_a_terminal(
     edgec: Command, program: Program, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
