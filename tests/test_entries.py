@@ -10,8 +10,10 @@ import pytest
 from artifacts import artifact, compiled, drawn, interpreted, ran
 from entry_programs import PROMPT, Decoder, counter, moving_average, rotation, tokens
 
+from edgec import pipeline
 from edgec.errors import TargetError
 from edgec.ir import Program
+from edgec.passes.schedule import schedule
 from edgec.plan import Use
 
 qemu = pytest.mark.skipif(
@@ -144,3 +146,32 @@ def test_a_sequence_of_an_artifact_keeps_its_state(tmp_path: Path) -> None:
     found = made.sequence([("prefill", tokens(PROMPT, 0)), ("decode", tokens(1, 1))], raw=True)
     expected = interpreted(program, [("prefill", tokens(PROMPT, 0)), ("decode", tokens(1, 1))])
     assert b"".join(one["logits"].tobytes() for one in found) == expected
+
+
+FLOATS = {
+    "decoder": Decoder(quantised=False).program(),
+    "counter by copy": counter(late=True),
+    "moving average": moving_average(quantised=False),
+    "rotation": rotation(),
+}
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_the_passes_keep_state_and_entries(name: str) -> None:
+    program = FLOATS[name]
+    steps = (*pipeline.float_steps(), pipeline.Step("schedule", schedule))
+    passed = pipeline.run(program, steps, pipeline.Options(precision="fp32"), {}).program
+    entries = [g.name for g in program.graphs] * 3
+    calls = DIALOGUE if name == "decoder" else drawn(program, entries, 2)
+    before, after = (words(interpreted(p, calls)) for p in (program, passed))
+    assert np.abs(before - after).max() <= 1e-6 * np.abs(before).max()
+
+
+def test_an_int8_moving_average_keeps_its_state_in_float() -> None:
+    """The state has no quantisation of its own: what is stored is dequantised, what is read quantised."""
+    program = moving_average(quantised=False)
+    arrays = {"x": np.random.default_rng(0).normal(size=(64, 1, 6)).astype(np.float32)}
+    options = pipeline.Options()
+    passed = pipeline.run(program, pipeline.graph_steps(options, arrays), options, arrays).program
+    assert passed.state["mean"].type.dtype.is_float
+    assert [n.op for n in passed.graphs[0].nodes].count("quantize") == 1
