@@ -267,14 +267,17 @@ def make_report(compiled: Compiled) -> dict[str, Any]:
             types = {v.name: v.type for v in g.inputs}
             sets.append(samples.to_device(compiled.done.arrays, g.input_ports, types, "the calibration")[:2])
         found[graph.name] = report.fidelity(reference, program, graph.name, list(zip(*sets, strict=True)))
-    return report.build(compiled.plan, compiled.target, program, found, float_islands(program))
+    return report.build(compiled.plan, compiled.target, program, found, float_islands(compiled))
 
 
-def float_islands(program: Program) -> list[dict[str, str]]:
+def float_islands(compiled: Compiled) -> list[dict[str, str]]:
     """Nodes that run in float in an int8 network, each with its reason."""
     from edgec.passes.quantize import float_islands as islands
 
-    return [{"layer": str(i.loc), "op": i.op, "why": i.why} for i in islands(program)]
+    if compiled.options.precision != "int8":
+        return []
+    found = islands(compiled.done.program, every=True)
+    return [{"layer": str(i.loc), "op": i.op, "why": i.why} for i in found]
 
 
 def manifest(compiled: Compiled, golden_steps: device.Steps) -> dict[str, Any]:

@@ -47,6 +47,9 @@ BORDERS: Final[dict[str, str]] = {
 }
 
 
+NOT_CALIBRATED: Final = "nothing in its entry is in int8: the calibration covers the first entry alone"
+
+
 @dataclass(frozen=True, slots=True)
 class Island:
     """A node that runs in float in a quantised graph, and why."""
@@ -72,14 +75,15 @@ def quantize(program: Program, ranges: Ranges, scheme: Scheme = INT8) -> Program
     return remove_dead(Program(tuple(graphs), constants, program.state))
 
 
-def float_islands(program: Program, scheme: Scheme = INT8) -> tuple[Island, ...]:
-    """Nodes that compute in float in the quantised graphs of `program`, in order, each with its reason; the
-    quantize and dequantize nodes round them are among them."""
+def float_islands(program: Program, scheme: Scheme = INT8, every: bool = False) -> tuple[Island, ...]:
+    """Nodes that compute in float in the quantised graphs of `program` (in `every` graph), in order, each with
+    its reason; the quantize and dequantize nodes round them are among them."""
     found = []
     for graph in program.graphs:
         types = program.type_of(graph)
         nodes = graph.nodes
-        if not any(v.type.quant for n in nodes for v in n.outputs):
+        quantised = any(v.type.quant for n in nodes for v in n.outputs)
+        if not quantised and not every:
             continue
         hidden = hidden_values(program, graph)
         for node in nodes:
@@ -87,7 +91,7 @@ def float_islands(program: Program, scheme: Scheme = INT8) -> tuple[Island, ...]
             floats = any(t.dtype.is_float for t in touched)
             if node.op in BORDERS or (floats and not any(t.quant for t in touched)):
                 why = BORDERS.get(node.op) or why_float(program, node, types, scheme.keep_float, hidden)
-                why = why or "it stands between float nodes"
+                why = why or ("it stands between float nodes" if quantised else NOT_CALIBRATED)
                 found.append(Island(graph.name, node.outputs[0].name, node.op, node.loc, why))
     return tuple(found)
 

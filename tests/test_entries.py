@@ -13,6 +13,7 @@ from entry_programs import PROMPT, Decoder, counter, moving_average, rotation, t
 from edgec import pipeline
 from edgec.errors import TargetError
 from edgec.ir import Program
+from edgec.passes.quantize import float_islands
 from edgec.passes.schedule import schedule
 from edgec.plan import Use
 
@@ -175,3 +176,13 @@ def test_an_int8_moving_average_keeps_its_state_in_float() -> None:
     passed = pipeline.run(program, pipeline.graph_steps(options, arrays), options, arrays).program
     assert passed.state["mean"].type.dtype.is_float
     assert [n.op for n in passed.graphs[0].nodes].count("quantize") == 1
+
+
+def test_the_report_names_the_float_nodes_of_an_entry_that_was_not_calibrated() -> None:
+    program = FLOATS["decoder"]
+    arrays = {"tokens": np.zeros((2, PROMPT), np.int32)}
+    options = pipeline.Options()
+    passed = pipeline.run(program, pipeline.graph_steps(options, arrays), options, arrays).program
+    named = [i for i in float_islands(passed, every=True) if i.graph == "decode"]
+    assert [i.op for i in named].count("linear") == 4
+    assert all("the calibration covers the first entry alone" in i.why for i in named if i.op == "linear")
