@@ -31,6 +31,7 @@ bench: $(VENV)/.ready
 	@$(PYTHON) benchmarks/mcu.py
 	@$(PYTHON) benchmarks/streaming.py
 	@$(PYTHON) benchmarks/compile_time.py
+	@$(PYTHON) benchmarks/start_up.py
 	@$(PYTHON) benchmarks/performance_page.py
 
 clean:

@@ -125,14 +125,38 @@ def compile_time(result: dict[str, Any]) -> str:
         "| what | seconds | limit |",
         "|---|---|---|",
     ]
-    lines += [f"| {row['what']} | {row['seconds']:.1f} | {row['limit']} |" for row in result["rows"]]
+    lines += [f"| {row['what']} | {row['seconds']:.2f} | {row['budget_s']:g} |" for row in result["rows"]]
+    return "\n".join(lines) + "\n"
+
+
+def start_up(result: dict[str, Any]) -> str:
+    """Section of a base installation."""
+    lines = [
+        "## What an installation costs\n",
+        f"Measured {result['date']} in a fresh virtual environment, the project without extras (so without torch), "
+        f"Python {result['python']}, on {result['cores']} cores of {result['processor']}, a shared machine.\n",
+        "| what | value | limit |",
+        "|---|---|---|",
+    ]
+    for row in result["rows"]:
+        bytes_, limit = row["what"].endswith("bytes"), row["limit"]
+        value, most = (
+            "" if v is None else f"{v / 1e6:.1f} MB" if bytes_ else f"{v:.2f} s"
+            for v in (row["value"], limit)
+        )
+        lines.append(f"| {row['what'].rpartition(',')[0]} | {value} | {most} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Write the page."""
     sections = [HEAD]
-    for name, section in (("mcu", mcu), ("streaming", streaming), ("compile_time", compile_time)):
+    for name, section in (
+        ("mcu", mcu),
+        ("streaming", streaming),
+        ("compile_time", compile_time),
+        ("start_up", start_up),
+    ):
         result = load(name)
         if result is not None:
             sections.append(section(result))

@@ -81,9 +81,9 @@ def configure(
 
 def _file(words: Sequence[str], environment: Mapping[str, str], here: Path) -> Path | None:
     given = environment.get("EDGEC_CONFIG")
-    for word, following in zip(words, (*words[1:], None), strict=True):
-        if word == "--config" and following is not None:
-            given = following
+    for index, word in enumerate(words, 1):
+        if word == "--config" and index < len(words):
+            given = words[index]
         elif word.startswith("--config="):
             given = word.partition("=")[2]
     if given:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import subprocess
 import sys
 import tomllib
+import venv
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
@@ -58,3 +62,61 @@ def test_nothing_imports_the_checkout_by_its_folder_names() -> None:
                 "from frontends",
             ):
                 assert name not in text, (path, name)
+
+
+def run(*words: object, cwd: Path) -> str:
+    """stdout of a command away from the checkout: nothing of it is on the path."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "EDGEC_"))}
+    done = subprocess.run([str(w) for w in words], cwd=cwd, env=clean, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of a fresh environment with a wheel that was built from the sdist. numpy is this one's."""
+    folder = tmp_path_factory.mktemp("installed")
+    source = folder / "source"
+    code = f"import setuptools.build_meta as b; b.build_sdist({str(folder)!r})"
+    copied = [p for p in run("git", "ls-files", "-z", cwd=ROOT).split("\0") if p]
+    for path in copied:  # building beside the sources would leave files there
+        if (ROOT / path).is_file():
+            (source / path).parent.mkdir(parents=True, exist_ok=True)
+            (source / path).write_bytes((ROOT / path).read_bytes())
+    run(sys.executable, "-c", code, cwd=source)
+    (sdist,) = folder.glob("edgec-*.tar.gz")
+    pip = (sys.executable, "-m", "pip")
+    run(*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, sdist, cwd=folder)
+    (wheel,) = folder.glob("edgec-*.whl")
+    venv.create(folder / "venv", with_pip=False)
+    bin_folder = folder / "venv" / "bin"
+    run(*pip, "--python", bin_folder / "python", "install", "-q", "--no-deps", wheel, cwd=folder)
+    import numpy
+
+    (site,) = folder.glob("venv/lib/python3*/site-packages")
+    (site / "numpy.pth").write_text(str(Path(numpy.__file__).parents[1]) + "\n")
+    return bin_folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("targets",), ("ops", "--target", "cortex-m4")])
+def test_a_wheel_from_the_sdist_answers_as_the_checkout_does(
+    installed: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    here = subprocess.run([sys.executable, "-m", "edgec", *words], cwd=ROOT, capture_output=True, text=True)
+    assert run(installed / "edgec", *words, cwd=tmp_path) == here.stdout
+
+
+@pytest.mark.slow
+def test_a_wheel_from_the_sdist_holds_every_source_file_of_the_runtime(
+    installed: Path, tmp_path: Path
+) -> None:
+    code = "import edgec.runtime_c as r; print(r.ROOT)"
+    root = Path(run(installed / "python", "-c", code, cwd=tmp_path).strip())
+    assert installed.parent in root.parents
+    kept = (".c", ".h", ".S", ".ld", ".mk", ".cmake")
+    there, here = (
+        {str(p.relative_to(r)) for p in r.rglob("*") if p.suffix in kept} for r in (root, ROOT / "runtime_c")
+    )
+    tracked = set(run("git", "ls-files", "runtime_c", cwd=ROOT).splitlines())
+    assert {p for p in here if f"runtime_c/{p}" in tracked} <= there
