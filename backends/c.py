@@ -206,7 +206,8 @@ def _stream(names: Names, entry: Entry, index: int, stream: Stream) -> str:
             {producer[a.buffer] for a in call.inputs if isinstance(a, BufferArg) and a.buffer in producer}
         )
         for j in sources:
-            wanted = f"row * {call.halo.stride} + {call.halo.last(0) + 1}"
+            first = "row" if call.halo.stride == 1 else f"row * {call.halo.stride}"
+            wanted = f"{first} + {call.halo.last(0) + 1}"
             most = stream.calls[j].rows
             lines.append(f"        {name}_{j}(s, {wanted} < {most} ? {wanted} : {most});")
         lines.append(wrapped(_call_text(names, entry, call, ("row", "row + 1")), "        "))

@@ -85,7 +85,7 @@ static void stream_invoke_0_1(stream_invoke_0 *s, int32_t need)
     edgec_streamed *const m = s->m;
     for (; s->rows[1] < need; s->rows[1]++) {
         const int32_t row = s->rows[1];
-        stream_invoke_0_0(s, row * 1 + 1 < 8 ? row * 1 + 1 : 8);
+        stream_invoke_0_0(s, row + 1 < 8 ? row + 1 : 8);
         ec_conv2d_f32(&p_infer_conv_1, row, row + 1, T_conv, W_w_1, W_conv_1_bias, T_conv_1);
     }
 }
