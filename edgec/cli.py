@@ -109,18 +109,7 @@ def _model_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--flash", metavar="SIZE", help="flash budget, e.g. 1M")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    top = _Parser(
-        prog="edgec",
-        description="Compile trained networks for microcontrollers.",
-        epilog=_EXITS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    top.add_argument("--version", action="version", version=f"edgec {__version__}")
-    _global_flags(top, top=True)
-    sub = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
-
+def _compile_command(sub: argparse._SubParsersAction[_Parser]) -> None:
     p = _add(sub, "compile", "Compile a model to an artifact: C sources, weights, golden vectors, report.")
     _model_options(p)
     p.add_argument("--target", required=True, help="see `edgec targets`")
@@ -138,6 +127,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--check", action="store_true", help="run the interpreter before and after each pass")
     p.add_argument("--no-build", action="store_true", help="write the artifact without building it")
 
+
+def _artifact_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
     p = _add(sub, "run", "Run an artifact on inputs.")
     p.add_argument("artifact", type=Path)
     p.add_argument("--on", choices=("host", "qemu"), default="host")
@@ -158,12 +149,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--html", type=Path, metavar="FILE", help="write it as one HTML page")
     p.add_argument("--png", type=Path, metavar="FILE", help="write the memory timeline as a picture")
 
+
+def _other_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
     p = _add(sub, "check", "Say whether a model fits, without generating code.")
     _model_options(p)
     p.add_argument("--target", action="append", help="may be given more than once")
     p.add_argument("--all-targets", action="store_true", help="every target that edgec knows")
 
-    p = _add(sub, "targets", "List the targets.")
+    _add(sub, "targets", "List the targets.")
     p = _add(sub, "ops", "List the operators, and where and at which precision each runs.")
     p.add_argument("--target", help="only this target")
 
@@ -178,9 +171,26 @@ def parser() -> argparse.ArgumentParser:
         "--tolerance", type=float, default=1e-3, help="relative to the largest magnitude (default 1e-3)"
     )
 
-    p = _add(sub, "doctor", "Check the tools that edgec uses, and how to get what is missing.")
+    _add(sub, "doctor", "Check the tools that edgec uses, and how to get what is missing.")
     p = _add(sub, "completion", "Print a shell completion script.")
     p.add_argument("shell", choices=("bash", "zsh", "fish"))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = _Parser(
+        prog="edgec",
+        description="Compile trained networks for microcontrollers.",
+        epilog=_EXITS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"edgec {__version__}")
+    _global_flags(top, top=True)
+    sub = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+
+    _compile_command(sub)
+    _artifact_commands(sub)
+    _other_commands(sub)
     return top
 
 
