@@ -24,7 +24,7 @@ _BINS = 32
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """Of one value: signal to quantisation noise in dB, percent of elements beyond the int8 range, histogram."""
+    """Of one value's finite elements: signal to quantisation noise in dB, percent beyond the int8 range, histogram."""
 
     snr_db: float | None
     saturated_percent: float
@@ -64,8 +64,9 @@ def fidelity(
                         count = clipped.setdefault(name, [0, 0])
                         count[0] += _outside(truth, value.type.quant)
                         count[1] += y.size
-                    signal[name] = signal.get(name, 0.0) + float(np.sum(truth**2))
-                    noise[name] = noise.get(name, 0.0) + float(np.sum(np.square(np.subtract(truth, real))))
+                    finite = np.isfinite(truth) & np.isfinite(real)  # masks hold minus infinity
+                    signal[name] = signal.get(name, 0.0) + float(np.sum(truth[finite] ** 2))
+                    noise[name] = noise.get(name, 0.0) + float(np.sum((truth[finite] - real[finite]) ** 2))
 
         interp.run(reference, reference.graph(graph), float_inputs, observe=keep)
         interp.run(program, program.graph(graph), own_inputs, observe=measure)
@@ -96,7 +97,8 @@ def _real(y: Array, t: Type) -> Array:
 
 def histogram(x: Array) -> tuple[list[int], float, float]:
     """(counts of equal bins, low edge, high edge) of finite elements."""
-    counts, edges = np.histogram(np.asarray(x, np.float64), bins=_BINS)
+    real = np.asarray(x, np.float64)
+    counts, edges = np.histogram(real[np.isfinite(real)], bins=_BINS)
     return [int(c) for c in counts], float(f"{edges[0]:.6g}"), float(f"{edges[-1]:.6g}")
 
 
