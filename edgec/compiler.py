@@ -160,10 +160,11 @@ def model_name(model: Any) -> str:
 
 def chosen_name(request: Request) -> str:
     """The C name that the user chose, or one made from the model's. Raises UserError EDGEC-E204."""
+    if request.name is None and request.model == "-" and request.factory:
+        module, _, function = request.factory.rpartition(":")
+        return model_name(module.rpartition(".")[2] if function == "factory" else function)
     if request.name is None:
-        return model_name(
-            request.factory.rpartition(":")[2] if request.model == "-" and request.factory else request.model
-        )
+        return model_name(request.model)
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,59}", request.name):
         raise UserError(
             "EDGEC-E204",
