@@ -19,7 +19,7 @@
  * Single rounding (ec_requant.h). Equals conv2d.quant of edgec/ops/conv2d.py and
  * ec_depthwise_conv2d_s8.
  * Measured on QEMU Cortex-M4 (mps2-an386), GCC 12.2 -O2, 2026-11, instructions per MAC here
- * against ec_depthwise_conv2d_s8: 2.0 against 13.8 (24x24x32), 3.2 against
+ * against ec_depthwise_conv2d_s8: 2.0 against 13.8 (24x24x32), 3.1 against
  * 13.9 (the same at stride 2).
  */
 #include "ec_dsp_kernels.h"
