@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from edgec import compiler, interp, pipeline, samples
 from edgec.artifact import Artifact, pack
 from edgec.backends.kernels_c import KERNELS
-from edgec.ir import Array, Program
+from edgec.ir import Array, Port, Program
 from edgec.pipeline import Options
 from edgec.targets.load import load_target, target_file
 from examples.models import digits_cnn
@@ -118,6 +118,16 @@ def raw_inputs(name: str) -> list[dict[str, Array]]:
     return [*typical, *extreme]
 
 
+def every_value_out(name: str) -> Program:
+    """The int8 Program with every value that a node makes among the outputs, so that no layer can hide."""
+    program = transformed(name).program
+    graph = program.graphs[0]
+    values = [v for node in graph.nodes for v in node.outputs]
+    ports = tuple(Port(v.name, v.name, tuple(range(len(v.type.shape)))) for v in values)
+    whole = replace(graph, outputs=tuple(v.name for v in values), output_ports=ports)
+    return replace(program, graphs=(whole,))
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
     """`inputs` as the firmware reads them, `outputs` as it must write them, for `count` samples."""
@@ -128,9 +138,9 @@ class Expected:
 
 
 @cache
-def expected(name: str) -> Expected:
+def expected(name: str, every_value: bool = False) -> Expected:
     """What the interpreter makes of `raw_inputs`."""
-    program = transformed(name).program
+    program = every_value_out(name) if every_value else transformed(name).program
     graph = program.graphs[0]
     given: list[Any] = []
     wanted: list[Any] = []

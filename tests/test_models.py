@@ -10,8 +10,19 @@ import pytest
 from edgec import device
 from edgec.artifact import Artifact
 from edgec.passes.memory import arena_bytes, live_lower_bound
+from edgec.pipeline import Options
 from edgec.targets.load import load_target
-from tests.example_networks import CORES, LARGE, ON_DEVICE, artifact, compiled, emulated, expected
+from tests import artifacts
+from tests.example_networks import (
+    CORES,
+    LARGE,
+    ON_DEVICE,
+    artifact,
+    compiled,
+    emulated,
+    every_value_out,
+    expected,
+)
 
 FAST = ("digits", "kws", "ad", "audio_transformer")  # on every core in `make test`; all networks on M4
 STREAMED = ("mobilenet_v2_035", "mcunet_like")
@@ -35,9 +46,9 @@ def made(folder: Path, name: str, target: str, stream: str) -> Artifact:
     return artifact(folder / f"{name}-{target}-{stream}", compiled(name, target, stream))
 
 
-def assert_bit_exact(name: str, program: device.Built) -> None:
+def assert_bit_exact(name: str, program: device.Built, every_value: bool = False) -> None:
     """Every output byte equals the interpreter's, whatever the arena held before."""
-    want = expected(name)
+    want = expected(name, every_value)
     for fill in FILLS:
         options = device.RunOptions(fill=fill)
         assert device.run(program, want.inputs, ((0, want.count),), options).output == want.outputs
@@ -49,6 +60,27 @@ def assert_bit_exact(name: str, program: device.Built) -> None:
 def test_host_equals_interpreter(folder: Path, name: str, stream: str, kernels: str) -> None:
     """Under sanitizers; with the portable kernels, and with Cortex-M4's on emulated instructions."""
     assert_bit_exact(name, made(folder, name, kernels, stream).built("host", sanitize=True))
+
+
+def every_layer(folder: Path, name: str, target: str) -> Artifact:
+    """A plan in which each layer's result is an output."""
+    place = folder / f"{name}-{target}-layers"
+    return artifacts.artifact(every_value_out(name), target, place, name, Options(stream="off"))
+
+
+@pytest.mark.parametrize("name", ON_DEVICE)
+def test_every_layer_on_the_host_equals_interpreter(folder: Path, name: str) -> None:
+    assert_bit_exact(name, every_layer(folder, name, "host").built("host"), every_value=True)
+
+
+@emulated
+@pytest.mark.qemu
+@pytest.mark.parametrize("name", ON_DEVICE)
+@pytest.mark.parametrize(
+    "core", [c if c == "cortex-m4" else pytest.param(c, marks=pytest.mark.slow) for c in CORES]
+)
+def test_every_layer_on_a_core_equals_interpreter(folder: Path, name: str, core: str) -> None:
+    assert_bit_exact(name, every_layer(folder, name, core).built("qemu"), every_value=True)
 
 
 @pytest.mark.slow
