@@ -73,7 +73,7 @@ def show_plan(plan: Plan) -> str:
 
 
 def read_plan(text: str, kernels: Sequence[Kernel], arrays: Mapping[str, Array]) -> Plan:
-    """The Plan that `text` shows. Raises UserError EDGEC-E330 where it is none, or names a kernel or array
+    """The Plan that `text` shows. Raises UserError EDGEC-E371 where it is none, or names a kernel or array
     that is not given."""
     reader = _PlanReader(text, kernels, arrays)
     plan = reader.plan()
@@ -250,7 +250,7 @@ class _PlanReader(_Reader):
         digest = self.string_here()
         if digest not in self.arrays:
             raise UserError(
-                "EDGEC-E330",
+                "EDGEC-E371",
                 f"give the arrays of the plan along with its text: sha256 {digest[:12]} is missing",
             )
         return self.arrays[digest]

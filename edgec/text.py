@@ -100,7 +100,7 @@ def show_node(node: Node) -> str:
 
 
 def read(text: str) -> Graph:
-    """The graph that `text` shows. Raises UserError EDGEC-E330, with the line, where it is not a graph."""
+    """The graph that `text` shows. Raises UserError EDGEC-E371, with the line, where it is not a graph."""
     reader = _Reader(text, {})
     graph = reader.graph()
     reader.end()
@@ -109,7 +109,7 @@ def read(text: str) -> Graph:
 
 def read_program(text: str, constants: Mapping[str, Constant] | None = None) -> Program:
     """The Program that `text` shows. `constants` gives the content by digest; a constant that is not there
-    raises UserError EDGEC-E331 when its data is read."""
+    raises UserError EDGEC-E372 when its data is read."""
     reader = _Reader(text, constants or {})
     program = reader.program()
     reader.end()
@@ -197,7 +197,7 @@ class _Reader:
         start = self.text.rfind("\n", 0, self.at) + 1
         shown = self.text[start:].split("\n", 1)[0]
         raise UserError(
-            "EDGEC-E330",
+            "EDGEC-E371",
             f"correct line {line} of the graph text: expected {expected} "
             f"in column {self.at - start + 1} of {shown!r}",
         )
@@ -452,7 +452,7 @@ def _alternatives(words: Iterable[str]) -> str:
 def _absent(name: str, digest: str) -> Callable[[], Array]:
     def load() -> Array:
         raise UserError(
-            "EDGEC-E331",
+            "EDGEC-E372",
             "give the constants of the program along with its text: "
             f"@{name} (sha256 {digest[:12]}) is not among them",
         )

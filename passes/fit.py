@@ -29,7 +29,7 @@ def does_not_fit(plan: Plan, target: Target, arena: Arena, budget: int | None) -
     return TargetError(
         "EDGEC-E501",
         f"{target.name} needs {kib(needed)} of {named}{where}, {limit}. "
-        f"Try {' or '.join(_cures(plan, needed, available))}. Largest buffers: {largest}",
+        f"Try {' or '.join(_cures(plan, needed, available, budget is not None))}. Largest buffers: {largest}",
     )
 
 
@@ -79,7 +79,7 @@ def _layer(entry: Entry, time: int) -> str:
     return str(first) if first == last else f"{first} to {last}"
 
 
-def _cures(plan: Plan, needed: int, available: int) -> list[str]:
+def _cures(plan: Plan, needed: int, available: int, budgeted: bool) -> list[str]:
     """Changes of the model that would help, with the RAM they are likely to take."""
     cures = []
     ports = [p for e in plan.entries for p in e.inputs]
@@ -97,7 +97,12 @@ def _cures(plan: Plan, needed: int, available: int) -> list[str]:
             if 0 < smaller <= available:
                 cures.append(f"an input of {size[0]}x{size[1]} (about {kib(smaller)})")
                 break
-    return [*cures, f"a target with {kib(needed)} of RAM (`edgec targets`)"]
+    more = (
+        f"--ram {-(-needed // 1024)}K"
+        if budgeted
+        else f"a target with {kib(needed)} of RAM (`edgec targets`)"
+    )
+    return [*cures, more]
 
 
 def kib(size: int) -> str:

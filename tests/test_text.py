@@ -110,7 +110,7 @@ def test_a_constant_whose_content_is_not_given_says_so_when_read() -> None:
     program = Program((), {"w": constant(np.ones(3, np.float32))}, {})
     with pytest.raises(UserError, match="give the constants of the program") as error:
         _ = read_program(show(program)).constants["w"].data
-    assert error.value.code == "EDGEC-E331"
+    assert error.value.code == "EDGEC-E372"
 
 
 @pytest.mark.parametrize("layer", ['a"b', "a\nb", "*/ x", "// y", "\u2028", "%a = conv2d()", "a\\", "é"])
@@ -135,7 +135,7 @@ def test_an_error_names_line_and_column() -> None:
     with pytest.raises(UserError) as error:
         read("graph g(%x: f32[1]) {\n  %y: f32[1] = conv3d(%x)\n  return %y\n}\n")
     assert str(error.value) == (
-        "EDGEC-E330: correct line 2 of the graph text: expected the name of an op "
+        "EDGEC-E371: correct line 2 of the graph text: expected the name of an op "
         "in column 16 of '  %y: f32[1] = conv3d(%x)'"
     )
 
