@@ -66,7 +66,9 @@ def fidelity(
                         count[1] += y.size
                     finite = np.isfinite(truth) & np.isfinite(real)  # masks hold minus infinity
                     signal[name] = signal.get(name, 0.0) + float(np.sum(truth[finite] ** 2))
-                    noise[name] = noise.get(name, 0.0) + float(np.sum((truth[finite] - real[finite]) ** 2))
+                    noise[name] = noise.get(name, 0.0) + float(
+                        np.sum(np.subtract(truth[finite], real[finite]) ** 2)
+                    )
 
         interp.run(reference, reference.graph(graph), float_inputs, observe=keep)
         interp.run(program, program.graph(graph), own_inputs, observe=measure)

@@ -87,7 +87,7 @@ def quantized_node(op: Op, example: Example) -> ExampleNode:
         elif op.quant.role(index) == "bias":
             scale, _ = spread(q, x.ndim)
             types.append(Type(t.shape, DType.I32, q))
-            inputs.append(np.floor(x / scale + 0.5).astype(np.int32))
+            inputs.append(np.floor(np.divide(x, scale) + 0.5).astype(np.int32))
         else:
             low = -127 if op.quant.role(index) == "weight" else -128
             types.append(Type(t.shape, DType.I8, q))
