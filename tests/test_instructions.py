@@ -8,8 +8,9 @@ import subprocess
 from collections.abc import Callable
 from functools import cache
 
-import example_networks as examples
 import pytest
+
+from tests import example_networks as examples
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="needs arm-none-eabi-gcc"),
