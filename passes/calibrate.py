@@ -26,6 +26,10 @@ METHODS: Final[tuple[Method, ...]] = ("minmax", "percentile", "entropy", "mse")
 # largest value: exp(-16) is far less than the 1/256 step of a quantised softmax.
 MASK_VALUE: Final = -1e4
 MASK_DEPTH: Final = 16.0
+# A fill is still one behind these, which move or choose elements.
+FILL_MOVES: Final = (
+    "reshape", "expand", "transpose", "slice", "select", "concat", "split", "unbind", "reduce_max",
+)  # fmt: skip
 
 See = Callable[[str, Array, Loc], None]
 
@@ -77,14 +81,27 @@ def calibrate(
     ranges = {ref: r if r[0] <= r[1] else (0.0, 0.0) for ref, r in extremes.items()}
     if method != "minmax":
         ranges = _by_histogram(program, g, samples, ranges, method, share)
-    for node in g.nodes:
-        if isinstance(node.attrs, MaskedFillAttrs) and node.attrs.value <= MASK_VALUE:
-            ranges[node.outputs[0].name] = _masked(ranges.get(node.inputs[0], (0.0, 0.0)))
+    _fill_ranges(g, ranges)
     return Ranges({(g.name, ref): r for ref, r in ranges.items()}, method, len(samples))
 
 
-def _masked(r: Range) -> Range:
-    return min(r[0], r[1] - MASK_DEPTH), r[1]
+def is_fill(node: Node) -> bool:
+    """Whether the node writes a number that stands for minus infinity."""
+    return isinstance(node.attrs, MaskedFillAttrs) and node.attrs.value <= MASK_VALUE
+
+
+def _fill_ranges(g: Graph, ranges: dict[str, Range]) -> None:
+    """Let filled scores, and what movements make of them, reach MASK_DEPTH below the largest and no further."""
+    filled: set[str] = set()
+    for node in g.nodes:
+        given = [ranges[r] for r in node.inputs if r in ranges]
+        low, high = min((r[0] for r in given), default=0.0), max((r[1] for r in given), default=0.0)
+        if is_fill(node):
+            low = min(low, high - MASK_DEPTH)
+        elif node.op not in FILL_MOVES or filled.isdisjoint(node.inputs):
+            continue
+        ranges.update((v.name, (low, high)) for v in node.outputs)
+        filled.update(v.name for v in node.outputs)
 
 
 def _by_histogram(

@@ -2,7 +2,8 @@
 that it was made from, which integers can follow; infinities have no int8.
 
 attention(q, k, v, m) takes the boolean, x + m becomes masked_fill(x, not m, -inf). A constant mask that is the
-causal rule becomes `causal`. A large finite number such as -1e9 stays as it is: where it stands in a whole row,
+causal rule becomes `causal`. where(c, x, v) becomes masked_fill for v of -1e4 or less, minus infinity included. A sum
+with a large finite number such as -1e9 stays as it is: where it stands in a whole row,
 softmax gives the mean and not zero.
 """
 
@@ -19,6 +20,7 @@ from edgec.match import Rewrite, attr
 from edgec.ops.attention import AttentionAttrs, causal_mask
 from edgec.ops.select import MaskedFillAttrs
 from edgec.ops.shape import ExpandAttrs
+from edgec.passes.calibrate import MASK_VALUE
 
 MOVEMENTS: Final = ("reshape", "expand", "transpose", "slice", "select")
 HIDDEN: Final = -math.inf
@@ -62,26 +64,24 @@ def masked_sum(at: Rewrite, node: Node) -> str | None:
     if x[0] == "@" or at.type(x) != node.outputs[0].type:
         return None
     shown = allowed(at, mask)
-    return x if shown is None else _hide(at, x, shown, node.outputs[0].name)
+    return x if shown is None else _fill(at, x, _not(at, shown), HIDDEN, node.outputs[0].name)
 
 
 def masked_choice(at: Rewrite, node: Node) -> str | None:
-    """where(c, x, -inf) and where(c, -inf, x) as masked_fill."""
+    """where(c, x, v) and where(c, v, x) as masked_fill, v a number that stands for minus infinity."""
     condition, a, b = node.inputs
     for x, fill in ((a, b), (b, a)):
         data = at.data(fill)
-        if data is None or x[0] == "@" or not np.all(data == HIDDEN) or at.type(x) != node.outputs[0].type:
+        if data is None or not data.size or x[0] == "@" or at.type(x) != node.outputs[0].type:
             continue
-        if x == a:
-            return _hide(at, x, condition, node.outputs[0].name)
-        fill_attrs = MaskedFillAttrs(HIDDEN)
-        return at.builder.call("masked_fill", x, condition, attrs=fill_attrs, name=node.outputs[0].name)
+        if at.type(x).dtype.is_float and data.max() <= MASK_VALUE and data.min() == data.max():
+            hidden = _not(at, condition) if x == a else condition
+            return _fill(at, x, hidden, float(data.max()), node.outputs[0].name)
     return None
 
 
-def _hide(at: Rewrite, x: str, shown: str, name: str) -> str:
-    hidden = _not(at, shown)
-    return at.builder.call("masked_fill", x, hidden, attrs=MaskedFillAttrs(HIDDEN), name=name)
+def _fill(at: Rewrite, x: str, hidden: str, value: float, name: str) -> str:
+    return at.builder.call("masked_fill", x, hidden, attrs=MaskedFillAttrs(value), name=name)
 
 
 def is_mask(at: Rewrite, ref: str) -> bool:

@@ -7,7 +7,7 @@ meets others in one op, it is requantised for that op.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,11 +15,10 @@ import numpy as np
 
 from edgec.errors import InternalError
 from edgec.ir import Array, DType, Graph, Node, Program, Quant, Type, per_tensor
-from edgec.match import ends
+from edgec.match import consumers, ends
 from edgec.ops import OPS
 from edgec.ops.define import NoQuant, QuantRule
-from edgec.ops.select import MaskedFillAttrs
-from edgec.passes.calibrate import MASK_VALUE, Ranges
+from edgec.passes.calibrate import FILL_MOVES, MASK_VALUE, Ranges, is_fill
 from edgec.passes.observers import Range
 
 # An output range below this share of what goes in is noise; below it multipliers would leave their 2**30.
@@ -39,6 +38,8 @@ BOUNDED: Final = (
     "attention",
     "reduce_max",
 )
+# To these a fill that reaches MASK_DEPTH below the scores is as good as minus infinity.
+FILL_READERS: Final = ("softmax", "argmax")
 CASTS: Final = ("quantize", "dequantize", "requantize", "cast")
 
 
@@ -67,19 +68,48 @@ def constant_range(program: Program, ref: str) -> Range:
 
 def hidden_values(program: Program, graph: Graph) -> frozenset[str]:
     """References that may hold minus infinity, or a number that stands for it, other than as a fill of computed
-    scores: the range of such a fill reaches a little below the scores, which softmax takes for minus infinity."""
+    scores on its way to a softmax: the range of such a fill reaches a little below the scores, which softmax takes
+    for minus infinity."""
     hidden = {
         ref
         for node in graph.nodes
         for ref in node.inputs
         if ref[0] == "@" and _is_mask(program.constants[ref[1:]].data)
     }
+    readers = consumers(graph)
     for node in graph.nodes:
-        fill = isinstance(node.attrs, MaskedFillAttrs) and node.attrs.value <= MASK_VALUE
-        made = fill and node.inputs[0][0] == "@"
+        made = _makes_mask(program, node) or (is_fill(node) and not _vanishes(graph, node, readers))
         if made or (node.op not in BOUNDED and any(r in hidden for r in node.inputs)):
             hidden.update(v.name for v in node.outputs)
     return frozenset(hidden)
+
+
+def _makes_mask(program: Program, node: Node) -> bool:
+    """Whether a node fills constants, chooses or multiplies by a number that stands for minus infinity."""
+    if is_fill(node):
+        return node.inputs[0][0] == "@"
+    if node.op not in ("where", "mul"):
+        return False
+    return any(_only_low(program.constants[r[1:]].data) for r in node.inputs if r[0] == "@")
+
+
+def _only_low(data: Array) -> bool:
+    return data.dtype.kind == "f" and bool(data.size) and float(data.max()) <= MASK_VALUE
+
+
+def _vanishes(graph: Graph, fill: Node, readers: Mapping[str, Sequence[Node]]) -> bool:
+    """Whether movements alone lie between filled scores and softmaxes."""
+    queue, leaving = [fill.outputs[0].name], set(ends(graph))
+    while queue:
+        name = queue.pop()
+        if name in leaving:
+            return False
+        for node in readers.get(name, ()):
+            if node.op in FILL_MOVES:
+                queue += [v.name for v in node.outputs]
+            elif node.op not in FILL_READERS:
+                return False
+    return True
 
 
 def _is_mask(data: Array) -> bool:

@@ -13,6 +13,7 @@ import edgec
 from edgec import interp
 from edgec.build import constant
 from edgec.compiler import Request, transform
+from edgec.fixedpoint import dequantize_array, quantize_array
 from edgec.ir import Array, Program
 from edgec.passes.calibrate import calibrate
 from edgec.passes.legalize import legalize
@@ -129,12 +130,13 @@ def test_a_mask_added_to_scores_becomes_a_fill() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")  # a row without a key: NaN before and after
+@pytest.mark.parametrize("low", [-np.inf, -1e9])
 @pytest.mark.parametrize("order", ["%p, %s, @h", "%p, @h, %s"])
-def test_a_choice_of_scores_or_infinity_becomes_a_fill(order: str) -> None:
+def test_a_choice_of_scores_or_infinity_becomes_a_fill(order: str, low: float) -> None:
     p = program(
         f"graph g(%q: f32[1,2,4,8], %k: f32[1,2,4,8], %p: b8[1,1,4,4]) {{ {SCORES} "
         f"%m: f32[1,2,4,4] = where({order}) %y: f32[1,2,4,4] = softmax(%m) {{axis=3}} return %y }}",
-        h=np.array(-np.inf, np.float32),
+        h=np.array(low, np.float32),
     )
     assert "masked_fill" in [n.op for n in legal(p).graphs[0].nodes]
 
@@ -155,6 +157,52 @@ def test_a_mask_of_large_numbers_keeps_its_nodes_in_float() -> None:
     assert why["masked_fill"] == "it makes a mask of minus infinity, for which int8 has no number"
     assert why["attention"] == "its parameters are computed at run time"
     assert "add" in why
+
+
+MASKINGS = {
+    "a choice of -1e9": "%m: f32[1,4,4] = where(%p, @low, %s)",
+    "a product with -1e9": '%c: f32[1,4,4] = cast(%p) {dtype="f32"} %d: f32[1,4,4] = mul(%c, @low) '
+    "%m: f32[1,4,4] = add(%s, %d)",
+    "a choice of 0 or -1e9": "%d: f32[1,4,4] = where(%p, @low, @none) %m: f32[1,4,4] = add(%s, %d)",
+    "a fill that is moved": "%f: f32[1,4,4] = masked_fill(%s, %p) {value=-1e9} "
+    "%m: f32[1,4,4] = transpose(%f) {perm=(0, 1, 2)}",
+    "a fill that is scaled": "%f: f32[1,4,4] = masked_fill(%s, %p) {value=-1e9} "
+    "%m: f32[1,4,4] = mul(%f, @tenth)",
+    "infinity that is scaled": "%f: f32[1,4,4] = masked_fill(%s, %p) {value=-inf} "
+    "%m: f32[1,4,4] = mul(%f, @tenth)",
+}
+
+
+@pytest.mark.parametrize("masking", MASKINGS)
+def test_softmax_of_scores_masked_at_run_time_is_close_in_int8(masking: str) -> None:
+    y = "%y: f32[1,4,4] = softmax(%m) {axis=2} %z: f32[1,4,4] = neg(%y) return %z"
+    p = program(
+        f"graph g(%s: f32[1,4,4], %p: b8[1,4,4]) {{ {MASKINGS[masking]} {y} }}",
+        low=np.array(-1e9, np.float32),
+        none=np.array(0, np.float32),
+        tenth=np.array(0.1, np.float32),
+    )
+    quantized = quantize(p, calibrate(p, samples(p)))
+    (t,) = (v.type for n in quantized.graphs[0].nodes for v in n.outputs if v.name == "z")
+    s = quantized.graphs[0].inputs[0].type
+    assert t.quant is not None
+    for inputs in samples(p):
+        own = (
+            inputs
+            if s.quant is None
+            else {**inputs, "s": quantize_array(inputs["s"], s.quant).astype(np.int8)}
+        )
+        found = dequantize_array(outputs(quantized, own), t.quant)
+        # scores that reach 16 below the largest have steps of 1/16 or so: 3 % of a probability
+        np.testing.assert_allclose(found, outputs(p, inputs), atol=0.03)
+
+
+def test_scores_filled_for_softmax_alone_stay_in_integers() -> None:
+    p = program(
+        "graph g(%s: f32[1,4,4], %p: b8[1,4,4]) { %f: f32[1,4,4] = masked_fill(%s, %p) {value=-1e9} "
+        "%y: f32[1,4,4] = softmax(%f) {axis=2} return %y }"
+    )
+    assert float_islands(quantize(p, calibrate(p, samples(p)))) == ()
 
 
 def test_a_bias_that_is_an_input_stays_in_float() -> None:
