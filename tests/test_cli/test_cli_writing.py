@@ -160,10 +160,10 @@ def test_control_c_leaves_nothing_and_ends_with_130(edgec: Command, moment: str)
 
 
 def _after_start(process: subprocess.Popen[str]) -> None:
-    """Interrupt while PyTorch is being imported."""
-    import time
-
-    time.sleep(1.0)
+    """Interrupt while PyTorch is being imported: when its library has been mapped."""
+    maps = Path(f"/proc/{process.pid}/maps")
+    while "libtorch" not in maps.read_text(encoding="utf-8"):
+        assert process.poll() is None
     process.send_signal(signal.SIGINT)
 
 
