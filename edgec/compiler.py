@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from edgec import __version__, artifact, buildfiles, device, interp, log, pipeline, report, samples
 from edgec.buildfiles import BuildSpec
+from edgec.cost import cost
 from edgec.errors import TargetError, UserError
 from edgec.ir import Array, Program
 from edgec.pipeline import Options
@@ -125,7 +126,10 @@ def load(request: Request) -> Program:
     with log.step("import") as notes:
         options = LoadOptions(request.example_inputs, request.factory, request.trust)
         program = load_model(request.model, options)
-        notes.append(f"{sum(len(g.nodes) for g in program.graphs)} nodes, {len(program.constants)} constants")
+        for graph in program.graphs:
+            found = cost(program, graph)
+            size = f"{found.macs:,} MACs, {found.weight_bytes:,} B of constants"
+            notes.append(f"{graph.name}: {len(graph.nodes)} nodes, {size}")
     return program
 
 

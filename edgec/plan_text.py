@@ -48,7 +48,7 @@ from edgec.plan import (
     Stream,
     Use,
 )
-from edgec.text import _item, _loc, _port, _Reader, _string, show_type
+from edgec.text import Reader, quoted, show_item, show_loc, show_port, show_type
 
 _DTYPE: Final = re.compile(r"[a-z]+[0-9]*")
 _PERSISTENCE: Final = re.compile("|".join(p.value for p in Persistence))
@@ -56,12 +56,12 @@ _PERSISTENCE: Final = re.compile("|".join(p.value for p in Persistence))
 
 def show_plan(plan: Plan) -> str:
     """The text of a Plan, planned or not, ending in a newline."""
-    lines = [f"plan {_string(plan.name)} {{"]
+    lines = [f"plan {quoted(plan.name)} {{"]
     lines += [
-        f"  arena {_string(a.memory)}: {a.bytes} bytes, {a.persistent_bytes} persistent" for a in plan.arenas
+        f"  arena {quoted(a.memory)}: {a.bytes} bytes, {a.persistent_bytes} persistent" for a in plan.arenas
     ]
     lines += [
-        f"  constant @{c.name}: {_array(c.data)} {_string(c.layout)} {_sum(c.data)}" for c in plan.constants
+        f"  constant @{c.name}: {_array(c.data)} {quoted(c.layout)} {_sum(c.data)}" for c in plan.constants
     ]
     lines += [f"  buffer {_buffer(b)}" for b in plan.buffers]
     lines += [
@@ -109,7 +109,7 @@ def _digest(data: Array) -> str:
 
 
 def _sum(data: Array) -> str:
-    return f"sha256 {_string(_digest(data))}"
+    return f"sha256 {quoted(_digest(data))}"
 
 
 def _array(data: Array) -> str:
@@ -118,8 +118,8 @@ def _array(data: Array) -> str:
 
 def _buffer(b: Buffer) -> str:
     text = (
-        f"%{b.name}: {b.bytes} bytes, align {b.align}, {b.use.value} {_string(b.entry)}, "
-        f"items {b.first}..{b.last}, {_string(b.memory)} + {b.offset}"
+        f"%{b.name}: {b.bytes} bytes, align {b.align}, {b.use.value} {quoted(b.entry)}, "
+        f"items {b.first}..{b.last}, {quoted(b.memory)} + {b.offset}"
     )
     return text if b.inside is None else f"{text}, inside %{b.inside} + {b.at}"
 
@@ -144,7 +144,7 @@ def _entry(entry: Entry) -> list[str]:
 
 
 def _plan_port(p: PlanPort) -> str:
-    return f"%{p.buffer}: {show_type(p.type)} {_port(p.port)}"
+    return f"%{p.buffer}: {show_type(p.type)} {show_port(p.port)}"
 
 
 def _argument(arg: Argument) -> str:
@@ -164,29 +164,29 @@ def _call(c: Call) -> str:
         _list([_argument(a) for a in part]) for part in (c.inputs, c.constants, c.outputs)
     )
     text = (
-        f"call {c.name}: {c.op} {_string(c.kernel.symbol)} {c.kernel.rank} {inputs} {constants} -> {outputs}"
+        f"call {c.name}: {c.op} {quoted(c.kernel.symbol)} {c.kernel.rank} {inputs} {constants} -> {outputs}"
     )
     if c.count is not None:
         text += f" count ({_argument(c.count)})"
     if c.scratch is not None:
         text += f" scratch ({_argument(c.scratch)})"
-    text += f" {_string(c.struct)} {{{', '.join(f'{n}={_item(v)}' for n, v in c.params)}}} rows {c.rows}"
+    text += f" {quoted(c.struct)} {{{', '.join(f'{n}={show_item(v)}' for n, v in c.params)}}} rows {c.rows}"
     if c.halo is not None:
         text += f" halo ({c.halo.kernel},{c.halo.stride},{c.halo.pad},{c.halo.dilation})"
     text += f" macs {c.macs} in_place {_list([str(p) for p in c.in_place])}"
     if c.loop:
         text += f" loop {_list([_loop_step(s) for s in c.loop])}"
     text += f" {_types(c.in_types)} -> {_types(c.out_types)}"
-    loc = _loc(c.loc)
+    loc = show_loc(c.loc)
     return f"{text}  // {loc}" if loc else text
 
 
 def _loop_step(s: LoopStep) -> str:
-    fields = ", ".join(f"{n}={_item(v)}" for n, v in s.fields)
+    fields = ", ".join(f"{n}={show_item(v)}" for n, v in s.fields)
     return f"{s.op} {_list([str(k) for k in s.operands])} {{{fields}}} {s.result.value}"
 
 
-class _PlanReader(_Reader):
+class _PlanReader(Reader):
     """Recursive descent, one method a rule of the form in the head comment."""
 
     def __init__(self, text: str, kernels: Sequence[Kernel], arrays: Mapping[str, Array]) -> None:

@@ -95,13 +95,13 @@ def show_node(node: Node) -> str:
     outputs = ", ".join(f"%{v.name}: {show_type(v.type)}" for v in node.outputs)
     attrs = _attrs(node)
     call = f"{node.op}({', '.join(_ref(r) for r in node.inputs)})" + (f" {{{attrs}}}" if attrs else "")
-    comment = _loc(node.loc)
+    comment = show_loc(node.loc)
     return (f"{outputs} = " if outputs else "") + call + (f"  // {comment}" if comment else "")
 
 
 def read(text: str) -> Graph:
     """The graph that `text` shows. Raises UserError EDGEC-E371, with the line, where it is not a graph."""
-    reader = _Reader(text, {})
+    reader = Reader(text, {})
     graph = reader.graph()
     reader.end()
     return graph
@@ -110,7 +110,7 @@ def read(text: str) -> Graph:
 def read_program(text: str, constants: Mapping[str, Constant] | None = None) -> Program:
     """The Program that `text` shows. `constants` gives the content by digest; a constant that is not there
     raises UserError EDGEC-E372 when its data is read."""
-    reader = _Reader(text, constants or {})
+    reader = Reader(text, constants or {})
     program = reader.program()
     reader.end()
     return program
@@ -119,16 +119,16 @@ def read_program(text: str, constants: Mapping[str, Constant] | None = None) -> 
 def _graph_lines(graph: Graph) -> list[str]:
     inputs = ", ".join(f"%{v.name}: {show_type(v.type)}" for v in graph.inputs)
     lines = [f"graph {graph.name}({inputs}) {{"]
-    lines += [f"  in {_port(p)}" for p in graph.input_ports]
+    lines += [f"  in {show_port(p)}" for p in graph.input_ports]
     lines += ["  " + show_node(node) for node in graph.nodes]
-    lines += [f"  out {_port(p)}" for p in graph.output_ports]
+    lines += [f"  out {show_port(p)}" for p in graph.output_ports]
     lines += [f"  update ${state} = {_ref(ref)}" for state, ref in graph.updates]
     returned = ", ".join(_ref(r) for r in graph.outputs)
     return [*lines, f"  return {returned}".rstrip(), "}"]
 
 
-def _port(port: Port) -> str:
-    return f"{_ref(port.ref)} {_string(port.label)} {_item(port.axes)}"
+def show_port(port: Port) -> str:
+    return f"{_ref(port.ref)} {quoted(port.label)} {show_item(port.axes)}"
 
 
 def _ref(ref: str) -> str:
@@ -152,15 +152,15 @@ def _attrs(node: Node) -> str:
     for f in fields(node.attrs):
         value = getattr(node.attrs, f.name)
         if f.default is MISSING or value != f.default:
-            shown.append(f"{f.name}={_item(value)}")
+            shown.append(f"{f.name}={show_item(value)}")
     return ", ".join(shown)
 
 
-def _item(value: object) -> str:
+def show_item(value: object) -> str:
     if isinstance(value, tuple):
-        return f"({','.join(map(_item, value))}{',' if len(value) == 1 else ''})"
+        return f"({','.join(map(show_item, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, str):
-        return _string(value)
+        return quoted(value)
     if isinstance(value, Bound):
         return _dim(value)
     if value is None or type(value) in (bool, int, float):
@@ -170,21 +170,21 @@ def _item(value: object) -> str:
     )
 
 
-def _string(text: str) -> str:
+def quoted(text: str) -> str:
     return json.dumps(text).replace("*/", "*\\/")
 
 
 def _word(text: str) -> str:
-    return text if _BARE.fullmatch(text) else _string(text)
+    return text if _BARE.fullmatch(text) else quoted(text)
 
 
-def _loc(loc: Loc) -> str:
+def show_loc(loc: Loc) -> str:
     if loc.file or loc.line:
         return f"{_word(loc.layer)} {_word(loc.file)}:{loc.line}"
     return _word(loc.layer) if loc.layer else ""
 
 
-class _Reader:
+class Reader:
     """Recursive descent, one method a rule. `at` is the next character; lines are counted only for errors."""
 
     def __init__(self, text: str, constants: Mapping[str, Constant]) -> None:

@@ -8,8 +8,8 @@ import time
 import pytest
 import torch
 
+from edgec.cost import cost
 from edgec.frontends import LoadOptions, load
-from edgec.ops import OPS
 from examples.models import digits_cnn
 from tests.test_frontend import assert_same, ops_of
 
@@ -34,12 +34,7 @@ def check_network(name: str, macs: float) -> None:
     module, inputs = getattr(importlib.import_module(f"examples.models.{module_name}"), function)()
     program = load(module, LoadOptions(example_inputs=inputs))
     assert_same(program, module, inputs)
-    types = program.type_of(program.graphs[0])
-    total = sum(
-        OPS[n.op].cost(n.attrs, tuple(types[r] for r in n.inputs), tuple(v.type for v in n.outputs)).macs
-        for n in program.graphs[0].nodes
-    )
-    assert total / 1e6 == pytest.approx(macs, rel=0.01)
+    assert cost(program, program.graphs[0]).macs / 1e6 == pytest.approx(macs, rel=0.01)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
