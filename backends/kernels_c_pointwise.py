@@ -221,6 +221,11 @@ def _same_quant(node: NodeView, target: Target) -> bool:
     return all_s8(node, target) and node.inputs[0].quant == node.outputs[0].quant
 
 
+def _all_i32(node: NodeView, target: Target) -> bool:
+    types = (*node.inputs, *node.outputs)
+    return all(t.dtype is DType.I32 and t.quant is None and not t.bounds for t in types)
+
+
 def _reduce_fields(node: NodeView) -> Fields:
     """From kept0 to stride2."""
     kept, gone = (part.padded(3) for part in _reduce_axes(node))
@@ -249,6 +254,10 @@ def _launch_reduce_f32(node: NodeView, target: Target) -> Launch:
     elements = count(_reduce_attrs(node), node.inputs[0]) if node.node.op == "reduce_mean" else 1
     fields = (*_reduce_fields(node), ("divisor", float(elements)))
     return Launch("ec_reduce_f32_params", fields, (0,), ())
+
+
+def _launch_reduce_i32(node: NodeView, target: Target) -> Launch:
+    return Launch("ec_reduce_i32_params", _reduce_fields(node), (0,), ())
 
 
 def _launch_argmax(node: NodeView, target: Target) -> Launch:
@@ -332,11 +341,14 @@ def _binary(op: str, name: str, rows: bool) -> tuple[Kernel, ...]:
 
 
 def _reduce(op: str, name: str, s8: Accepts) -> tuple[Kernel, ...]:
-    int8, single = f"ec_reduce_{name}_s8", f"ec_reduce_{name}_f32"
-    return (
+    int8, single, whole = (f"ec_reduce_{name}_{t}" for t in ("s8", "f32", "i32"))
+    kernels = (
         Kernel(op, int8, f"kernels/{int8}.c", 100, _reduces(s8), _launch_reduce_s8),
         Kernel(op, single, f"kernels/{single}.c", 100, _reduces(all_f32), _launch_reduce_f32),
     )
+    if op == "reduce_mean":  # integers have no mean
+        return kernels
+    return (*kernels, Kernel(op, whole, f"kernels/{whole}.c", 100, _reduces(_all_i32), _launch_reduce_i32))
 
 
 KERNELS: Final[tuple[Kernel, ...]] = (

@@ -144,6 +144,14 @@ def _define(
 
         return Example(label, attrs, uniform(-1.0, 2.0, shape), torch)
 
+    def whole(label: str, attrs: ReduceAttrs, shape: tuple[int, ...]) -> Example:
+        def torch(t, x):  # type: ignore[no-untyped-def]
+            return getattr(t, torch_name)(x, dim=attrs.axes, keepdim=attrs.keepdims).int()
+
+        return Example(label, attrs, integers(-9, 9, "int32", shape), torch)
+
+    counted = () if name == "reduce_mean" else (whole("integers", ReduceAttrs((1,)), (3, 6, 2)),)
+
     define(
         Op(
             name=name,
@@ -159,6 +167,7 @@ def _define(
                 example("last axis, kept", ReduceAttrs((2,), keepdims=True), (2, 3, 7)),
                 example("axes apart", ReduceAttrs((0, 2)), (3, 4, 5, 2)),
                 example("all", ReduceAttrs((0, 1)), (6, 5)),
+                *counted,
             ),
         )
     )

@@ -170,6 +170,22 @@ typedef struct ec_reduce_f32_params {
     float divisor;
 } ec_reduce_f32_params;
 
+/* The same of integers. */
+typedef struct ec_reduce_i32_params {
+    int32_t kept0;
+    int32_t kept1;
+    int32_t kept2;
+    int32_t kept_stride0;
+    int32_t kept_stride1;
+    int32_t kept_stride2;
+    int32_t size0;
+    int32_t size1;
+    int32_t size2;
+    int32_t stride0;
+    int32_t stride1;
+    int32_t stride2;
+} ec_reduce_i32_params;
+
 /* argmax over the middle of x[outer][size][inner]. */
 typedef struct ec_argmax_params {
     int32_t outer;
@@ -230,6 +246,9 @@ void ec_reduce_min_s8(const ec_reduce_s8_params *p, const int8_t *x, int8_t *y);
 void ec_reduce_sum_f32(const ec_reduce_f32_params *p, const float *x, float *y);
 void ec_reduce_max_f32(const ec_reduce_f32_params *p, const float *x, float *y);
 void ec_reduce_min_f32(const ec_reduce_f32_params *p, const float *x, float *y);
+void ec_reduce_sum_i32(const ec_reduce_i32_params *p, const int32_t *x, int32_t *y);
+void ec_reduce_max_i32(const ec_reduce_i32_params *p, const int32_t *x, int32_t *y);
+void ec_reduce_min_i32(const ec_reduce_i32_params *p, const int32_t *x, int32_t *y);
 void ec_argmax_s8(const ec_argmax_params *p, const int8_t *x, int32_t *y);
 void ec_argmax_f32(const ec_argmax_params *p, const float *x, int32_t *y);
 
