@@ -6,6 +6,7 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 export OMP_NUM_THREADS := 1
 export PYTHONPATH := $(CURDIR)
+export EDGEC_OTHER_PYTHON = $(wildcard $(CURDIR)/$(VENV)-other/bin/python)
 
 .PHONY: demo test test-all bench lint clean
 
