@@ -18,7 +18,8 @@ from edgec import fixedpoint as fp
 from edgec.ir import Quant, per_channel, per_tensor
 
 ACC = st.integers(-(2**31), 2**31 - 1)
-MULTIPLIER = st.one_of(st.just(0), st.integers(2**30, 2**31 - 1))
+SIZE = st.integers(2**30, 2**31 - 1)
+MULTIPLIER = st.one_of(st.just(0), SIZE, SIZE.map(lambda m: -m))
 SHIFT = st.integers(fp.SHIFT_MIN, fp.SHIFT_MAX)
 REAL = st.floats(2.0**-31, 2.0**29, allow_nan=False)
 LIMIT = 0x3FFFFFFF  # EC_REQUANT_LIMIT
@@ -76,6 +77,7 @@ def test_requantize_in_c_is_exact_and_saturates(
     edges = np.array([-(2**31), -(2**31) + 1, -1, 0, 1, 2**31 - 1])
     acc = np.concatenate([np.repeat(edges, 62 * 3), rng.integers(-(2**31), 2**31, 60_000)])
     m = np.concatenate([np.tile([0, 2**30, 2**31 - 1], 62 * 6), rng.integers(2**30, 2**31, 60_000)])
+    m[1::2] *= -1
     shift = np.concatenate([np.tile(np.repeat(np.arange(1, 63), 3), 6), rng.integers(1, 63, 60_000)])
     expected = [
         max(-LIMIT, min(LIMIT, exact(int(a), int(b), int(s)))) for a, b, s in zip(acc, m, shift, strict=True)

@@ -321,6 +321,12 @@ define(
                 lambda t, x, s: t.nn.functional.prelu(x.permute(0, 3, 1, 2), s).permute(0, 2, 3, 1),
             ),
             Example("one slope", NO_ATTRS, normal((2, 7), (1,)), lambda t, x, s: t.nn.functional.prelu(x, s)),
+            Example(
+                "small slopes of both signs",
+                NO_ATTRS,
+                lambda rng: (*normal((6, 8))(rng), np.linspace(-0.2, 0.2, 8, dtype=np.float32)),
+                lambda t, x, s: t.nn.functional.prelu(x, s),
+            ),
         ),
     )
 )

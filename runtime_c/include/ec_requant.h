@@ -2,7 +2,8 @@
  *
  *   ec_requantize(a, m, s) = floor((a * m + 2^(s - 1)) / 2^s)        with 64-bit a * m
  *
- * One rounding, ties toward +infinity, on every target. m is in [2^30, 2^31) or 0, s in [1, 62].
+ * One rounding, ties toward +infinity, on every target. |m| is in [2^30, 2^31) or 0 (below 0 where
+ * a slope is), s in [1, 62].
  * Right shifts of negative numbers are arithmetic, as on every compiler that builds this code.
  */
 #ifndef EC_REQUANT_H
@@ -21,7 +22,7 @@ static inline int32_t ec_clamp(int32_t value, int32_t low, int32_t high)
     return value > high ? high : value;
 }
 
-/* floor(acc * m / 2^32) for m >= 0. */
+/* floor(acc * m / 2^32) for |m| < 2^31. */
 #if defined(__ARM_ARCH_6M__)
 /* Armv6-M multiplies to 32 bits: four products of halves, none of which nor their sums overflow,
  * in place of a library call for 64 x 64 bits. */
@@ -32,8 +33,8 @@ static inline int32_t ec_multiply_high(int32_t acc, int32_t m)
     int32_t m_high = m >> 16;
     uint32_t m_low = (uint32_t)m & 0xffffu;
     int32_t middle = acc_high * (int32_t)m_low + (int32_t)(acc_low * m_low >> 16);
-    uint32_t low = acc_low * (uint32_t)m_high + ((uint32_t)middle & 0xffffu);
-    return acc_high * m_high + (middle >> 16) + (int32_t)(low >> 16);
+    int32_t low = (int32_t)acc_low * m_high + (middle & 0xffff);
+    return acc_high * m_high + (middle >> 16) + (low >> 16);
 }
 #else
 static inline int32_t ec_multiply_high(int32_t acc, int32_t m)
