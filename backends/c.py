@@ -263,7 +263,7 @@ def weights_header(names: Names) -> str:
 
 def weights_source(names: Names) -> str:
     """weights.c: every packed constant, word aligned."""
-    lines = ['#include "weights.h"\n\n#include "edgec.h"\n']
+    lines: list[str] = []
     named = [(names.constants[c.name], c.data, c.layout) for c in names.plan.constants]
     named += [(names.initial[s.buffer], s.data, "initial state") for s in names.plan.state]
     for name, data, layout in named:
@@ -272,4 +272,6 @@ def weights_source(names: Names) -> str:
         place = "EC_WEIGHTS EC_ALIGN(16)" if data.nbytes >= 16 else "EC_WEIGHTS"
         head = f"{place} const {array_type(data)} {name}[{max(1, data.size)}]"
         lines.append(f"{head} = {{\n{array_body(data) or ' 0'}\n}};\n")
-    return "\n".join(lines)
+    text = "\n".join(lines)
+    math = "#include <math.h>\n\n" if "INFINITY" in text else ""
+    return f'{math}#include "weights.h"\n\n#include "edgec.h"\n\n{text}'

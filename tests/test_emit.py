@@ -138,6 +138,16 @@ def test_names_that_would_be_one_identifier_run_apart(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_weights_may_hold_infinity(tmp_path: Path) -> None:
+    b = Builder("infer")
+    x = b.input("x", Type((1, 3), DType.F32))
+    mask = b.constant(np.array([0, -np.inf, np.inf], np.float32), "mask")
+    b.output(b.call("add", x, mask, attrs=BinaryAttrs()), "y")
+    program = b.program()
+    calls = drawn(program, ["infer"], 0)
+    assert ran(artifact(program, "host", tmp_path / "a"), program, calls) == interpreted(program, calls)
+
+
 def syntax_only(folder: Path, files: dict[str, str]) -> None:
     for path, text in files.items():
         (folder / path).parent.mkdir(exist_ok=True)
