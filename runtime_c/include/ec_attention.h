@@ -50,7 +50,8 @@ static inline int32_t ec_attention_dot(const int16_t *a, const int8_t *b, int32_
     return sum;
 }
 
-/* Scores of one query, whose centred values add up to `sum`; returns the largest, EC_ATTENTION_EXCLUDED where no key may be attended. */
+/* Scores of one query, whose centred values add up to `sum`; returns the largest,
+ * EC_ATTENTION_EXCLUDED where no key may be attended. */
 static inline int32_t ec_attention_scores_s8(const ec_attention_params *p, int32_t last,
                                              const int16_t *centred, int32_t sum, const int8_t *k,
                                              const int32_t *bias, const uint8_t *mask,

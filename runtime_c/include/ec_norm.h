@@ -137,9 +137,9 @@ void ec_group_norm_f32(const ec_group_norm_f32_params *p, const float *x, const 
 void ec_batch_norm_f32(const ec_batch_norm_f32_params *p, const float *x, const float *gamma,
                        const float *beta, const float *mean, const float *var, float *y);
 
-/* scratch: `keys` int32 and `depth` int16 (s8), `keys` float (f32). table: exp2_table() of edgec/ops/attention.py. The
- * _bias kernels add a mask (int32 in units of a score, INT32_MIN to forbid a key); the _mask
- * kernels take bytes, 0 to forbid a key. */
+/* scratch: `keys` int32 and `depth` int16 (s8), `keys` float (f32). table: exp2_table() of
+ * edgec/ops/attention.py. The _bias kernels add a mask (int32 in units of a score, INT32_MIN to
+ * forbid a key); the _mask kernels take bytes, 0 to forbid a key. */
 void ec_attention_s8(const ec_attention_params *p, const int8_t *q, const int8_t *k,
                      const int8_t *v, const uint32_t *table, int8_t *y, void *scratch);
 void ec_attention_bias_s8(const ec_attention_params *p, const int8_t *q, const int8_t *k,

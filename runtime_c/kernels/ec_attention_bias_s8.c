@@ -4,8 +4,8 @@
  *   g = floor(h / (heads / kv_heads)); causal: j <= i only
  *
  * Layouts in ec_norm.h, arithmetic in ec_attention.h; table uint32[256]; integers only. y must
- * not overlap an input. scratch: 4 * keys + 2 * depth bytes at a multiple of 4. Equals attention.quant of
- * edgec/ops/attention.py.
+ * not overlap an input. scratch: 4 * keys + 2 * depth bytes at a multiple of 4. Equals
+ * attention.quant of edgec/ops/attention.py.
  */
 #include "ec_attention.h"
 

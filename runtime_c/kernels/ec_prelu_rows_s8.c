@@ -3,8 +3,8 @@
  *   y = clamp(zero_out + requantize(x - zero_in, m, s), -128, 127)
  *
  * with m, s = multiplier and shift of the parameters where x >= zero_in, else multiplier[c] and
- * shift[c], which hold the slope and its sign. x int8[ring_0][row_size], y int8[ring_y][row_size], y
- * may be x; no alignment asked; no scratch. Equals prelu.quant of edgec/ops/activation.py.
+ * shift[c], which hold the slope and its sign. x int8[ring_0][row_size], y int8[ring_y][row_size],
+ * y may be x; no alignment asked; no scratch. Equals prelu.quant of edgec/ops/activation.py.
  */
 #include "ec_pointwise.h"
 #include "ec_requant.h"
