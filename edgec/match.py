@@ -1,6 +1,5 @@
 """Rewriting one node at a time: what graph passes share. No pattern language; a visitor looks at a node and
-its
-makers and says what stands in its place.
+its makers and says what stands in its place.
 """
 
 from __future__ import annotations
@@ -21,11 +20,9 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Rewrite:
-    """The graph as far as it is rewritten. `makers`: the new node that makes each value; `counts`: how often
-    a value
-    is read (an upper bound for values that replace others); `ends`: values of the old graph that leave it;
-    `memo`: the
-    visitor's own notes on this graph."""
+    """The graph as far as it is rewritten. `makers`: the new node that makes each value; `counts`: how often a
+    value is read (an upper bound for values that replace others); `ends`: values of the old graph that leave it;
+    `memo`: the visitor's own notes on this graph."""
 
     builder: Builder
     ends: frozenset[str] = frozenset()
@@ -59,8 +56,8 @@ class Rewrite:
         return out[0]
 
 
-# (the rewrite so far, a node whose inputs are renamed already) -> what replaces its outputs, or None to keep
-# it.
+# (the rewrite so far, a node whose inputs are renamed already) -> what replaces its outputs, or None to
+# keep it.
 Visit = Callable[[Rewrite, Node], tuple[str, ...] | None]
 
 

@@ -1,6 +1,5 @@
 """Dead code: nodes whose outputs nothing reads, and constants that no graph reads, are removed. States stay,
-since
-they are part of the Program's interface."""
+since they are part of the Program's interface."""
 
 from __future__ import annotations
 

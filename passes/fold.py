@@ -1,6 +1,5 @@
 """Folding: nodes of constants only are computed now; batch norms and per-channel factors and offsets go into
-the
-weights and bias of the convolution or linear layer beside them.
+the weights and bias of the convolution or linear layer beside them.
 
 Weights are folded in float64 and rounded once to their own type.
 """
