@@ -6,8 +6,8 @@ Single rounding (ties toward +infinity) on every target:
     requantize(a, m, s) = floor((a * m + 2**(s - 1)) / 2**s)        with 64-bit a * m
 
 `m` is an int32 in [2**30, 2**31) or 0 and `s` a right shift in [1, 62], so that m / 2**s is the real
-multiplier within 2**-31 relative. For s >= 33 the sum needs only the high word of the product: one SMMLA and one shift on
-Armv7E-M.
+multiplier within 2**-31 relative. For s >= 33 the sum needs only the high word of the product: one SMMLA and one shift
+on Armv7E-M.
 """
 
 from __future__ import annotations
