@@ -42,9 +42,12 @@ def to_device(
     """One dict a sample: {value name: array in the device's layout and dtype}.
 
     Floats are quantised where the device takes int8; int8 arrays are taken as the model's own integers.
-    Raises UserError for missing or unknown names, shapes that do not fit, unequal sample counts, NaN or
-    infinity.
+    Raises UserError for what is no mapping, missing or unknown names, shapes that do not fit, unequal sample
+    counts, NaN or infinity.
     """
+    if not isinstance(arrays, Mapping):
+        named = ", ".join(f"{port.label!r}: ..." for port in ports)
+        raise UserError("EDGEC-E235", f"give {{{named}}}: {what} is a {type(arrays).__name__} without names")
     by_port = {port.ref: _samples(arrays, port, types[port.ref], what, ports) for port in ports}
     counts = {len(samples) for samples in by_port.values()}
     if len(counts) > 1:

@@ -24,7 +24,7 @@ CODE_MARGIN: Final = 1.35  # what the estimate may be off by
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """One target's answer. `ram_bytes`: arenas, and what the target keeps for stack and data; `reason`: what breaks
-    the budget, or the share that is used. `proposals`: changes with the figures predicted for them. `code`: of the
+    the budget, or what the RAM is taken by. `proposals`: changes with the figures predicted for them. `code`: of the
     error that a compile would end with, "" where it fits."""
 
     target: str
@@ -124,8 +124,9 @@ def _verdict(case: _Case) -> Verdict:
             f"{over[e.code]:,} bytes over: {e}" if over.get(e.code, 0) > 0 else str(e) for e in errors
         )
         return Verdict(target.name, False, ram, flash, reason, _proposals(case, plan), errors[0].code)
-    used = 100 * _arena(plan) / max(1, pipeline.ram_available(target, options))
-    return Verdict(target.name, True, ram, flash, f"uses {used:.0f} % of the arena's room", (), "")
+    room = pipeline.ram_available(target, options)
+    reason = f"arena {_arena(plan):,} of {room:,} B, stack and data {target.reserve_ram_bytes:,} B"
+    return Verdict(target.name, True, ram, flash, reason, (), "")
 
 
 def _proposals(case: _Case, plan: Plan) -> tuple[str, ...]:

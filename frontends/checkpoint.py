@@ -247,7 +247,7 @@ def _load_state_dict(
         raise UserError(
             "EDGEC-E306",
             "name the function that makes the module: --model package.module:function (it returns the "
-            f"module, or the module and its example inputs). {where} is {Kind.STATE_DICT.value}, which "
+            f"module and its example inputs). {where} is {Kind.STATE_DICT.value}, which "
             "holds weights alone",
         )
     try:

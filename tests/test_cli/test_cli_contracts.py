@@ -81,6 +81,14 @@ def test_python_refuses_the_choices_that_the_command_line_refuses(edgec: Command
             package.compile("net.pt2", target="host", out=edgec.here / "out", calib="calib.npz", **words)  # type: ignore[arg-type]
 
 
+def test_python_refuses_an_array_without_a_name(made: Path) -> None:
+    from edgec.errors import UserError
+
+    with pytest.raises(UserError) as error:
+        Artifact(made / "host").run(np.zeros((1, 1, 8, 8), np.float32))  # type: ignore[arg-type]
+    assert str(error.value) == "EDGEC-E235: give {'image': ...}: the input is a ndarray without names"
+
+
 def test_compile_prints_one_object_and_tells_the_next_command(edgec: Command) -> None:
     words = ("compile", "net.pt2", "--calib", "calib.npz", "--target", "cortex-m0", "-o", "out", "--no-build")
     answer = edgec.works(*words, "--json")

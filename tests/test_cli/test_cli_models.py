@@ -90,7 +90,7 @@ FILES = (
         "weights.pt",
         3,
         "EDGEC-E306: name the function that makes the module: --model package.module:function (it returns the "
-        "module, or the module and its example inputs). weights.pt is a state dict (torch.save of tensors), which "
+        "module and its example inputs). weights.pt is a state dict (torch.save of tensors), which "
         "holds weights alone",
         f"weights.pt --model {HERE}:small --calib random",
     ),
