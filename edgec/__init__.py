@@ -38,6 +38,7 @@ def compile(
     calibration: Literal["minmax", "percentile", "entropy", "mse"] = "minmax",
     equalize: bool = False,
     bias_correct: bool = False,
+    keep_float: Sequence[str] = (),
     ram: str | int | None = None,
     flash: str | int | None = None,
     stream: Literal["auto", "off", "all"] = "auto",
@@ -59,7 +60,7 @@ def compile(
     from edgec.artifact import Artifact, refuse_unless_free
 
     refuse_unless_free(_Path(out))
-    options = _options(precision, calibration, equalize, bias_correct, ram, flash, stream)
+    options = _options(precision, calibration, equalize, bias_correct, keep_float, ram, flash, stream)
     options = replace(options, stages=None if stages is None else _Path(stages), check=check)
     request = compiler.Request(model, target, options, calib, example_inputs, factory, trust, name, seed)
     compiler.write(compiler.plan(request), _Path(out))
@@ -83,6 +84,7 @@ def check(
     calibration: Literal["minmax", "percentile", "entropy", "mse"] = "minmax",
     equalize: bool = False,
     bias_correct: bool = False,
+    keep_float: Sequence[str] = (),
     ram: str | int | None = None,
     flash: str | int | None = None,
     factory: str | None = None,
@@ -95,7 +97,7 @@ def check(
     from edgec.targets.load import target_names
 
     names = target_names() if target is None else (target,) if isinstance(target, str) else tuple(target)
-    options = _options(precision, calibration, equalize, bias_correct, ram, flash)
+    options = _options(precision, calibration, equalize, bias_correct, keep_float, ram, flash)
     request = compiler.Request(model, names[0], options, calib, example_inputs, factory, trust, None, seed)
     return verdict.check(request, names)
 
@@ -105,6 +107,7 @@ def _options(
     calibration: Literal["minmax", "percentile", "entropy", "mse"],
     equalize: bool,
     bias_correct: bool,
+    keep_float: Sequence[str],
     ram: str | int | None,
     flash: str | int | None,
     stream: Literal["auto", "off", "all"] = "auto",
@@ -126,6 +129,7 @@ def _options(
         calibration=calibration,
         equalize=equalize,
         bias_correct=bias_correct,
+        keep_float=tuple(keep_float),
         ram_bytes=None if ram is None else parse_size(ram),
         flash_bytes=None if flash is None else parse_size(flash),
         stream=stream,

@@ -105,6 +105,12 @@ def _model_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--calibration", choices=("minmax", "percentile", "entropy", "mse"), default="minmax")
     p.add_argument("--equalize", action="store_true", help="cross-layer equalisation before quantisation")
     p.add_argument("--bias-correct", action="store_true", help="correct biases for the weights' rounding")
+    p.add_argument(
+        "--keep-float",
+        action="append",
+        metavar="LAYER",
+        help="layer that stays in float in an int8 network; may be given more than once",
+    )
     p.add_argument("--ram", metavar="SIZE", help="RAM budget, e.g. 64K (K = 1024)")
     p.add_argument("--flash", metavar="SIZE", help="flash budget, e.g. 1M")
 
@@ -279,6 +285,7 @@ def _refuse_conflicts(args: argparse.Namespace) -> None:
         ("--quiet", "--verbose", args.quiet and args.verbose),
         ("--target", "--all-targets", given.get("all_targets") and given.get("target")),
         ("--bias-correct", "--precision fp32", given.get("bias_correct") and args.precision == "fp32"),
+        ("--keep-float", "--precision fp32", given.get("keep_float") and args.precision == "fp32"),
     )
     for one, other, both in conflicts:
         if both:

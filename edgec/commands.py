@@ -41,6 +41,7 @@ def _request(args: argparse.Namespace, target: str) -> Any:
         calibration=args.calibration,
         equalize=args.equalize,
         bias_correct=args.bias_correct,
+        keep_float=tuple(args.keep_float or ()),
         ram_bytes=parse_size(args.ram) if args.ram else None,
         flash_bytes=parse_size(args.flash) if args.flash else None,
         stream=getattr(args, "stream", "auto"),

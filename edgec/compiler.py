@@ -277,11 +277,13 @@ def make_report(compiled: Compiled) -> dict[str, Any]:
 
 def float_islands(compiled: Compiled) -> list[dict[str, str]]:
     """Nodes that run in float in an int8 network, each with its reason."""
+    from edgec.passes.quantize import Scheme
     from edgec.passes.quantize import float_islands as islands
 
     if compiled.options.precision != "int8":
         return []
-    found = islands(compiled.done.program, every=True)
+    scheme = Scheme(keep_float=frozenset(compiled.options.keep_float))
+    found = islands(compiled.done.program, scheme, every=True)
     return [{"layer": str(i.loc), "op": i.op, "why": i.why} for i in found]
 
 

@@ -5,6 +5,7 @@ An order that matters has its reason beside it.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,7 @@ from edgec.passes.join_loops import join_loops
 from edgec.passes.layout import layout
 from edgec.passes.legalize import legalize
 from edgec.passes.memory import plan_memory
-from edgec.passes.quantize import quantize
+from edgec.passes.quantize import Scheme, quantize
 from edgec.passes.schedule import schedule
 from edgec.passes.simplify import simplify
 from edgec.passes.stream import stream
@@ -44,12 +45,14 @@ Arrays = Mapping[str, Array]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user chose. `ram_bytes` and `flash_bytes` override the target's budget; None leaves it."""
+    """What the user chose. `ram_bytes` and `flash_bytes` override the target's budget; None leaves it.
+    `keep_float`: layers of the user's model that stay in float in an int8 network."""
 
     precision: Precision = "int8"
     calibration: Literal["minmax", "percentile", "entropy", "mse"] = "minmax"
     equalize: bool = False
     bias_correct: bool = False
+    keep_float: tuple[str, ...] = ()
     ram_bytes: int | None = None
     flash_bytes: int | None = None
     stream: Literal["auto", "off", "all"] = "auto"
@@ -111,8 +114,22 @@ def graph_steps(options: Options, arrays: Arrays) -> tuple[Step, ...]:
 def _quantize(program: Program, *, arrays: Arrays, options: Options) -> Program:
     graph = program.graphs[0]
     samples = to_device(arrays, graph.input_ports, program.type_of(graph), "the calibration")
-    quantized = quantize(program, calibrate(program, samples, options.calibration))
+    scheme = Scheme(keep_float=kept_layers(program, options))
+    quantized = quantize(program, calibrate(program, samples, options.calibration), scheme)
     return bias_correct(program, quantized, samples) if options.bias_correct else quantized
+
+
+def kept_layers(program: Program, options: Options) -> frozenset[str]:
+    """`options.keep_float`, every name of which is a layer of the program. Raises UserError EDGEC-E235."""
+    layers = sorted({node.loc.layer for graph in program.graphs for node in graph.nodes if node.loc.layer})
+    for name in options.keep_float:
+        if name not in layers:
+            near = difflib.get_close_matches(name, layers, n=3, cutoff=0.3) or layers[:3]
+            raise UserError(
+                "EDGEC-E235",
+                f"name a layer of the model for --keep-float, such as {', '.join(near)}: {name!r} is none",
+            )
+    return frozenset(options.keep_float)
 
 
 def run(program: Program, steps: Sequence[Step], options: Options, arrays: Arrays) -> Trace:

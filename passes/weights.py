@@ -60,7 +60,8 @@ def quantize_bias(bias: Array, x: Quant, w: Quant, loc: Loc = NOWHERE) -> tuple[
     ):  # quantize_layer stays within float32 rounding of it
         raise TargetError(
             "EDGEC-E442",
-            f"keep {loc} in float: its bias is {np.abs(steps).max():.0f} steps of its input's times its weights' "
+            f"keep {loc} in float (--keep-float {loc.layer}): its bias is {np.abs(steps).max():.0f} steps of its "
+            "input's times its weights' "
             f"scale, half of a 32-bit accumulator holds {BIAS_MAX}",
         )
     data = np.clip(steps, -BIAS_MAX, BIAS_MAX).astype(np.int32)
@@ -92,6 +93,7 @@ def check_accumulator(builder: Builder, rule: QuantRule, node: Node, inputs: lis
     if worst > ACCUMULATOR_MAX:
         raise TargetError(
             "EDGEC-E441",
-            f"keep {node.loc} in float or split its input channels: sums of its {rows.shape[1]} products reach "
+            f"keep {node.loc} in float (--keep-float {node.loc.layer}) or split its input channels: "
+            f"sums of its {rows.shape[1]} products reach "
             f"{worst}, a 32-bit accumulator holds {ACCUMULATOR_MAX}",
         )

@@ -291,7 +291,8 @@ def test_sums_that_leave_32_bits_are_refused() -> None:
         int8(p)
     assert error.value.code == "EDGEC-E441"
     assert str(error.value).startswith(
-        "EDGEC-E441: keep huge (net.py:7) in float or split its input channels: sums of its 140000 products"
+        "EDGEC-E441: keep huge (net.py:7) in float (--keep-float huge) or split its input channels: "
+        "sums of its 140000 products"
     )
 
 
@@ -384,6 +385,7 @@ def test_a_bias_beyond_the_accumulator_is_refused() -> None:
     with pytest.raises(TargetError) as error:
         quantize_bias(np.array([9e9]), per_tensor(1, 0), per_tensor(1, 0), Loc("head", "net.py", 3))
     assert str(error.value) == (
-        "EDGEC-E442: keep head (net.py:3) in float: its bias is 9000000000 steps of its input's times its "
+        "EDGEC-E442: keep head (net.py:3) in float (--keep-float head): its bias is 9000000000 steps of its "
+        "input's times its "
         "weights' scale, half of a 32-bit accumulator holds 1073741824"
     )
