@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from edgec.errors import InternalError
+from edgec.errors import InternalError, UserError
 from edgec.ir import Array, DType, Graph, Node, Program, Quant, Type, per_tensor
 from edgec.match import consumers, ends
 from edgec.ops import OPS
@@ -23,6 +23,7 @@ from edgec.passes.observers import Range
 
 # An output range below this share of what goes in is noise; below it multipliers would leave their 2**30.
 MIN_SHARE: Final = 1e-5
+MAX_RANGE: Final = 1e25  # a range that feeds itself through a shared scale would grow until float32 overflows
 _ROUNDS: Final = (
     4  # of widening along the graph; each follows one more merge that runs against the node order
 )
@@ -313,4 +314,10 @@ def _widen(program: Program, node: Node, joined: _Joined) -> bool:
     name = node.outputs[0].name
     low, high = joined.ranges[joined.root(name)]
     least = MIN_SHARE * possible
+    if least > MAX_RANGE:
+        raise UserError(
+            "EDGEC-E356",
+            f"scale the weights or inputs of {node.loc} down, or compile with --precision fp32: its results could "
+            f"reach {possible:.1e}, an int8 range ends at {MAX_RANGE / MIN_SHARE:.0e}",
+        )
     return joined.widen(name, low, low + least) if high - low < least else False

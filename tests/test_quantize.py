@@ -296,6 +296,21 @@ def test_sums_that_leave_32_bits_are_refused() -> None:
     )
 
 
+def test_results_beyond_every_int8_range_are_refused() -> None:
+    p = program(
+        """graph infer(%x: f32[1,4]) {
+          %y: f32[1,4] = linear(%x, @w)  // wild net.py:7
+          %z: f32[1,8] = concat(%y, %x) {axis=1}  // wild net.py:8
+          return %z }""",
+        w=np.full((4, 4), 1e20, np.float32),
+    )
+    with pytest.raises(UserError) as error:
+        int8(p)
+    assert str(error.value).startswith(
+        "EDGEC-E356: scale the weights or inputs of wild (net.py:7) down, or compile with --precision fp32: "
+    )
+
+
 @pytest.mark.parametrize(("low", "high"), [(0.0, 6.0), (-1.0, 0.0), (-3.2, 1.7), (2.0, 5.0), (-1e-8, 1e-8)])
 def test_zero_is_exact_in_every_activation_scale(low: float, high: float) -> None:
     quant = affine_quant(low, high)
