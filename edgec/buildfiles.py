@@ -269,7 +269,8 @@ def _make_check(target: Target, spec: BuildSpec) -> Iterator[str]:
 check: host
 \t@mkdir -p $(HOST)/check && cp golden/in.bin $(HOST)/check/in.bin
 \tcd $(HOST)/check && ../$(NAME) {" ".join(words)}
-\tcmp $(HOST)/check/out.bin golden/out.bin"""
+\tcmp $(HOST)/check/out.bin golden/out.bin
+\t@echo 'the host program equals the golden vectors'"""
     if spec.golden_steps and chosen is not None:
         arguments = " ".join(qemu_arguments("$(MACHINE)", words))
         yield f"""
@@ -277,7 +278,8 @@ check: host
 check-qemu: firmware
 \t@mkdir -p $(BOARD)/check && cp golden/in.bin $(BOARD)/check/in.bin
 \tcd $(BOARD)/check && qemu-system-arm {arguments} -kernel ../firmware.elf
-\tcmp $(BOARD)/check/out.bin golden/out.bin"""
+\tcmp $(BOARD)/check/out.bin golden/out.bin
+\t@echo 'the firmware equals the golden vectors'"""
     goals = "host" + (", firmware" if chosen else "") + (", check" if spec.golden_steps else "")
     goals += ", check-qemu" if spec.golden_steps and chosen is not None else ""
     yield f"""

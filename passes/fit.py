@@ -25,7 +25,7 @@ def does_not_fit(plan: Plan, target: Target, arena: Arena, budget: int | None) -
         kept = kib(target.reserve_ram_bytes)
         limit = f"{kib(available)} exist ({memory.source}; {kept} are kept for stack and data)"
     named = memory.name if len(target.rams) == 1 else f"RAM ({memory.name} overflows)"
-    largest = ", ".join(f"{b.name} {kib(b.bytes)}" for b in live[:3])
+    largest = ", ".join(f"{_called(plan, b)} {kib(b.bytes)}" for b in live[:3])
     return TargetError(
         "EDGEC-E501",
         f"{target.name} needs {kib(needed)} of {named}{where}, {limit}. "
@@ -77,6 +77,16 @@ def _layer(entry: Entry, time: int) -> str:
     calls = calls_of(entry.items[min(max(time, 0), len(entry.items) - 1)])
     first, last = calls[0].loc, calls[-1].loc
     return str(first) if first == last else f"{first} to {last}"
+
+
+def _called(plan: Plan, buffer: Buffer) -> str:
+    """The layer that makes the buffer, its own name where no layer does (an input, a state)."""
+    for call in (c for e in plan.entries if e.name == buffer.entry for c in e.calls):
+        if any(a.buffer == buffer.name for a in call.outputs):
+            return call.loc.layer or buffer.name
+        if call.scratch is not None and call.scratch.buffer == buffer.name:
+            return f"scratch of {call.loc.layer or call.name}"
+    return buffer.name
 
 
 def _cures(plan: Plan, needed: int, available: int, budgeted: bool) -> list[str]:

@@ -195,7 +195,7 @@ def test_plan_that_does_not_fit_names_peak_layer_and_largest_buffers() -> None:
     assert str(caught.value) == (
         "EDGEC-E501: testboard needs 512 bytes of sram at layer net.relu (net.py:1), 400 bytes exist (the test; "
         "0 bytes are kept for stack and data). Try --precision int8 (about 128 bytes) or a target with 512 bytes "
-        "of RAM (`edgec targets`). Largest buffers: relu 256 bytes, x 256 bytes"
+        "of RAM (`edgec targets`). Largest buffers: net.relu 256 bytes, x 256 bytes"
     )
     assert caught.value.exit_code == 5
 

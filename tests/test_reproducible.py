@@ -78,7 +78,7 @@ def test_artifact_builds_and_passes_its_golden_vectors_without_python(tmp_path: 
     copy, tools = tmp_path / "somewhere else" / "copy", tmp_path / "tools"
     shutil.copytree(tmp_path / "made", copy)
     tools.mkdir()
-    for tool in ("make", "gcc", "cc", "as", "ld", "ar", "sh", "mkdir", "rm", "cp", "cmp", "cat"):
+    for tool in ("make", "gcc", "cc", "as", "ld", "ar", "sh", "mkdir", "rm", "cp", "cmp", "cat", "echo"):
         path = shutil.which(tool)
         assert path is not None, tool
         (tools / tool).symlink_to(path)
