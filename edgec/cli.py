@@ -95,14 +95,21 @@ def _model_options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--trust", action="store_true", help="let pickles in the file run code: only for files you made"
     )
-    p.add_argument("--precision", choices=("int8", "fp32"), default="int8")
+    p.add_argument(
+        "--precision", choices=("int8", "fp32"), default="int8", help="of all layers (default int8)"
+    )
     p.add_argument(
         "--calib",
         type=Path,
         metavar="FILE.npz",
         help="calibration inputs by input name, or `random` for made-up ranges (sizes and speed only)",
     )
-    p.add_argument("--calibration", choices=("minmax", "percentile", "entropy", "mse"), default="minmax")
+    p.add_argument(
+        "--calibration",
+        choices=("minmax", "percentile", "entropy", "mse"),
+        default="minmax",
+        help="how ranges follow from the inputs (default minmax; the others clip long tails)",
+    )
     p.add_argument("--equalize", action="store_true", help="cross-layer equalisation before quantisation")
     p.add_argument("--bias-correct", action="store_true", help="correct biases for the weights' rounding")
     p.add_argument(
@@ -137,7 +144,12 @@ def _compile_command(sub: argparse._SubParsersAction[_Parser]) -> None:
 def _artifact_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
     p = _add(sub, "run", "Run an artifact on inputs.")
     p.add_argument("artifact", type=Path)
-    p.add_argument("--on", choices=("host", "qemu"), default="host")
+    p.add_argument(
+        "--on",
+        choices=("host", "qemu"),
+        default="host",
+        help="this computer, or the emulated board (default host)",
+    )
     p.add_argument(
         "--input", type=Path, required=True, metavar="FILE.npz", help="arrays by input name, PyTorch layout"
     )
@@ -147,7 +159,12 @@ def _artifact_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
 
     p = _add(sub, "bench", "Count instructions, memory and stack of an artifact.")
     p.add_argument("artifact", type=Path)
-    p.add_argument("--on", choices=("host", "qemu"), default="qemu")
+    p.add_argument(
+        "--on",
+        choices=("host", "qemu"),
+        default="qemu",
+        help="this computer, or the emulated board (default qemu)",
+    )
     p.add_argument("--runs", type=_count, default=3, help="inferences to take the median of (default 3)")
 
     p = _add(sub, "report", "Show an artifact's report: memory, layers, accuracy.")
@@ -174,7 +191,10 @@ def _other_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
         "--input", type=Path, metavar="FILE.npz", help="inputs to compare on (default: the calibration's)"
     )
     p.add_argument(
-        "--tolerance", type=float, default=1e-3, help="relative to the largest magnitude (default 1e-3)"
+        "--tolerance",
+        type=float,
+        default=1e-3,
+        help="relative to the largest magnitude (default 1e-3; an int8 step alone is 4e-3, so try 0.05 with int8)",
     )
 
     _add(sub, "doctor", "Check the tools that edgec uses, and how to get what is missing.")

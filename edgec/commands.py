@@ -138,7 +138,7 @@ def bench(args: argparse.Namespace) -> Json:
     for row in result["layers"]:
         _show(
             args,
-            f"  {row['item']:3} {one_line(row['layer'])[:36]:<36} {row['op']:<18} {row['instructions']:>12,}",
+            f"  {row['item']:3} {one_line(row['layer'])[:36]:<36} {row['op']:<20} {row['instructions']:>12,}",
         )
     return result
 
@@ -203,7 +203,7 @@ def targets(args: argparse.Namespace) -> Json:
             {"target": t.name, "title": t.title, "isa": t.isa, "memories": memories, "emulator": machine}
         )
         shown = ", ".join(f"{n} {b >> 10} KiB" for n, b in memories.items())
-        _show(args, f"{t.name:<16} {t.title:<40} {shown}{f'; QEMU {machine}' if machine else ''}")
+        _show(args, f"{t.name:<16} {t.title:<55} {shown}{f'; QEMU {machine}' if machine else ''}")
     return rows
 
 

@@ -47,7 +47,7 @@ complete -o filenames -F _edgec edgec
 
 
 def _zsh(commands: dict[str, tuple[str, list[str]]]) -> str:
-    names = "\n".join(f"    '{n}:{_quote(h)}'" for n, (h, _) in commands.items())
+    names = "\n".join(f"    '{n}:{_zsh_quote(h)}'" for n, (h, _) in commands.items())
     cases = "\n".join(f"    {n}) compadd -- {' '.join(o)}; _files ;;" for n, (_, o) in commands.items())
     return f"""#compdef edgec
 # edgec completion for zsh: source <(edgec completion zsh)
@@ -71,10 +71,15 @@ compdef _edgec edgec
 def _fish(commands: dict[str, tuple[str, list[str]]]) -> str:
     lines = ["# edgec completion for fish: edgec completion fish | source"]
     for name, (text, options) in commands.items():
-        lines.append(f"complete -c edgec -n __fish_use_subcommand -f -a {name} -d '{_quote(text)}'")
+        lines.append(f"complete -c edgec -n __fish_use_subcommand -f -a {name} -d '{_fish_quote(text)}'")
         lines += [f"complete -c edgec -n '__fish_seen_subcommand_from {name}' -l {o[2:]}" for o in options]
     return "\n".join(lines) + "\n"
 
 
-def _quote(text: str) -> str:
-    return text.replace("'", "").replace(":", "")
+def _zsh_quote(text: str) -> str:
+    """For between single quotes in _describe, where a colon parts name and text."""
+    return text.replace(":", r"\:").replace("'", r"'\''")
+
+
+def _fish_quote(text: str) -> str:
+    return text.replace("'", r"\'")

@@ -201,14 +201,14 @@ def text(report: Json, sizes: Json | None) -> str:
         lines.append(f"image: RAM {sizes['ram_bytes']:,} B, flash {sizes['flash_bytes']:,} B")
     for entry in report["entries"]:
         lines.append(f"\n{entry['name']}")
-        titles = f"{'op':<18} {'output':<14} {'MACs':>10} {'SNR dB':>7} {'saturated':>9}"
+        titles = f"{'op':<20} {'output':<14} {'MACs':>10} {'SNR dB':>7} {'saturated':>9}"
         lines.append(f"  #  {'layer':<30} {titles}")
         for row in entry["layers"]:
             snr = "" if row["snr_db"] is None else f"{row['snr_db']:.1f}"
             saturated = "" if row["saturated_percent"] is None else f"{row['saturated_percent']:.1f}%"
             shape = "x".join(str(d) for d in row["out"])
             mark = "~" if row["streamed"] else " "
-            what = f"{row['item']:3}{mark} {one_line(row['layer'])[:30]:<30} {row['op'][:18]:<18} {shape:<14}"
+            what = f"{row['item']:3}{mark} {one_line(row['layer'])[:30]:<30} {row['op'][:20]:<20} {shape:<14}"
             lines.append(f"{what} {row['macs']:>10,} {snr:>7} {saturated:>9}")
         for timeline in entry["timelines"]:
             lines += _bars(timeline)
