@@ -4,8 +4,9 @@
 
 Prints a table and writes results/mcu.json. The peer's columns are TFLite Micro 90b983c2b with CMSIS-NN 4ab83cc3 on the
 same kind of machine (GCC 12.2.1, QEMU 7.2.22, mps2-an386, M4F), counted by a QEMU plugin on 2026-11-21: they need a
-checkout of both projects and are not measured again here. Instructions are not cycles. Ends with 1 where a convolutional
-network takes more than MOST_PER_MAC on cortex-m4.
+checkout of both projects and are not measured again here. Instructions are not cycles.
+
+Ends with 1 where a convolutional network takes more than MOST_PER_MAC on cortex-m4.
 """
 
 from __future__ import annotations
