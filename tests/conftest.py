@@ -1,9 +1,30 @@
-"""Options of the test run."""
+"""Options of the test run, and what is left out where a tool is missing."""
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
+
+ARM_TOOLS = ("arm-none-eabi-gcc", "qemu-system-arm")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="write the golden files under tests/golden anew")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    missing = [tool for tool in ARM_TOOLS if shutil.which(tool) is None]
+    if missing:
+        skip = pytest.mark.skip(reason=f"LEFT OUT, no emulated board: {', '.join(missing)} not installed")
+        for item in items:
+            if item.get_closest_marker("qemu") is not None:
+                item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    missing = [tool for tool in ARM_TOOLS if shutil.which(tool) is None]
+    if missing:
+        terminalreporter.write_line(
+            f"LEFT OUT: everything on emulated boards, for want of {', '.join(missing)}"
+        )
