@@ -209,6 +209,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         accepts=weighted_s8,
         launch=launch_s8,
         halo=conv_halo,
+        specialize=True,  # M0: ResNet-8 6 %, DS-CNN 1 % fewer instructions, and less text
     ),
     Kernel(
         op="conv2d",

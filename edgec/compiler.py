@@ -229,7 +229,7 @@ def write(compiled: Compiled, out: Path) -> None:
     with log.step("emit") as notes:
         origin = c.Origin(__version__, f"edgec compile --target {compiled.target.name}")
         files: dict[str, str | bytes] = dict(c.emit(plan, compiled.target, origin))
-        for source in (*c.sources(plan), *c.included_sources(plan)):
+        for source in c.sources(plan):
             files[f"src/{source}"] = (ROOT / source).read_text(encoding="utf-8")
         for header in sorted((ROOT / "include").glob("*.h")):
             files[f"src/include/{header.name}"] = header.read_text(encoding="utf-8")

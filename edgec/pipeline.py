@@ -120,13 +120,13 @@ def _quantize(program: Program, *, arrays: Arrays, options: Options) -> Program:
 
 
 def kept_layers(program: Program, options: Options) -> frozenset[str]:
-    """`options.keep_float`, every name of which is a layer of the program. Raises UserError EDGEC-E235."""
+    """`options.keep_float`, every name of which is a layer of the program. Raises UserError EDGEC-E236."""
     layers = sorted({node.loc.layer for graph in program.graphs for node in graph.nodes if node.loc.layer})
     for name in options.keep_float:
         if name not in layers:
             near = difflib.get_close_matches(name, layers, n=3, cutoff=0.3) or layers[:3]
             raise UserError(
-                "EDGEC-E235",
+                "EDGEC-E236",
                 f"name a layer of the model for --keep-float, such as {', '.join(near)}: {name!r} is none",
             )
     return frozenset(options.keep_float)

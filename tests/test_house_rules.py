@@ -17,7 +17,7 @@ FOLDERS = ("frontends", "passes", "backends", "targets", "runtime_c")
 ALLOWED = {
     "frontends": {"edgec", "frontends"},
     "passes": {"edgec", "passes"},
-    "backends": {"edgec", "backends"},
+    "backends": {"edgec", "backends", "runtime_c"},
     "targets": {"edgec", "targets"},
 }
 # Files of edgec/ that may import the other folders.

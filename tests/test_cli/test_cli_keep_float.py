@@ -18,7 +18,7 @@ def test_a_kept_layer_runs_in_float_and_the_report_names_it(edgec: Command) -> N
 
 
 def test_a_layer_that_does_not_exist_is_refused_with_near_ones(edgec: Command) -> None:
-    text = "EDGEC-E235: name a layer of the model for --keep-float, such as conv, conv2: 'conv3' is none"
+    text = "EDGEC-E236: name a layer of the model for --keep-float, such as conv, conv2: 'conv3' is none"
     edgec.refused(2, text, *COMPILE, "--keep-float", "conv3")
 
 

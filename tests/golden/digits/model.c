@@ -5,6 +5,7 @@
 
 #include "ec_kernels.h"
 #include "weights.h"
+#include "inline/ec_conv2d_s8.c"
 
 /* Arena ram: 320 bytes, 0 of them persistent.
  * Buffer: offset, bytes, items between which it is live. */
@@ -34,8 +35,8 @@ ec_status edgec_digits_invoke(edgec_digits *m)
         return EC_NOT_READY;
     }
     /* 0: net.conv, conv2d 8x8x1 -> 8x8x4, 2,304 MACs */
-    ec_conv2d_s8(&p_infer_conv2d, 0, 8, T_image, W_conv2d_w, W_conv2d_bias, W_conv2d_multiplier,
-        W_conv2d_shift, T_conv2d);
+    ec_conv2d_s8_body(&p_infer_conv2d, 0, 8, T_image, W_conv2d_w, W_conv2d_bias,
+        W_conv2d_multiplier, W_conv2d_shift, T_conv2d);
     EC_PROFILE(0);
     /* 1: net.pool, max_pool2d 8x8x4 -> 4x4x4 */
     ec_max_pool2d_s8(&p_infer_max_pool2d, 0, 4, T_conv2d, T_max_pool2d);
