@@ -2,8 +2,8 @@
 Plan.
 
 Files of an artifact's `src/`: `model.h` (the API), `model.c` (one call a line), `inline/` (kernels that it includes, so
-that the C compiler specialises them for literal sizes), `weights.c/.h` (packed
-constants) and `model_desc.c` (the table that the firmware's main walks). Same Plan, same bytes.
+that the C compiler specialises them for literal sizes), `weights.c/.h` (packed constants) and `model_desc.c` (the
+table that the firmware's main walks). Same Plan, same bytes.
 """
 
 from __future__ import annotations
