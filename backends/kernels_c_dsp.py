@@ -287,6 +287,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         launch=_launch_depthwise_3x3,
         scratch=_depthwise_3x3_scratch,
         halo=conv_halo,
+        in_place=(0,),
     ),
     Kernel(
         op="conv2d",
@@ -297,6 +298,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         launch=_launch_depthwise,
         scratch=_depthwise_scratch,
         halo=conv_halo,
+        in_place=(0,),
     ),
     Kernel(
         op="linear",

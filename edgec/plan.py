@@ -150,9 +150,10 @@ class Kernel:
     `rank`: the lowest accepted rank wins, so faster kernels have lower numbers; each op ends with a
     portable one. `scratch`: bytes, None where the kernel takes no scratch pointer. `halo`: for kernels that
     compute a range of output rows (axis 1 of NHWC, batch 1 a call); None for all others. `in_place`: inputs
-    whose buffer the output may take over. `bounded`: it takes tensors whose size along the first axis that is not
-    1 is known only at run time; its first argument is that size. `specialize`: model.c includes the source and calls
-    `<symbol>_body` with literals, so that the C compiler unrolls.
+    whose buffer the output may take over; with a window, where the shapes are equal and the stride is 1.
+    `bounded`: it takes tensors whose size along the first axis that is not 1 is known only at run time; its first
+    argument is that size. `specialize`: model.c includes the source and calls `<symbol>_body` with literals, so
+    that the C compiler unrolls.
     """
 
     op: str

@@ -18,6 +18,7 @@ from edgec.ops.define import QuantRule
 from edgec.passes.lifetimes import root_of, with_lifetimes
 from edgec.passes.views import views
 from edgec.plan import (
+    ROW_BY_ROW,
     Argument,
     Buffer,
     BufferArg,
@@ -154,6 +155,15 @@ def _images(view: NodeView) -> tuple[NodeView, ...]:
     )
 
 
+def row_for_row(view: NodeView, index: int, halo: Halo | None) -> bool:
+    """Whether an output row stands where the input row of its number stood, so that a kernel that has read its
+    window's rows by then may write it there."""
+    if halo is None or halo == ROW_BY_ROW:
+        return True
+    same = view.inputs[index].dims == view.outputs[0].dims
+    return same and halo.stride == 1 and halo.pad < halo.kernel
+
+
 def batched_inputs(view: NodeView) -> tuple[int, ...]:
     """Inputs that hold one piece an image: activations with the output's batch axis, no weights."""
     rule = OPS[view.node.op].quant
@@ -280,7 +290,9 @@ class _Lowering:
             loc=node.loc,
             in_types=view.inputs,
             out_types=view.outputs,
-            in_place=tuple(p for p, i in enumerate(launch.inputs) if i in kernel.in_place),
+            in_place=tuple(
+                p for p, i in enumerate(launch.inputs) if i in kernel.in_place and row_for_row(view, i, halo)
+            ),
         )
 
     def argument(self, whole: NodeView, view: NodeView, index: int, image: int) -> Argument:

@@ -149,3 +149,16 @@ def test_a_ram_budget_below_the_arena_streams_as_little_as_it_needs(folder: Path
     fitted = compiled(name, "cortex-m4", stream="auto", ram=budget)
     assert arena_bytes(fitted.plan) <= budget
     assert_bit_exact(name, artifact(folder / f"{name}-budget", fitted).built("qemu"))
+
+
+def test_a_depthwise_convolution_of_stride_1_takes_its_operands_buffer() -> None:
+    plan = compiled("mcunet_like", "cortex-m4").plan
+    depthwise = [c for c in plan.entries[0].calls if c.kernel.symbol.startswith("ec_depthwise")]
+    shared = [
+        c
+        for c in depthwise
+        if plan.buffer(c.outputs[0].buffer).offset == plan.buffer(c.inputs[0].buffer).offset
+    ]  # type: ignore[union-attr]
+    same = [c for c in depthwise if c.in_types[0].shape == c.out_types[0].shape]
+    assert same
+    assert shared == same

@@ -13,7 +13,8 @@
  * Four channels at a time, a ring of three input rows is transposed into planes of int16. A plane
  * holds column pairs (2j, 2j + 1), for each the three rows of the ring: one LDM loads what both
  * outputs of a pair need of a column pair. The weights' rows are stored 0 1 2 0 1, so that any
- * rotation of the ring finds them in its order.
+ * rotation of the ring finds them in its order. Each input row is read once, before an output row
+ * of its number is written: y may be x where the shapes are equal, stride 1, rows 0 to P in one call.
  * scratch, aligned to 4: 288 + 48 * pairs bytes, pairs = (Q + 1) / 2 + 1 at stride 1, Q + 1 at
  * stride 2.
  * Single rounding (ec_requant.h). Equals conv2d.quant of edgec/ops/conv2d.py and

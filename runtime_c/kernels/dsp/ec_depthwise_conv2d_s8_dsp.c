@@ -12,6 +12,8 @@
  * Four channels at a time, a ring of R input rows is transposed into planes of int16; two taps an
  * instruction are summed, with S = 5, 6, 7, 8 and stride_w 1, 2 for four outputs of a channel at a
  * time. The weights' rows are repeated, so that any rotation of the ring finds them in its order.
+ * Each input row is read once, before an output row of its number is written: y may be x where the
+ * shapes are equal, stride 1, rows 0 to P in one call.
  * scratch, aligned to 4: 16 * R * pairs + 16 * (2 R - 1) * ceil(S / 2) bytes with
  * pairs = ((4 ceil(Q / 4) - 1) * stride_w + 2 ceil(S / 2) + 1) / 2.
  * Single rounding (ec_requant.h). Equals conv2d.quant of edgec/ops/conv2d.py and
