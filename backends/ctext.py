@@ -15,6 +15,7 @@ C_TYPE: Final[dict[DType, str]] = {
     DType.F64: "double",
     DType.F32: "float",
     DType.F16: "uint16_t",
+    DType.BF16: "uint16_t",
     DType.I64: "int64_t",
     DType.I32: "int32_t",
     DType.I16: "int16_t",

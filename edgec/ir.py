@@ -21,11 +21,12 @@ Array = npt.NDArray[np.generic]
 
 
 class DType(Enum):
-    """Element types. `b8` is a boolean in a byte."""
+    """Element types. `b8` is a boolean in a byte; `bf16` needs the package ml_dtypes for its arrays."""
 
     F64 = "f64"
     F32 = "f32"
     F16 = "f16"
+    BF16 = "bf16"
     I64 = "i64"
     I32 = "i32"
     I16 = "i16"
@@ -35,21 +36,31 @@ class DType(Enum):
 
     @property
     def bytes(self) -> int:
-        return 1 if self is DType.B8 else int(self.value[1:]) // 8
+        return 1 if self is DType.B8 else int(self.value.lstrip("bfiu")) // 8
 
     @property
     def numpy(self) -> np.dtype[np.generic]:
+        if self is DType.BF16:
+            import ml_dtypes  # registers the name with numpy
+
+            return np.dtype(ml_dtypes.bfloat16)
         return np.dtype(_NUMPY[self])
 
     @property
     def is_float(self) -> bool:
-        return self.value[0] == "f"
+        return self.value.startswith(("f", "bf"))
+
+    @property
+    def is_half(self) -> bool:
+        """Two-byte floats."""
+        return self in (DType.F16, DType.BF16)
 
 
 _NUMPY: Final[dict[DType, str]] = {
     DType.F64: "float64",
     DType.F32: "float32",
     DType.F16: "float16",
+    DType.BF16: "bfloat16",
     DType.I64: "int64",
     DType.I32: "int32",
     DType.I16: "int16",

@@ -56,12 +56,28 @@ class Emulator:
 
 
 @dataclass(frozen=True, slots=True)
+class Gpu:
+    """What kernels are chosen and sized by on a GPU. `compute`: capability as 87 for 8.7; rates are peaks, dense,
+    in operations a second (a multiply-accumulate is two); `integrated`: host and device share their memory."""
+
+    compute: int
+    sms: int
+    shared_bytes: int  # that one block may use
+    l2_bytes: int
+    bandwidth: int  # bytes/s
+    fp32_flops: float
+    fp16_flops: float  # tensor cores, sums in fp32
+    int8_ops: float
+    integrated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
-    """A device, as its TOML in targets/ says. `features`: dsp, fpu, mve, unaligned."""
+    """A device, as its TOML in targets/ says. `features`: dsp, fpu, mve, unaligned. `gpu`: of family "cuda"."""
 
     name: str
     title: str
-    family: str  # the backend: "c"
+    family: str  # the backend: "c" or "cuda"
     isa: str
     features: tuple[str, ...]
     clock_hz: int
@@ -71,6 +87,7 @@ class Target:
     emulator: Emulator | None
     source: str
     emulator_large: Emulator | None = None  # taken where the image exceeds the memories of `emulator`
+    gpu: Gpu | None = None
 
     def has(self, feature: str) -> bool:
         return feature in self.features
@@ -106,6 +123,24 @@ class Packed:
 
 
 @dataclass(frozen=True, slots=True)
+class Grid:
+    """One launch of a CUDA kernel: the function template `body` with the arguments `template` over `blocks` of
+    `threads`.
+
+    `shared_bytes`: dynamic shared memory of a block. `min_blocks`: blocks that an SM must hold, for the register
+    allocation. `waits`: the body itself waits for the previous kernel (it has work to do before that).
+    """
+
+    body: str
+    template: tuple[str, ...]
+    blocks: tuple[int, int, int]
+    threads: int
+    shared_bytes: int = 0
+    min_blocks: int = 1
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """How a kernel is called for one node. The C argument order is fixed:
 
@@ -113,13 +148,15 @@ class Launch:
 
     `fields` fill `struct` (the params; no pointer where struct is ""). `inputs`: indices of the node's
     inputs passed as pointers. A kernel with rows has the fields `ring_0`, `ring_1`, ... (one per passed
-    input) and `ring_y`: rows that the buffer holds; row r stands at r % ring.
+    input) and `ring_y`: rows that the buffer holds; row r stands at r % ring. On CUDA, `grids` are the launches, one
+    after the other with the same arguments; the params are passed by value.
     """
 
     struct: str
     fields: tuple[tuple[str, int | float], ...]
     inputs: tuple[int, ...]
     constants: tuple[Packed, ...]
+    grids: tuple[Grid, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +190,8 @@ class Kernel:
     whose buffer the output may take over; with a window, where the shapes are equal and the stride is 1.
     `bounded`: it takes tensors whose size along the first axis that is not 1 is known only at run time; its first
     argument is that size. `specialize`: model.c includes the source and calls `<symbol>_body` with literals, so
-    that the C compiler unrolls.
+    that the C compiler unrolls. `counters` (CUDA): bytes of int32 counters, all zero when the kernel starts and
+    again when it ends. `epilogue` (CUDA): its body applies a generated chain of pointwise steps to its results.
     """
 
     op: str
@@ -167,6 +205,8 @@ class Kernel:
     in_place: tuple[int, ...] = ()
     specialize: bool = False
     bounded: bool = False
+    counters: Callable[[NodeView, Target], int] | None = None
+    epilogue: bool = False
 
 
 class Use(Enum):
@@ -248,7 +288,9 @@ class Call:
     `inputs` are the pointers that Launch.inputs asks for; one is a constant where the node's operand is.
     `in_place`: positions of `inputs` whose buffer the first output may take over. `loop`: the steps of a
     generated loop that does several ops, `op` being the last of them; empty for one op.
-    `count`: the int32 scalar that holds the size of its Bound, where it has one.
+    `count`: the int32 scalar that holds the size of its Bound, where it has one. `grids`: its launches on CUDA,
+    empty for generated loops, whose size is that of their output. A call with an epilogue has a `loop` too: the op
+    itself, then the steps that follow it; operands beyond those of the op come last in `inputs`.
     """
 
     kernel: Kernel
@@ -269,6 +311,8 @@ class Call:
     in_place: tuple[int, ...] = ()
     loop: tuple[LoopStep, ...] = ()
     count: BufferArg | None = None
+    grids: tuple[Grid, ...] = ()
+    counters: BufferArg | None = None
 
     @property
     def title(self) -> str:

@@ -7,12 +7,15 @@ them before each call. A kernel with row ranges takes one image a call: batches 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import numpy as np
+
 from edgec.errors import TargetError
-from edgec.ir import Array, Graph, Node, Program, Type, Value
+from edgec.ir import Array, Graph, Node, Persistence, Program, Type, Value
 from edgec.ops import OPS
 from edgec.ops.define import QuantRule
 from edgec.passes.lifetimes import root_of, with_lifetimes
@@ -38,6 +41,9 @@ from edgec.plan import (
     Use,
 )
 from edgec.text import show_type
+
+COUNTERS: Final = "counters"  # one buffer for all kernels: they run one after the other and leave it zero
+_VIEW_ALIGN: Final = 16  # of CUDA kernels' vector loads
 
 _BOUNDED: Final = (
     "; a size known only at run time (name<=max) runs in float pointwise ops, along the outermost axis alone"
@@ -67,6 +73,10 @@ def choose_kernels(program: Program, target: Target, kernels: Sequence[Kernel], 
         PlanState(b.name, program.state[s].initial.data, program.state[s].persistence)
         for s, b in states.items()
     )
+    if pool.counter_bytes:
+        zeros = np.zeros(pool.counter_bytes // 4, np.int32)
+        buffers.append(Buffer(COUNTERS, zeros.nbytes, alignment(target), Use.STATE, "", -1, -1))
+        initial = (*initial, PlanState(COUNTERS, zeros, Persistence.KEPT))
     return Plan(name, tuple(entries), tuple(buffers), tuple(pool.constants.values()), initial)
 
 
@@ -187,9 +197,16 @@ class _Pool:
     def __init__(self) -> None:
         self.constants: dict[str, PlanConstant] = {}
         self._known: dict[tuple[str, str, bytes], str] = {}
+        self.counter_bytes = 0
+
+    def count(self, size: int) -> BufferArg:
+        """The counters, of at least `size` bytes."""
+        self.counter_bytes = max(self.counter_bytes, size)
+        return BufferArg(COUNTERS)
 
     def add(self, stem: str, layout: str, data: Array) -> ConstantArg:
-        key = (layout, data.dtype.str, data.tobytes())
+        content = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+        key = (layout, data.dtype.str, hashlib.sha256(content).digest())
         if key not in self._known:
             name, serial = stem, 0
             while name in self.constants:
@@ -245,10 +262,17 @@ class _Lowering:
         name = self.new(value.name, value.type.bytes, Use.ACTIVATION)
         self.buffers[name] = replace(self.buffers[name], align=1, inside=root_of(source), at=source.at + at)
 
+    def may_view(self, ref: str, at: int) -> bool:
+        """Whether kernels may read from byte `at` of `ref`: of no constant, and on CUDA at whole vectors."""
+        if ref[0] == "@":
+            return False
+        start = self.buffers[self.where[ref]].at + at
+        return self.table.target.family != "cuda" or start % _VIEW_ALIGN == 0
+
     def node(self, node: Node) -> None:
         types = tuple(self.types[r] for r in node.inputs)
         found = views(node, types)
-        if found is not None and all(node.inputs[v.index][0] != "@" for v in found):
+        if found is not None and all(self.may_view(node.inputs[v.index], v.at) for v in found):
             for value, view in zip(node.outputs, found, strict=True):
                 source = self.buffers[self.where[node.inputs[view.index]]]
                 self.alias(value, source, view.at)
@@ -266,8 +290,8 @@ class _Lowering:
 
     def call(self, choice: _Choice, n: int, whole: NodeView) -> Call:
         """The call for image `n`."""
-        kernel, view, node = choice.kernel, choice.images[n], whole.node
-        launch = kernel.launch(view, self.table.target)
+        kernel, view, node, target = choice.kernel, choice.images[n], whole.node, self.table.target
+        launch = kernel.launch(view, target)
         name = node.outputs[0].name + (f".n{n}" if len(choice.images) > 1 else "")
         halo = kernel.halo(view) if kernel.halo is not None else None
         return Call(
@@ -282,6 +306,8 @@ class _Lowering:
                 for v, t in zip(node.outputs, view.outputs, strict=True)
             ),
             scratch=self.scratch(kernel, view, name),
+            grids=launch.grids,
+            counters=None if kernel.counters is None else self.pool.count(kernel.counters(view, target)),
             count=self.count(view),
             rows=_rows(launch, view, halo),
             halo=halo,

@@ -13,12 +13,13 @@ from edgec.passes.lifetimes import Touch, root_of, touches, with_lifetimes
 from edgec.plan import Buffer, BufferArg, Call, Entry, Plan, Stream, Use
 
 
-def share_buffers(plan: Plan) -> Plan:
-    """The Plan with all aliases that are safe; the same object where there are none."""
+def share_buffers(plan: Plan, keep_inputs: bool = False) -> Plan:
+    """The Plan with all aliases that are safe; the same object where there are none. `keep_inputs`: a graph's
+    inputs are the user's own memory, which nothing overwrites."""
     buffers = {b.name: b for b in plan.buffers}
     entries = []
     for entry in plan.entries:
-        sharing = _Sharing(entry, buffers)
+        sharing = _Sharing(entry, buffers, keep_inputs)
         kept = tuple(copy for copy in entry.updates if not sharing.update(*copy[:2]))
         entry = replace(entry, updates=kept) if kept != entry.updates else entry
         for time, item in enumerate(entry.items):
@@ -35,8 +36,8 @@ def share_buffers(plan: Plan) -> Plan:
 class _Sharing:
     """What an entry touches, while aliases are added to `buffers`."""
 
-    def __init__(self, entry: Entry, buffers: dict[str, Buffer]) -> None:
-        self.entry, self.buffers = entry, buffers
+    def __init__(self, entry: Entry, buffers: dict[str, Buffer], keep_inputs: bool) -> None:
+        self.entry, self.buffers, self.keep_inputs = entry, buffers, keep_inputs
         self.touched: dict[str, list[Touch]] = {}
         for touch in touches(entry):
             self.touched.setdefault(touch.buffer, []).append(touch)
@@ -73,7 +74,7 @@ class _Sharing:
         root = self.buffers[root_of(self.buffers[arg.buffer])]
         if arg.at or self.buffers[arg.buffer].at or root.bytes != result.bytes or root.use is Use.STATE:
             return False
-        if any(t.time > time for t in self.times(root.name)):
+        if any(t.time > time for t in self.times(root.name)) or (self.keep_inputs and root.use is Use.INPUT):
             return False
         return self.reads_only_through(call, root.name)
 

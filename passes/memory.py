@@ -31,7 +31,7 @@ def plan_memory(plan: Plan, target: Target, ram_budget: int | None = None) -> Pl
 
 def lay_out(plan: Plan, target: Target, ram_budget: int | None) -> tuple[Plan, dict[str, int]]:
     """(the Plan with memories and offsets whether it fits or not, bytes free for the arena of each RAM)."""
-    plan = share_buffers(plan)
+    plan = share_buffers(plan, keep_inputs=target.family == "cuda")
     free = rooms(target, ram_budget)
     roots = [b for b in plan.buffers if b.inside is None]
     where = place(roots, _accesses(plan), free)

@@ -156,9 +156,13 @@ def integer_form(op: Op, in_types: Types, out_types: Types) -> QuantRule | None:
 
 def run(op: Op, attrs: Attrs, in_types: Types, inputs: Arrays, out_types: Types) -> Arrays:
     """Outputs of one node in numpy: the integer form where the types are quantised, else the float
-    reference."""
+    reference. Half types are computed in float32; only the result is rounded."""
     rule = integer_form(op, in_types, out_types)
     if rule is None:
+        if any(t.dtype.is_half for t in in_types):
+            inputs = tuple(
+                x.astype(np.float32) if t.dtype.is_half else x for x, t in zip(inputs, in_types, strict=True)
+            )
         outputs = op.ref(attrs, inputs)
     else:
         outputs = rule.ref(attrs, in_types, inputs, out_types)

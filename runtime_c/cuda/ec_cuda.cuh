@@ -1,0 +1,149 @@
+/*
+ * ec_cuda.cuh: what every CUDA kernel shares: element types and their conversions, 16-byte vectors, asynchronous
+ * copies, reductions over a warp and a block, and the hand-over between kernels of a graph.
+ *
+ * sm_87 and later. Nothing here allocates or synchronises with the host.
+ */
+#ifndef EC_CUDA_CUH
+#define EC_CUDA_CUH
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * Programmatic dependent launch (sm_90): a kernel of a graph may start while the one before it still runs. Before it
+ * touches any buffer of the arena, every thread waits for the previous kernel; on older chips graphs run kernels one
+ * after the other and both functions are empty.
+ */
+__device__ __forceinline__ void ec_wait_previous()
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ void ec_launch_next()
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+/* Element types to float and back, rounding to nearest even. */
+__device__ __forceinline__ float ec_float(float v)
+{
+    return v;
+}
+__device__ __forceinline__ float ec_float(__half v)
+{
+    return __half2float(v);
+}
+__device__ __forceinline__ float ec_float(__nv_bfloat16 v)
+{
+    return __bfloat162float(v);
+}
+__device__ __forceinline__ float ec_float(int8_t v)
+{
+    return (float)v;
+}
+
+template <typename T> struct ec_element;
+template <> struct ec_element<float> {
+    static __device__ __forceinline__ float of(float v)
+    {
+        return v;
+    }
+};
+template <> struct ec_element<__half> {
+    static __device__ __forceinline__ __half of(float v)
+    {
+        return __float2half_rn(v);
+    }
+};
+template <> struct ec_element<__nv_bfloat16> {
+    static __device__ __forceinline__ __nv_bfloat16 of(float v)
+    {
+        return __float2bfloat16_rn(v);
+    }
+};
+
+/* V elements of T as one access; `aligned` to its own size. */
+template <typename T, int V> struct alignas(sizeof(T) * V) ec_vector {
+    T at[V];
+};
+
+/* V elements from memory that this kernel may also write, as floats. */
+template <typename T, int V>
+__device__ __forceinline__ void ec_load(float (&out)[V], const T *from)
+{
+    const ec_vector<T, V> v = *reinterpret_cast<const ec_vector<T, V> *>(from);
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+        out[i] = ec_float(v.at[i]);
+    }
+}
+
+template <typename T, int V>
+__device__ __forceinline__ void ec_store(T *to, const float (&in)[V])
+{
+    ec_vector<T, V> v;
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+        v.at[i] = ec_element<T>::of(in[i]);
+    }
+    *reinterpret_cast<ec_vector<T, V> *>(to) = v;
+}
+
+/* Sum and maximum over a warp; every lane gets the result. */
+__device__ __forceinline__ float ec_warp_sum(float v)
+{
+#pragma unroll
+    for (int step = 16; step > 0; step >>= 1) {
+        v += __shfl_xor_sync(0xffffffffu, v, step);
+    }
+    return v;
+}
+
+__device__ __forceinline__ float ec_warp_max(float v)
+{
+#pragma unroll
+    for (int step = 16; step > 0; step >>= 1) {
+        v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, step));
+    }
+    return v;
+}
+
+/* 16 bytes from global to shared memory, asynchronously; zeros where `valid` is false (then `from` is not read). */
+__device__ __forceinline__ void ec_copy_async16(void *to_shared, const void *from, bool valid)
+{
+    const uint32_t to = (uint32_t)__cvta_generic_to_shared(to_shared);
+    const int bytes = valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+}
+
+__device__ __forceinline__ void ec_copy_commit()
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/* Wait until at most PENDING groups of this thread's copies are under way. */
+template <int PENDING> __device__ __forceinline__ void ec_copy_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+}
+
+/* The epilogue that does nothing: see backends/cuda_epilogue.py. */
+struct ec_no_epilogue {
+    template <int V>
+    __device__ __forceinline__ void apply(float (&v)[V], size_t index, int column) const
+    {
+    }
+    template <int V>
+    __device__ __forceinline__ void apply_s8(int32_t (&v)[V], size_t index, int column) const
+    {
+    }
+};
+
+#endif
