@@ -26,6 +26,10 @@ FILES: Final = (
     "norm",
     "softmax",
     "attention",
+    "strided_attention",
+    "cached_attention",
+    "window_attention",
+    "linear_attention",
 )
 
 for _file in FILES:

@@ -55,7 +55,7 @@ def infer(attrs: AttentionAttrs, types: Types) -> Types:
         m = types[3].dims
         fits = len(m) <= 4 and all(x in (1, f) for x, f in zip(m[::-1], full[::-1], strict=False))
         require(fits, f"a mask of shape {m} does not broadcast to {full}")
-        require(types[3].dtype in (DType.B8, DType.F32, DType.F64), "the mask is b8 or float")
+        require(types[3].dtype is DType.B8 or types[3].dtype.is_float, "the mask is b8 or float")
     return (Type((n, a, t, v.shape[3]), q.dtype),)
 
 
