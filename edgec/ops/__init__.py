@@ -28,6 +28,8 @@ FILES: Final = (
     "attention",
     "strided_attention",
     "cached_attention",
+    "rope",
+    "token_choice",
     "window_attention",
     "linear_attention",
 )
