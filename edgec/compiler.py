@@ -16,7 +16,7 @@ from edgec.cost import cost
 from edgec.errors import TargetError, UserError
 from edgec.ir import Array, Program
 from edgec.pipeline import Options
-from edgec.plan import Plan, Target
+from edgec.plan import Kernel, Plan, Target
 
 GOLDEN_SAMPLES: Final = 4
 RANDOM_SAMPLES: Final = 8
@@ -90,7 +90,6 @@ def transform(request: Request) -> Transformed:
 
 def plan(request: Request) -> Compiled:
     """Import, transform and plan; generates no code. Raises UserError and TargetError."""
-    from edgec.backends.kernels_c import KERNELS
     from edgec.targets.load import load_target, target_file
 
     target = load_target(request.target)  # first: a misspelt target should not cost an import of torch
@@ -98,9 +97,20 @@ def plan(request: Request) -> Compiled:
     done = transform(request)
     name = chosen_name(request)
     with log.step("plan") as notes:
-        planned = pipeline.lower(done.program, target, request.options, KERNELS, name)
+        planned = pipeline.lower(done.program, target, request.options, kernels_of(target), name)
         notes.append(", ".join(f"{a.memory} {a.bytes:,} B" for a in planned.arenas))
     return Compiled(name, target, text, request.options, _source_hash(request.model), done, planned)
+
+
+def kernels_of(target: Target) -> tuple[Kernel, ...]:
+    """The kernel table of the target's family."""
+    if target.family == "cuda":
+        from edgec.backends import kernels_cuda
+
+        return kernels_cuda.KERNELS
+    from edgec.backends import kernels_c
+
+    return kernels_c.KERNELS
 
 
 def _refuse_huge(program: Program, calibrated: bool) -> None:
@@ -222,6 +232,11 @@ def _golden_inputs(compiled: Compiled, index: int) -> list[dict[str, Array]]:
 
 def write(compiled: Compiled, out: Path) -> None:
     """Generate code, golden vectors and report, and write the artifact folder."""
+    if compiled.target.family == "cuda":
+        from edgec import cuda_artifact
+
+        cuda_artifact.write(compiled, out)
+        return
     from edgec.backends import c
     from edgec.runtime_c import ROOT
 

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from edgec.errors import UserError
-from edgec.plan import Emulator, Memory, Target, Toolchain
+from edgec.plan import Emulator, Gpu, Memory, Target, Toolchain
 
 FOLDER: Final = Path(__file__).parent
 MACHINES_FILE: Final = FOLDER / "machines.toml"
 FEATURES: Final = ("dsp", "fpu", "mve", "unaligned")
-FAMILIES: Final = ("c",)
+FAMILIES: Final = ("c", "cuda")
+COMPUTE: Final = (80, 86, 87, 89, 90, 110)  # capabilities that the kernels are compiled for
 TIMERS: Final = ("cmsdk", "systick", "nrf51")
 LEAST_RESERVE_BYTES: Final = 2048  # test firmware: 1 KB of data, 1 KB of stack
 
@@ -210,6 +211,11 @@ def _one_of(allowed: Iterable[str]) -> Callable[[str], str | None]:
     return lambda value: None if value in names else f"must be one of {', '.join(names)}"
 
 
+def _one_of_numbers(allowed: Iterable[int]) -> Callable[[int], str | None]:
+    numbers = tuple(allowed)
+    return lambda value: None if value in numbers else f"must be one of {', '.join(map(str, numbers))}"
+
+
 def _above_zero(value: float) -> str | None:
     return None if value > 0 else "must be above 0"
 
@@ -219,17 +225,18 @@ def _address(value: int) -> str | None:
 
 
 def _alignment(value: int) -> str | None:
-    return None if value in (4, 8, 16, 32, 64) else "must be 4, 8, 16, 32 or 64"
+    allowed = (4, 8, 16, 32, 64, 256)
+    return None if value in allowed else "must be 4, 8, 16, 32, 64 or 256"
 
 
 def _memory_name(value: str) -> str | None:
     return None if _MEMORY_NAME.fullmatch(value) else "must be small letters, digits and _, a letter first"
 
 
-def _memories(table: _Table) -> tuple[Memory, ...]:
+def _memories(table: _Table, kinds: tuple[str, ...] = ("ram", "flash")) -> tuple[Memory, ...]:
     memories = tuple(_memory(t) for t in table.tables("memory"))
     names = [m.name for m in memories]
-    for kind in ("ram", "flash"):
+    for kind in kinds:
         if memories and all(m.kind != kind for m in memories):
             table.problems.append(f'{table.place}add a [[memory]] with kind = "{kind}": there is none')
     for name in sorted({n for n in names if names.count(n) > 1}):
@@ -259,19 +266,22 @@ def _memory(table: _Table) -> Memory:
 
 
 def _target(name: str, table: _Table) -> Target | None:
+    family = table.get("family", str, _one_of(FAMILIES)) or ""
+    cuda = family == "cuda"
     target = Target(
         name=name,
         title=table.get("title", str) or "",
-        family=table.get("family", str, _one_of(FAMILIES)) or "",
+        family=family,
         isa=table.get("isa", str) or "",
         features=table.strings("features", FEATURES),
         clock_hz=table.get("clock", int, _above_zero) or 0,
-        memories=_memories(table),
+        memories=_memories(table, ("ram",) if cuda else ("ram", "flash")),
         reserve_ram_bytes=table.size("reserve_ram"),
         toolchain=_toolchain(table.table("toolchain")),
         emulator=_emulator(table, "emulator"),
         source=table.get("source", str) or "",
         emulator_large=_emulator(table, "emulator_large"),
+        gpu=_gpu(table.table("gpu")) if cuda else None,
     )
     ram = sum(m.bytes for m in target.rams)
     if not table.problems and not LEAST_RESERVE_BYTES <= target.reserve_ram_bytes < ram:
@@ -290,6 +300,23 @@ def _toolchain(table: _Table) -> Toolchain:
     )
     table.finish()
     return toolchain
+
+
+def _gpu(table: _Table) -> Gpu:
+    gpu = Gpu(
+        compute=table.get("compute", int, _one_of_numbers(COMPUTE)) or 0,
+        sms=table.get("sms", int, _above_zero) or 0,
+        shared_bytes=table.size("shared"),
+        l2_bytes=table.size("l2"),
+        bandwidth=int(table.get("bandwidth", float, _above_zero) or 0),
+        fp32_flops=table.get("fp32_flops", float, _above_zero) or 0.0,
+        fp16_flops=table.get("fp16_flops", float, _above_zero) or 0.0,
+        int8_ops=table.get("int8_ops", float, _above_zero) or 0.0,
+        integrated=table.get("integrated", bool) or False,
+    )
+    table.get("source", str)
+    table.finish()
+    return gpu
 
 
 def _emulator(table: _Table, key: str) -> Emulator | None:

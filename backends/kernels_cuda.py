@@ -1,0 +1,10 @@
+"""The kernel table of the CUDA backend: every record, one module a family. Nothing is registered elsewhere."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edgec.backends import kernels_cuda_plain
+from edgec.plan import Kernel
+
+KERNELS: Final[tuple[Kernel, ...]] = (*kernels_cuda_plain.KERNELS,)

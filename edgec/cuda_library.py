@@ -1,0 +1,252 @@
+"""Runs CUDA artifacts in this process: the shared library through ctypes, arrays without a copy where they are on the
+GPU.
+
+    library = Library(folder)          # kernels and weights on the GPU; builds the library where it is not yet
+    model = library.instance()         # an arena and captured graphs of its own
+    outputs = model.run("infer", {"x": numpy_array})
+    model.bind("infer", "x", torch_tensor)      # reads the tensor's own memory from now on
+    model.invoke("infer", stream=torch.cuda.current_stream().cuda_stream)
+
+Inputs and outputs here are as the device holds them: NHWC, the types of the manifest (`ports`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from edgec import artifact, cuda_build
+from edgec.errors import TargetError, UserError
+from edgec.ir import Array, DType, Port, Type
+from edgec.targets.load import load_target
+
+# (error code, what to do) by ec_cuda_status.
+_FAILURES: Final = {
+    1: ("EDGEC-E812", "install NVIDIA's driver, or run it on a machine with a CUDA GPU"),
+    2: ("EDGEC-E813", "update NVIDIA's driver"),
+    3: ("EDGEC-E814", "choose a GPU that exists"),
+    4: ("EDGEC-E815", "compile for this chip (edgec targets lists them)"),
+    5: ("EDGEC-E816", "compile the model again"),
+    6: ("EDGEC-E817", "free memory on the GPU, or compile a smaller model"),
+    7: ("EDGEC-E237", "correct the call"),
+    8: ("EDGEC-E238", "give memory on the GPU, aligned to 16 bytes"),
+    9: ("EDGEC-E818", "report this with the artifact"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PortInfo:
+    """A port of an entry: its index among the entry's ports (inputs first), the user's view, the device's type."""
+
+    index: int
+    port: Port
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class EntryInfo:
+    """An entry of the manifest."""
+
+    index: int
+    inputs: tuple[PortInfo, ...]
+    outputs: tuple[PortInfo, ...]
+
+    def find(self, label: str) -> PortInfo:
+        """The port with this label or value name. Raises UserError EDGEC-E237."""
+        for p in (*self.inputs, *self.outputs):
+            if label in (p.port.label, p.port.ref):
+                return p
+        names = ", ".join(p.port.label for p in (*self.inputs, *self.outputs))
+        raise UserError("EDGEC-E237", f"choose a port of the entry: {names}; there is no {label!r}")
+
+
+class Library:
+    """An artifact's library with its weights on a GPU. Raises UserError and TargetError."""
+
+    def __init__(self, folder: str | Path, device: int = 0) -> None:
+        self.folder = Path(folder)
+        self.manifest = artifact.read_manifest(self.folder)
+        self.entries = {e["name"]: _entry(i, e) for i, e in enumerate(self.manifest["entries"])}
+        target = load_target(str(self.folder / "target.toml"))
+        self.name: str = self.manifest["name"]
+        built = cuda_build.runnable(target)
+        path = cuda_build.library_path(self.folder, self.name, built)
+        if not path.is_file():
+            path = cuda_build.build(self.folder, self.name, built)
+        self._library = ctypes.CDLL(str(path.resolve()))
+        self._prefix = self.manifest["prefix"]
+        self.function("error").restype = ctypes.c_char_p
+        self.function("port_address").restype = ctypes.c_uint64
+        self.handle = ctypes.c_void_p()
+        self.call("load", str(self.folder / "weights.bin").encode(), device, ctypes.byref(self.handle))
+
+    def function(self, name: str) -> Any:
+        """The library's function edgec_<model>_<name>."""
+        return getattr(self._library, f"{self._prefix}_{name}")
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Call a function that returns a status; raise what a failure means."""
+        status = self.function(name)(*arguments)
+        if status:
+            code, cure = _FAILURES[status]
+            text = self.function("error")().decode(errors="replace")
+            kind = UserError if code.startswith("EDGEC-E2") else TargetError
+            raise kind(code, f"{cure}: {text}")
+
+    def instance(self) -> Instance:
+        """A new instance, with an arena and state of its own."""
+        return Instance(self)
+
+    def close(self) -> None:
+        """Free the weights; instances must be closed before."""
+        if self.handle:
+            self.function("unload")(self.handle)
+            self.handle = ctypes.c_void_p()
+
+
+def _entry(index: int, j: Mapping[str, Any]) -> EntryInfo:
+    ports = [artifact.port_from_json(p) for p in (*j["inputs"], *j["outputs"])]
+    infos = tuple(PortInfo(i, port, t) for i, (port, t) in enumerate(ports))
+    count = len(j["inputs"])
+    return EntryInfo(index, infos[:count], infos[count:])
+
+
+class Instance:
+    """One running model: its arena, its state, its captured graphs."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self.handle = ctypes.c_void_p()
+        self._kept: dict[tuple[str, str], Any] = {}  # bound tensors, so that their memory lives
+        library.call("create", library.handle, ctypes.byref(self.handle))
+
+    def close(self) -> None:
+        """Free the arena and the graphs."""
+        if self.handle:
+            self.library.function("destroy")(self.handle)
+            self.handle = ctypes.c_void_p()
+
+    def entry(self, name: str) -> EntryInfo:
+        """The entry of this name. Raises UserError EDGEC-E230."""
+        if name not in self.library.entries:
+            names = ", ".join(self.library.entries)
+            raise UserError(
+                "EDGEC-E230", f"choose an entry of {self.library.folder}: {names}; there is no {name!r}"
+            )
+        return self.library.entries[name]
+
+    def invoke(self, entry: str, stream: int = 0) -> None:
+        """Launch the entry's graph in a CUDA stream (its handle as a number; 0 is the default stream)."""
+        self.library.call("invoke", self.handle, self.entry(entry).index, ctypes.c_void_p(stream))
+
+    def bind(self, entry: str, label: str, tensor: Any) -> None:
+        """Let a port use the memory of `tensor`, a contiguous array on the GPU with __cuda_array_interface__
+        (CuPy, Numba) or of PyTorch or any with __dlpack__, of the port's shape and type. None returns it to the
+        arena."""
+        info = self.entry(entry).find(label)
+        address, size = (0, 0) if tensor is None else gpu_memory(tensor, info)
+        index = self.entry(entry).index
+        self.library.call(
+            "bind", self.handle, index, info.index, ctypes.c_uint64(address), ctypes.c_uint64(size)
+        )
+        self._kept[entry, label] = tensor
+
+    def write(self, entry: str, label: str, array: Array, stream: int = 0) -> None:
+        """Copy a host array of the port's shape and type to the device."""
+        info = self.entry(entry).find(label)
+        raw = host_array(array, info)
+        self.library.call(
+            "write", self.handle, self.entry(entry).index, info.index, _pointer(raw), ctypes.c_void_p(stream)
+        )
+        if stream:
+            self.library.call("wait", self.handle, ctypes.c_void_p(stream))
+
+    def read(self, entry: str, label: str, stream: int = 0) -> Array:
+        """Wait for the stream and copy a port's content to the host."""
+        info = self.entry(entry).find(label)
+        out = np.empty(info.type.dims, info.type.dtype.numpy)
+        self.library.call(
+            "read", self.handle, self.entry(entry).index, info.index, _pointer(out), ctypes.c_void_p(stream)
+        )
+        return out
+
+    def run(self, entry: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs of one call by label, from host arrays to host arrays."""
+        info = self.entry(entry)
+        for label, array in inputs.items():
+            self.write(entry, label, array)
+        self.invoke(entry)
+        return {p.port.label: self.read(entry, p.port.label) for p in info.outputs}
+
+    def reset(self, stream: int = 0) -> None:
+        """State that is reset between sequences returns to its initial content."""
+        self.library.call("reset", self.handle, ctypes.c_void_p(stream))
+
+    def fill(self, byte: int) -> None:
+        """Fill the activations with a byte, as tests do before a run."""
+        self.library.call("fill", self.handle, ctypes.c_uint8(byte))
+
+    def times_ms(self, entry: str, runs: int) -> Array:
+        """Device milliseconds of `runs` launches of the entry's graph, one after the other."""
+        times = np.zeros(runs, np.float32)
+        self.library.call("time", self.handle, self.entry(entry).index, runs, _pointer(times))
+        return times
+
+    def profile_ms(self, entry: str, repeats: int = 20) -> Array:
+        """Device milliseconds of each kernel launch of the entry alone (`repeats` in one graph, divided)."""
+        launches = self.library.manifest["entries"][self.entry(entry).index]["launches"]
+        times = np.zeros(len(launches) + 1, np.float32)
+        self.library.call("profile", self.handle, self.entry(entry).index, repeats, _pointer(times))
+        return times[:-1]
+
+
+def _pointer(array: Array) -> Any:
+    return array.ctypes.data_as(ctypes.c_void_p)
+
+
+def host_array(array: Array, info: PortInfo) -> Array:
+    """`array` as the port takes it: exactly its shape and type, contiguous. Raises UserError EDGEC-E237."""
+    given = np.asarray(array)
+    t = info.type
+    if given.shape != t.dims or given.dtype != t.dtype.numpy:
+        raise UserError(
+            "EDGEC-E237",
+            f"give {t.dtype.numpy.name}{list(t.dims)} for port {info.port.label}: this array is "
+            f"{given.dtype.name}{list(given.shape)}",
+        )
+    return np.ascontiguousarray(given)
+
+
+def gpu_memory(tensor: Any, info: PortInfo) -> tuple[int, int]:
+    """(address, bytes) of a contiguous GPU array of the port's shape and type. Raises UserError EDGEC-E237."""
+    t = info.type
+    if hasattr(tensor, "data_ptr"):  # PyTorch: says contiguity itself
+        shape, name = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+        contiguous, address = bool(tensor.is_contiguous()), int(tensor.data_ptr())
+    elif hasattr(tensor, "__cuda_array_interface__"):
+        interface = tensor.__cuda_array_interface__
+        shape, name = tuple(interface["shape"]), np.dtype(interface["typestr"]).name
+        contiguous, address = interface.get("strides") is None, int(interface["data"][0])
+    elif hasattr(tensor, "__dlpack__"):
+        import torch  # reads any DLPack capsule without a copy
+
+        return gpu_memory(torch.from_dlpack(tensor), info)
+    else:
+        raise UserError(
+            "EDGEC-E237",
+            f"give an array on the GPU (PyTorch, CuPy, DLPack) for port {info.port.label}: "
+            f"{type(tensor).__name__} is none",
+        )
+    if shape != t.dims or name != t.dtype.numpy.name or not contiguous:
+        state = "" if contiguous else " and not contiguous"
+        raise UserError(
+            "EDGEC-E237",
+            f"give {t.dtype.numpy.name}{list(t.dims)} for port {info.port.label}: this array is "
+            f"{name}{list(shape)}{state}",
+        )
+    return address, t.bytes
