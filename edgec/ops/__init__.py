@@ -11,6 +11,8 @@ FILES: Final = (
     "conv2d",
     "conv",
     "linear",
+    "linear_w4",
+    "linear_w8a8",
     "pool",
     "pool_gradient",
     "resize",
