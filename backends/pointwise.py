@@ -24,7 +24,6 @@ from edgec.plan import ROW_BY_ROW, Call, Halo, Kernel, Launch, NodeView, Target
 Fields = tuple[tuple[str, int | float], ...]
 
 INTEGERS: Final = (DType.I64, DType.I32, DType.I16, DType.I8, DType.U8)
-NUMBERS: Final = (DType.F32, *INTEGERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +329,8 @@ def attribute_fields(attrs: Attrs) -> Fields:
     return (*low, *high)
 
 
-def _accepts(node: NodeView, target: Target) -> bool:
+def fits(node: NodeView, floats: tuple[DType, ...]) -> bool:
+    """Whether a generated loop does the node, where it computes on integers and on these float types."""
     types = (*node.inputs, *node.outputs)
     if any(t.quant is not None or t.bounds for t in types):
         return False
@@ -338,10 +338,14 @@ def _accepts(node: NodeView, target: Target) -> bool:
     if op in _LOGIC:
         return True
     if op == "cast":
-        return all(t.dtype in (*NUMBERS, DType.B8) for t in types)
+        return all(t.dtype in (*floats, *INTEGERS, DType.B8) for t in types)
     if op in ("eq", "ne", "where", "masked_fill") and dtype is DType.B8:
         return True
-    return dtype in (NUMBERS if op in _INTEGER_TOO else (DType.F32,))
+    return dtype in floats or (dtype in INTEGERS and op in _INTEGER_TOO)
+
+
+def _accepts(node: NodeView, target: Target) -> bool:
+    return fits(node, (DType.F32,))
 
 
 def _accepts_bounded(node: NodeView, target: Target) -> bool:
@@ -363,7 +367,8 @@ def _accepts_rows(node: NodeView, target: Target) -> bool:
     return len(dims) == 4 and dims[0] == 1 and _accepts(node, target)
 
 
-def _launch(node: NodeView, target: Target) -> Launch:
+def launch(node: NodeView, target: Target) -> Launch:
+    """The attributes as fields, without a struct; all inputs as pointers."""
     return Launch("", attribute_fields(node.node.attrs), tuple(range(len(node.inputs))), ())
 
 
@@ -380,18 +385,21 @@ def _row_by_row(node: NodeView) -> Halo:
     return ROW_BY_ROW
 
 
-def _records(op: str) -> tuple[Kernel, ...]:
-    in_place: tuple[int, ...] = (0,)
+def in_place_of(op: str) -> tuple[int, ...]:
+    """Operands whose buffer the result may take over."""
     if op in _RETYPED:
-        in_place = ()
-    elif op == "where":
-        in_place = (1, 2)
-    elif op in ("add", "sub", "mul", "div", "minimum", "maximum", "pow"):
-        in_place = (0, 1)
+        return ()
+    if op == "where":
+        return (1, 2)
+    return (0, 1) if op in ("add", "sub", "mul", "div", "minimum", "maximum", "pow") else (0,)
+
+
+def _records(op: str) -> tuple[Kernel, ...]:
+    in_place = in_place_of(op)
     return (
         Kernel(op, f"ec_pw_rows_{op}", "", 95, _accepts_rows, _launch_rows, None, _row_by_row, in_place),
-        Kernel(op, f"ec_pw_{op}", "", 110, _accepts, _launch, None, None, in_place),
-        Kernel(op, f"ec_pw_n_{op}", "", 120, _accepts_bounded, _launch, in_place=in_place, bounded=True),
+        Kernel(op, f"ec_pw_{op}", "", 110, _accepts, launch, None, None, in_place),
+        Kernel(op, f"ec_pw_n_{op}", "", 120, _accepts_bounded, launch, in_place=in_place, bounded=True),
     )
 
 
