@@ -1,0 +1,51 @@
+/*
+ * ec_conv2d.cu: convolutions, transposed convolutions, linear layers and matrix products by tensor cores (half types)
+ * or plain float.
+ *
+ *     y[n,p,q,o] = epilogue(clamp(b[o] + sum_{r,s,c} x[n, p stride + r dilation - pad, ..., c] w[o,r,s,c]))
+ *
+ * x NHWC, w OHWI flattened to [o, k] with rows pitch_b apart (a multiple of 16 bytes), b float[o] or absent, y NHWC.
+ * Sums are float; the result is rounded once, after the epilogue. ALIGNED: c is a multiple of 16 bytes. Scratch and
+ * counters: see ec_gemm.cuh. Equals the ops conv2d, conv_transpose2d, conv1d, linear and matmul within the rounding.
+ */
+#include "ec_gemm.cuh"
+#include "ec_gemm_params.h"
+#include "ec_rows.cuh"
+
+extern __shared__ __align__(128) unsigned char ec_shared[];
+
+/* Rows are windows. BIAS: `bias` is one. */
+template <typename TILE, int SPLIT, int V, bool ALIGNED, bool UP, bool BIAS, typename EPILOGUE>
+__device__ __forceinline__ void ec_conv_body(const ec_conv_params &p, const void *x, const void *w, const void *bias,
+                                             void *y, void *scratch, void *counters, const EPILOGUE &epilogue)
+{
+    typedef typename TILE::T T;
+    const ec_place place = ec_place::of<TILE>(p.m, p.splits);
+    const int first = place.first<TILE>(p.k), last = place.last<TILE>(p.k);
+    const ec_window window = {p.h,        p.w,     p.c,     p.p,          p.q,          p.taps_w, p.stride_h,
+                              p.stride_w, p.pad_h, p.pad_w, p.dilation_h, p.dilation_w, p.up_h,   p.up_w};
+    ec_rows_conv<TILE, TILE::ROWS_A, ALIGNED, UP> a(window, x, place.row, p.m, p.k, first);
+    ec_rows_dense<TILE, TILE::ROWS_B, true, true> b(w, p.pitch_b, place.column, p.n, p.pitch_b);
+    ec_sums<TILE> sums;
+    ec_gemm_core(sums, a, b, ec_all_slices(), first, last, ec_shared);
+    const ec_finish_float<T, EPILOGUE> finish = {
+        BIAS ? static_cast<const float *>(bias) : NULL, p.act_min, p.act_max, static_cast<T *>(y), 0, p.n, epilogue};
+    ec_gemm_finish<TILE, SPLIT, V>(sums, place, p.m, p.n, ec_shared, scratch, counters, finish);
+}
+
+/* Rows stand one after the other: linear, and convolutions of 1x1. */
+template <typename TILE, int SPLIT, int V, bool ALIGNED, bool BIAS, typename EPILOGUE>
+__device__ __forceinline__ void ec_linear_body(const ec_gemm_params &p, const void *x, const void *w, const void *bias,
+                                               void *y, void *scratch, void *counters, const EPILOGUE &epilogue)
+{
+    typedef typename TILE::T T;
+    const ec_place place = ec_place::of<TILE>(p.m, p.splits);
+    const int first = place.first<TILE>(p.k), last = place.last<TILE>(p.k);
+    ec_rows_dense<TILE, TILE::ROWS_A, ALIGNED, false> a(x, p.pitch_a, place.row, p.m, p.k);
+    ec_rows_dense<TILE, TILE::ROWS_B, true, true> b(w, p.pitch_b, place.column, p.n, p.pitch_b);
+    ec_sums<TILE> sums;
+    ec_gemm_core(sums, a, b, ec_all_slices(), first, last, ec_shared);
+    const ec_finish_float<T, EPILOGUE> finish = {
+        BIAS ? static_cast<const float *>(bias) : NULL, p.act_min, p.act_max, static_cast<T *>(y), 0, p.n, epilogue};
+    ec_gemm_finish<TILE, SPLIT, V>(sums, place, p.m, p.n, ec_shared, scratch, counters, finish);
+}

@@ -1,0 +1,38 @@
+/*
+ * ec_gemm_params.h: the parameters of the matrix products and convolutions of the CUDA backend.
+ *
+ * m rows by n columns with sums over k. K is cut into `splits` parts, each in a block of its own; act_min and act_max
+ * clamp the results.
+ */
+#ifndef EC_GEMM_PARAMS_H
+#define EC_GEMM_PARAMS_H
+
+#include <stdint.h>
+
+/* Rows of a stand pitch_a apart, those of b (columns of the product) pitch_b. */
+typedef struct ec_gemm_params {
+    int32_t m, n, k, splits;
+    int32_t pitch_a, pitch_b;
+    float act_min, act_max;
+} ec_gemm_params;
+
+/* As above for each place of three leading axes of sizes n0, n1, n2; a and b step by a_i and b_i elements. */
+typedef struct ec_gemm_batched_params {
+    int32_t m, n, k, splits;
+    int32_t pitch_a, pitch_b;
+    int32_t n1, n2;
+    int64_t a_0, a_1, a_2, b_0, b_1, b_2;
+} ec_gemm_batched_params;
+
+/*
+ * Rows are the places of y[N,p,q,n]: row (image, i, j) reads x[image, (i stride_h - pad_h + r dilation_h) / up_h, ...],
+ * where that is whole and inside of the map [h,w,c]. k = taps_h * taps_w * c; weights stand pitch_b apart.
+ */
+typedef struct ec_conv_params {
+    int32_t m, n, k, splits;
+    int32_t pitch_b;
+    int32_t h, w, c, p, q, taps_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, up_h, up_w;
+    float act_min, act_max;
+} ec_conv_params;
+
+#endif
