@@ -69,7 +69,8 @@ def test_zeros_stay_zero_and_extremes_fit() -> None:
         q, scale, zero = quantize_groups(w, 64, symmetric, DType.F16)
         again = unpack_weights(q, scale, zero, 64)
         assert scale.dtype == np.float16 and not again[0].any()
-        assert np.abs(again - w).max(axis=1) == pytest.approx([0, 0, 0], abs=0.6 * float(scale[1, 0]) + 6)
+        steps = scale.astype(np.float32).max(axis=1)
+        assert (np.abs(again - w).max(axis=1) <= 0.51 * steps + (0.001 * np.abs(w)).max(axis=1)).all()
     assert unpack_nibbles(q).max() <= 15
 
 
