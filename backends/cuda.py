@@ -18,11 +18,10 @@ from edgec.backends import cuda_tables
 from edgec.backends.ctext import comment_safe
 from edgec.backends.cuda_tables import Tables, Weights
 from edgec.ir import Array
-from edgec.plan import Call, Grid, Plan, Target
+from edgec.plan import Call, Entry, Grid, Plan, Target
 from edgec.runtime_c import ROOT
 
 WEIGHT_ALIGN: Final = 256  # bytes; of device allocations, so that every vector load of a weight is aligned
-NVCC_FLAGS: Final = ("-std=c++17", "-O3", "--expt-relaxed-constexpr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +34,13 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """`files`: path below the artifact to text; `weights`: the content of weights.bin, piece by piece."""
+    """`files`: path below the artifact to text; `weights`: the content of weights.bin, piece by piece; `launches`: by
+    entry, what each launch in order is, for the manifest."""
 
     files: Mapping[str, str]
     weights: Weights
     units: tuple[Unit, ...]
+    launches: Mapping[str, list[dict[str, str | int]]]
 
 
 def emit(plan: Plan, target: Target, head: str) -> Emitted:
@@ -59,7 +60,15 @@ def emit(plan: Plan, target: Target, head: str) -> Emitted:
         **{f"src/units/{u.name}.cu": u.text for u in made},
         **{f"src/{s}": (ROOT / s).read_text(encoding="utf-8") for s in sources(plan)},
     }
-    return Emitted(files, weights, made)
+    return Emitted(files, weights, made, {e.name: _described(e, launches) for e in plan.entries})
+
+
+def _described(entry: Entry, launches: cuda_tables.Launches) -> list[dict[str, str | int]]:
+    return [
+        {"item": item, "kernel": name, "op": call.title, "layer": call.loc.layer, "macs": call.macs}
+        for item, call in enumerate(entry.calls)
+        for name, _ in launches[entry.name, call.name]
+    ]
 
 
 def sources(plan: Plan) -> tuple[str, ...]:

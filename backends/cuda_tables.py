@@ -105,7 +105,7 @@ def source(tables: Tables) -> str:
     lines = ['#include "model.h"\n', *(f'#include "cuda/{h}"' for h in _params_headers(plan)), ""]
     lines += [f"extern const unsigned char ec_cubin_{f}[];" for f in tables.functions]
     lines += ["", "static const ec_cuda_function functions[] = {"]
-    shared = {f: 0 for f in tables.functions}
+    shared = dict.fromkeys(tables.functions, 0)
     for calls in tables.launches.values():
         for name, grid in calls:
             shared[name] = max(shared[name], grid.shared_bytes)
@@ -152,7 +152,7 @@ def _model(tables: Tables) -> list[str]:
         f'    "{plan.name}", EC_CUDA_COMPUTE, {arena}u, {tables.weights.bytes}u,',
         f"    {tables.weights.checksum}u, functions, {len(tables.functions)}u,",
         f"    entries, {len(plan.entries)}u, states, {len(plan.state)}u}};\n",
-        "#define EXPORTED __attribute__((visibility(\"default\")))\n",
+        '#define EXPORTED __attribute__((visibility("default")))\n',
     ]
     for name, result, arguments in _API:
         passed = [a.rpartition(" ")[2].lstrip("*") for a in arguments.split(", ") if a != "void"]
@@ -183,13 +183,17 @@ class _Entry:
                 text = f"static const {call.struct} {params[1:]} = {{{fields}}};"
                 before.append(wrapped(text, ""))
             arguments = self.arguments(call)
-            before.append(wrapped(f"static const ec_cuda_arg a_{stem}_{item}[] = {{{', '.join(arguments)}}};", ""))
+            before.append(
+                wrapped(f"static const ec_cuda_arg a_{stem}_{item}[] = {{{', '.join(arguments)}}};", "")
+            )
             launches.append(f"    /* {_note(item, call)} */")
             for name, grid in self.tables.launches[self.entry.name, call.name]:
                 index = self.tables.functions.index(name)
                 blocks = ", ".join(f"{b}u" for b in grid.blocks)
                 layer = comment_safe(call.loc.layer).replace('"', "'")
-                launches.append(f"    {{{index}u, {{{blocks}}}, {grid.threads}u, {grid.shared_bytes}u, {params},")
+                launches.append(
+                    f"    {{{index}u, {{{blocks}}}, {grid.threads}u, {grid.shared_bytes}u, {params},"
+                )
                 launches.append(f'     a_{stem}_{item}, {len(arguments)}u, {item}u, "{layer}"}},')
         copies = [f"static const ec_cuda_copy copies_{stem}[] = {{"]
         for to, source, size in self.entry.updates:
@@ -218,8 +222,10 @@ class _Entry:
             if (held.inside or held.name) == root:
                 port = index + 1
                 inside = buffer.offset + at - held.offset
-        return f"{{0, {port}, {buffer.offset + at}u, {inside if port else 0}u}}" if inside >= 0 else (
-            f"{{0, 0, {buffer.offset + at}u, 0}}"
+        return (
+            f"{{0, {port}, {buffer.offset + at}u, {inside if port else 0}u}}"
+            if inside >= 0
+            else (f"{{0, 0, {buffer.offset + at}u, 0}}")
         )
 
     def source(self, ref: str) -> str:
@@ -263,7 +269,10 @@ def _note(index: int, call: Call) -> str:
 
 def cubins(tables: Tables) -> str:
     """cubins.S: every compiled kernel as bytes of the library."""
-    lines = ["/* The compiled kernels; -Wa,-I names the folder of those for one chip. */", "    .section .rodata"]
+    lines = [
+        "/* The compiled kernels; -Wa,-I names the folder of those for one chip. */",
+        "    .section .rodata",
+    ]
     for name in tables.functions:
         lines += [f"    .balign 64\n    .globl ec_cubin_{name}\n    .hidden ec_cubin_{name}"]
         lines += [f'ec_cubin_{name}:\n    .incbin "{name}.cubin"']

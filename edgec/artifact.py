@@ -20,10 +20,10 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
@@ -37,13 +37,16 @@ FORMAT: Final = 1
 FLOAT_TOLERANCE: Final = (
     1e-4  # of an output's largest magnitude: C sums and rounds in another order than numpy
 )
+HALF_TOLERANCE: Final = 2e-2  # likewise, where both round every layer to fp16 or bf16
 _KEYS: Final = (
     "name", "target", "options", "macs", "arenas", "constant_bytes", "golden_steps", "machine", "entries",
 )  # fmt: skip
 Json = dict[str, Any]
+Content = str | bytes | Callable[[BinaryIO], None]  # the last writes a file too large to hold
+WEIGHTS: Final = "weights.bin"  # of a CUDA artifact; its library checks the sum of it
 
 
-def write(out: Path, files: Mapping[str, str | bytes], manifest: Json) -> None:
+def write(out: Path, files: Mapping[str, Content], manifest: Json) -> None:
     """Write `files` and manifest.json to the folder `out`, whole or not at all.
 
     Replaces an artifact that stands there; refuses to replace a folder that is not one. Raises UserError.
@@ -60,12 +63,10 @@ def write(out: Path, files: Mapping[str, str | bytes], manifest: Json) -> None:
     try:
         digests = {}
         for name in sorted(files):
-            content = files[name]
-            data = content.encode() if isinstance(content, str) else content
             path = staging / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-            digests[name] = hashlib.sha256(data).hexdigest()
+            _write_file(path, files[name])
+            digests[name] = _digest(path)
         whole = {"format": FORMAT, **manifest, "files": digests}
         (staging / "manifest.json").write_text(json_text(whole), encoding="utf-8")
         staging.chmod(0o755)
@@ -75,6 +76,14 @@ def write(out: Path, files: Mapping[str, str | bytes], manifest: Json) -> None:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         _remove_empty(missing)
+
+
+def _write_file(path: Path, content: Content) -> None:
+    with path.open("wb") as file:
+        if callable(content):
+            content(file)
+        else:
+            file.write(content.encode() if isinstance(content, str) else content)
 
 
 def refuse_unless_free(out: Path) -> None:
@@ -153,7 +162,9 @@ def read_manifest(folder: Path) -> Json:
             "EDGEC-E363",
             f"compile the model again: {folder} has artifact format {found}, this edgec reads {FORMAT}",
         )
-    wrong = [str(p) for p, digest in digests if not p.is_file() or _digest(p) != digest]
+    wrong = [
+        str(p) for p, digest in digests if not p.is_file() or (p.name != WEIGHTS and _digest(p) != digest)
+    ]
     if wrong:
         more = f" and {len(wrong) - 3} more files" if len(wrong) > 3 else ""
         raise UserError(
@@ -170,7 +181,8 @@ def read_manifest(folder: Path) -> Json:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def port_json(port: PlanPort) -> Json:
@@ -215,10 +227,12 @@ def unpack(data: bytes, types: list[Type]) -> list[list[Array]]:
 
 
 def _close(found: Array, expected: Array) -> bool:
-    if expected.dtype.kind != "f":
+    if expected.dtype.kind in "iub":
         return np.array_equal(found, expected)
+    tolerance = HALF_TOLERANCE if expected.dtype.itemsize == 2 else FLOAT_TOLERANCE
+    found, expected = found.astype(np.float64), expected.astype(np.float64)
     largest = float(np.abs(expected).max(initial=0.0))
-    return np.allclose(found, expected, rtol=0.0, atol=FLOAT_TOLERANCE * largest, equal_nan=True)
+    return np.allclose(found, expected, rtol=0.0, atol=tolerance * largest, equal_nan=True)
 
 
 class Artifact:
@@ -237,6 +251,8 @@ class Artifact:
 
     def places(self) -> tuple[Place, ...]:
         """Where it can run on this machine, tools permitting."""
+        if self.target.family == "cuda":
+            return ("cuda",)
         return ("host", "qemu") if self.target.emulator is not None else ("host",)
 
     def entry(self, name: str) -> tuple[int, Json]:
@@ -278,7 +294,7 @@ class Artifact:
             sets = samples.to_device(inputs, [p for p, _ in given], types, "the input") if given else [{}]
             data += pack([one[p.ref] for one in sets for p, _ in given])
             steps.append((index, len(sets)))
-        output = device.run(self.built(on), data, tuple(steps), device.RunOptions()).output
+        output = self._output(on, data, tuple(steps))
         results = []
         for (entry, _), (_, count) in zip(calls, steps, strict=True):
             made = [port_from_json(j) for j in self.entry(entry)[1]["outputs"]]
@@ -292,6 +308,17 @@ class Artifact:
                 }
             )
         return results
+
+    def _output(self, on: Place, data: bytes, steps: device.Steps, sanitize: bool = False) -> bytes:
+        """Raw outputs of `steps` on one instance."""
+        if (on == "cuda") != (self.target.family == "cuda"):
+            places = " or ".join(self.places())
+            raise UserError("EDGEC-E239", f"use --on {places}: {self.folder} is for {self.target.name}")
+        if on == "cuda":
+            from edgec import cuda_run
+
+            return cuda_run.output(self.folder, data, steps)
+        return device.run(self.built(on, sanitize=sanitize), data, steps, device.RunOptions()).output
 
     def built(self, on: Place, profile: bool = False, sanitize: bool = False) -> device.Built:
         """The program for `on`, built where it is not yet."""
@@ -315,10 +342,11 @@ class Artifact:
     def check(self, on: Place, sanitize: bool = False) -> None:
         """Hold the program on `on` against the golden vectors: integers exactly, floats within FLOAT_TOLERANCE of
         the largest. Raises TargetError E901 where an output differs."""
+        if not self.golden_steps():
+            return
         data = (self.folder / "golden" / "in.bin").read_bytes()
         expected = (self.folder / "golden" / "out.bin").read_bytes()
-        built = self.built(on, sanitize=sanitize)
-        found = device.run(built, data, self.golden_steps(), device.RunOptions()).output
+        found = self._output(on, data, self.golden_steps(), sanitize)
         problem = "" if found == expected else self._difference(found, expected)
         if problem:
             raise TargetError(
@@ -348,6 +376,10 @@ class Artifact:
     def bench(self, *, on: Place = "qemu", runs: int = 3) -> Json:
         """Instructions of one inference (median), by layer, and the image's memory: of the first entry.
         Instructions and stack are None on the host, whose time says nothing of the device."""
+        if self.target.family == "cuda":
+            from edgec import cuda_run
+
+            return cuda_run.bench(self, runs)
         count = self.golden_steps()[0][1]
         sample = sum(port_from_json(j)[1].bytes for j in self.manifest["entries"][0]["inputs"])
         data = (self.folder / "golden" / "in.bin").read_bytes()[: count * sample]

@@ -96,7 +96,10 @@ def _model_options(p: argparse.ArgumentParser) -> None:
         "--trust", action="store_true", help="let pickles in the file run code: only for files you made"
     )
     p.add_argument(
-        "--precision", choices=("int8", "fp32"), default="int8", help="of all layers (default int8)"
+        "--precision",
+        choices=("int8", "fp32", "fp16", "bf16"),
+        default="int8",
+        help="of all layers (default int8; fp16 and bf16 for CUDA targets)",
     )
     p.add_argument(
         "--calib",
@@ -146,9 +149,9 @@ def _artifact_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
     p.add_argument("artifact", type=Path)
     p.add_argument(
         "--on",
-        choices=("host", "qemu"),
-        default="host",
-        help="this computer, or the emulated board (default host)",
+        choices=("host", "qemu", "cuda"),
+        default=None,
+        help="this computer, the emulated board, or this computer's GPU (default host; cuda for a CUDA target)",
     )
     p.add_argument(
         "--input", type=Path, required=True, metavar="FILE.npz", help="arrays by input name, PyTorch layout"
@@ -161,9 +164,9 @@ def _artifact_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
     p.add_argument("artifact", type=Path)
     p.add_argument(
         "--on",
-        choices=("host", "qemu"),
-        default="qemu",
-        help="this computer, or the emulated board (default qemu)",
+        choices=("host", "qemu", "cuda"),
+        default=None,
+        help="this computer, the emulated board, or this computer's GPU (default qemu; cuda for a CUDA target)",
     )
     p.add_argument("--runs", type=_count, default=3, help="inferences to take the median of (default 3)")
 
@@ -304,8 +307,10 @@ def _refuse_conflicts(args: argparse.Namespace) -> None:
     conflicts = (
         ("--quiet", "--verbose", args.quiet and args.verbose),
         ("--target", "--all-targets", given.get("all_targets") and given.get("target")),
-        ("--bias-correct", "--precision fp32", given.get("bias_correct") and args.precision == "fp32"),
-        ("--keep-float", "--precision fp32", given.get("keep_float") and args.precision == "fp32"),
+        *(
+            (flag, f"--precision {args.precision}", given.get(name) and args.precision != "int8")
+            for flag, name in (("--bias-correct", "bias_correct"), ("--keep-float", "keep_float"))
+        ),
     )
     for one, other, both in conflicts:
         if both:

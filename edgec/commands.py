@@ -77,6 +77,10 @@ def compile(args: argparse.Namespace) -> Json:
 def _build_and_check(made: Any) -> list[str]:
     """Build for every place that can run here and hold each against the golden vectors; say what was left out."""
     done = []
+    if made.target.family == "cuda":
+        from edgec import cuda_build
+
+        return cuda_build.build_all(made.folder, made.manifest["name"], made.target)
     for place in made.places():
         try:
             with log.step(f"check {place}") as notes:
@@ -108,9 +112,10 @@ def run(args: argparse.Namespace) -> Json:
     from edgec import samples
     from edgec.artifact import Artifact, write_npz
 
-    outputs = Artifact(args.artifact).run(
-        samples.read_npz(args.input, "input file"), on=args.on, raw=args.raw, entry=args.entry
-    )
+    made = Artifact(args.artifact)
+    on = args.on or ("cuda" if made.target.family == "cuda" else "host")
+    inputs = samples.read_npz(args.input, "input file")
+    outputs = made.run(inputs, on=on, raw=args.raw, entry=args.entry)
     if args.output is not None:
         write_npz(args.output, outputs)
     for name, array in outputs.items():
@@ -126,9 +131,14 @@ def bench(args: argparse.Namespace) -> Json:
     from edgec.artifact import Artifact
     from edgec.report import one_line
 
-    result = Artifact(args.artifact).bench(on=args.on, runs=args.runs)
+    made = Artifact(args.artifact)
+    on = args.on or ("cuda" if made.target.family == "cuda" else "qemu")
+    result = made.bench(on=on, runs=args.runs)
+    if on == "cuda":
+        _show_times(args, result)
+        return result
     instructions = result["instructions"]
-    _show(args, f"target        {result['target']} on {args.on}")
+    _show(args, f"target        {result['target']} on {on}")
     if instructions is not None:
         per_mac = f" ({instructions / result['macs']:.2f} per MAC)" if result["macs"] else ""
         _show(args, f"instructions  {instructions:,}{per_mac}")
@@ -141,6 +151,21 @@ def bench(args: argparse.Namespace) -> Json:
             f"  {row['item']:3} {one_line(row['layer'])[:36]:<36} {row['op']:<20} {row['instructions']:>12,}",
         )
     return result
+
+
+def _show_times(args: argparse.Namespace, result: Json) -> None:
+    """A GPU's times: of the whole graph, and of each kernel alone."""
+    from edgec.report import one_line
+
+    _show(args, f"target        {result['target']} on this computer's GPU")
+    rate = 2e-9 * result["macs"] / result["milliseconds"]
+    _show(args, f"time          {result['milliseconds']:.4f} ms, median of one graph ({rate:.2f} TFLOP/s)")
+    for key in ("macs", "arena_bytes", "library_bytes", "constant_bytes"):
+        if result[key] is not None:
+            _show(args, f"{key.replace('_bytes', ''):<13} {result[key]:,}{' B' if 'bytes' in key else ''}")
+    for row in result["layers"]:
+        layer = one_line(row["layer"])[:36]
+        _show(args, f"  {row['item']:3} {layer:<36} {row['op'][:28]:<28} {row['microseconds']:>9.2f} us")
 
 
 def report(args: argparse.Namespace) -> Json:

@@ -195,8 +195,8 @@ def _source_hash(model: Any) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def golden(compiled: Compiled) -> Golden:
-    """What the interpreter makes of a few samples an entry, entry after entry on one instance: state lives on.
+def golden(compiled: Compiled, count: int = GOLDEN_SAMPLES) -> Golden:
+    """What the interpreter makes of `count` samples an entry, entry after entry on one instance: state lives on.
 
     The first entry gets the calibration's samples, the others seeded ones.
     """
@@ -204,7 +204,7 @@ def golden(compiled: Compiled) -> Golden:
     state: dict[str, Array] | None = None
     given, wanted, steps = [], [], []
     for index, graph in enumerate(program.graphs):
-        sets = _golden_inputs(compiled, index)
+        sets = _golden_inputs(compiled, index, count)
         for inputs in sets:
             outputs, state = interp.run(program, graph, inputs, state)
             given += [inputs[v.name] for v in graph.inputs]
@@ -213,7 +213,7 @@ def golden(compiled: Compiled) -> Golden:
     return Golden(artifact.pack(given), artifact.pack(wanted), tuple(steps))
 
 
-def _golden_inputs(compiled: Compiled, index: int) -> list[dict[str, Array]]:
+def _golden_inputs(compiled: Compiled, index: int, count: int) -> list[dict[str, Array]]:
     """Inputs by value name for each golden sample of the entry; none where a port's size is known only at run
     time, since the bytes beyond it are undefined."""
     program = compiled.done.program
@@ -222,12 +222,12 @@ def _golden_inputs(compiled: Compiled, index: int) -> list[dict[str, Array]]:
     if any(known[ref].bounds for ref in (*(v.name for v in graph.inputs), *graph.outputs)):
         return []
     if not graph.inputs:
-        return [{}] * GOLDEN_SAMPLES
+        return [{}] * count
     types = {v.name: v.type for v in graph.inputs}
     arrays = compiled.done.arrays
     if index:
-        arrays = samples.random_samples(graph.input_ports, types, GOLDEN_SAMPLES, index)
-    return samples.to_device(arrays, graph.input_ports, types, "the calibration")[:GOLDEN_SAMPLES]
+        arrays = samples.random_samples(graph.input_ports, types, count, index)
+    return samples.to_device(arrays, graph.input_ports, types, "the calibration")[:count]
 
 
 def write(compiled: Compiled, out: Path) -> None:
@@ -276,11 +276,11 @@ def build_spec(plan: Plan, golden_steps: device.Steps) -> BuildSpec:
     )
 
 
-def make_report(compiled: Compiled) -> dict[str, Any]:
-    """The report as JSON: fidelity is measured on the first two samples."""
+def make_report(compiled: Compiled, fidelity: bool = True) -> dict[str, Any]:
+    """The report as JSON. `fidelity`: measure it on the first two samples."""
     reference, program = compiled.done.trace.reference, compiled.done.program
     found = {}
-    for graph in program.graphs[:1]:
+    for graph in program.graphs[: int(fidelity)]:
         sets = []
         for p in (reference, program):
             g = p.graph(graph.name)

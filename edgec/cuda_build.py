@@ -49,7 +49,9 @@ def libraries(target: Target) -> tuple[Library, ...]:
     if target.toolchain.cc.startswith("aarch64"):
         cc = "gcc" if platform.machine() == "aarch64" else target.toolchain.cc
         jetson = Library("aarch64", target.gpu.compute, cc)
-        return (jetson, Library("x86_64", TWIN_COMPUTE, "gcc")) if platform.machine() == "x86_64" else (jetson,)
+        return (
+            (jetson, Library("x86_64", TWIN_COMPUTE, "gcc")) if platform.machine() == "x86_64" else (jetson,)
+        )
     return (Library(platform.machine(), target.gpu.compute, target.toolchain.cc),)
 
 
@@ -88,7 +90,7 @@ def nvcc_version(path: str) -> str:
 
 
 def build(artifact: Path, name: str, library: Library) -> Path:
-    """Make lib<name>.so in the artifact's build folder. Raises TargetError EA02, UserError EB05, InternalError."""
+    """Make libedgec_<name>.so in the artifact's build folder. Raises TargetError EA02, UserError EB05, InternalError."""
     compiler = require("make", "install make"), nvcc()
     cc = require(library.cc, _cure(library.cc))
     folder = artifact / "build" / library.folder
@@ -106,7 +108,23 @@ def build(artifact: Path, name: str, library: Library) -> Path:
     if done.returncode != 0:
         raise _build_error(done.stdout + done.stderr, "the library does not build")
     log.say(f"{len(units)} kernels for sm_{library.compute}, {made} compiled now")
-    return folder / f"lib{name}.so"
+    return folder / f"libedgec_{name}.so"
+
+
+def build_all(artifact: Path, name: str, target: Target) -> list[str]:
+    """Build every library of the artifact whose tools are here; say what was left out. The folders of those built."""
+    done = []
+    for library in libraries(target):
+        try:
+            with log.step(f"build {library.folder}") as notes:
+                path = build(artifact, name, library)
+                notes.append(f"{path.stat().st_size:,} B")
+            done.append(library.folder)
+        except TargetError as error:
+            if error.code[len("EDGEC-E")] != "A":
+                raise
+            log.say(f"not built for {library.folder}: {error}")
+    return done
 
 
 def _cure(cc: str) -> str:
@@ -187,8 +205,18 @@ def _into_cache(key: str, cubin: Path) -> None:
 
 def _compile(tool: str, unit: Path, source: Path, cubin: Path, compute: int) -> None:
     temporary = cubin.with_suffix(".tmp.cubin")
-    command = [tool, *CUBIN_FLAGS, f"-arch=sm_{compute}", f"-I{source / 'cuda'}", "-o", str(temporary), str(unit)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=os.environ | {"LC_ALL": "C"})
+    command = [
+        tool,
+        *CUBIN_FLAGS,
+        f"-arch=sm_{compute}",
+        f"-I{source / 'cuda'}",
+        "-o",
+        str(temporary),
+        str(unit),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", env=os.environ | {"LC_ALL": "C"}
+    )
     if done.returncode != 0:
         raise _build_error(done.stdout + done.stderr, f"nvcc does not compile {unit.name}")
     os.replace(temporary, cubin)
@@ -198,7 +226,7 @@ def makefile(name: str, target: Target) -> str:
     """The artifact's Makefile: `make` on the device builds the library with the nvcc that is there."""
     assert target.gpu is not None
     flags = " ".join(CUBIN_FLAGS)
-    return f"""# Builds lib{name}.so. On the device: make. Elsewhere: make CC=aarch64-linux-gnu-gcc MACHINE=aarch64
+    return f"""# Builds libedgec_{name}.so. On the device: make. Elsewhere: make CC=aarch64-linux-gnu-gcc MACHINE=aarch64
 #   COMPUTE=87      the chip's compute capability without the dot
 #   NVCC=nvcc       CUDA toolkit 12.6 or later
 NAME := {name}
@@ -213,13 +241,13 @@ CFLAGS := -std=gnu99 -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -DEC_CU
 
 .DELETE_ON_ERROR:
 .PHONY: library clean
-library: $(OUT)/lib$(NAME).so
+library: $(OUT)/libedgec_$(NAME).so
 
 $(OUT)/%.cubin: src/units/%.cu
 \t@mkdir -p $(@D)
 \t$(NVCC) {flags} -arch=sm_$(COMPUTE) -Isrc/cuda -o $@ $<
 
-$(OUT)/lib$(NAME).so: src/model.c src/cuda/host/ec_cuda.c src/cuda/host/ec_cuda_driver.c src/cubins.S $(CUBINS)
+$(OUT)/libedgec_$(NAME).so: src/model.c src/cuda/host/ec_cuda.c src/cuda/host/ec_cuda_driver.c src/cubins.S $(CUBINS)
 \t@mkdir -p $(@D)
 \t$(CC) $(CFLAGS) -Wa,-I$(OUT) -shared -o $@.tmp src/model.c src/cuda/host/ec_cuda.c \\
 \t  src/cuda/host/ec_cuda_driver.c src/cubins.S -ldl -lpthread
@@ -232,7 +260,7 @@ clean:
 
 def library_path(artifact: Path, name: str, library: Library) -> Path:
     """Where `build` puts the library."""
-    return artifact / "build" / library.folder / f"lib{name}.so"
+    return artifact / "build" / library.folder / f"libedgec_{name}.so"
 
 
 __all__ = ["CUBIN_FLAGS", "Library", "Mapping", "build", "compile_units", "libraries", "makefile", "runnable"]

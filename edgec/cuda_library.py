@@ -22,7 +22,7 @@ import numpy as np
 
 from edgec import artifact, cuda_build
 from edgec.errors import TargetError, UserError
-from edgec.ir import Array, DType, Port, Type
+from edgec.ir import Array, Port, Type
 from edgec.targets.load import load_target
 
 # (error code, what to do) by ec_cuda_status.

@@ -24,7 +24,7 @@ from edgec.buildfiles import qemu_arguments, step_words
 from edgec.errors import InternalError, TargetError, UserError
 from edgec.plan import Target
 
-Place = Literal["host", "qemu"]
+Place = Literal["host", "qemu", "cuda"]
 Steps = tuple[tuple[int, int], ...]  # (entry, samples), in order, on one instance
 
 QEMU: Final = "qemu-system-arm"

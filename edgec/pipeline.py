@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
 from edgec import interp, log
 from edgec.errors import InternalError, UserError
-from edgec.ir import Array, Pass, Program
+from edgec.ir import Array, DType, Pass, Program
 from edgec.passes.bias_correct import bias_correct
 from edgec.passes.calibrate import calibrate
 from edgec.passes.choose_kernels import choose_kernels
@@ -25,6 +25,7 @@ from edgec.passes.equalize import equalize
 from edgec.passes.fit import check_flash
 from edgec.passes.fold import fold
 from edgec.passes.fuse import fuse
+from edgec.passes.half import half
 from edgec.passes.join_loops import join_loops
 from edgec.passes.layout import layout
 from edgec.passes.legalize import legalize
@@ -39,7 +40,8 @@ from edgec.text import show
 from edgec.verify import verify
 from edgec.verify_plan import verify_plan
 
-Precision = Literal["int8", "fp32"]
+Precision = Literal["int8", "fp32", "fp16", "bf16"]
+HALVES: Final = {"fp16": DType.F16, "bf16": DType.BF16}
 Arrays = Mapping[str, Array]
 
 
@@ -83,8 +85,8 @@ class Trace:
 
     @property
     def reference(self) -> Program:
-        """The last one in float: what quantisation is measured against."""
-        kept = [program for name, program in self.after if name not in ("quantize", "schedule")]
+        """The last one in float32: what quantisation and half precision are measured against."""
+        kept = [program for name, program in self.after if name not in ("quantize", "half", "schedule")]
         return kept[-1]
 
 
@@ -108,6 +110,9 @@ def graph_steps(options: Options, arrays: Arrays) -> tuple[Step, ...]:
         steps += (Step("equalize", equalize),)  # before calibration: it changes the ranges
     if options.precision == "int8":
         steps += (Step("quantize", partial(_quantize, arrays=arrays, options=options), exact=False),)
+    if options.precision in HALVES:
+        # After everything that computes with weights, so that each is rounded once.
+        steps += (Step("half", partial(half, dtype=HALVES[options.precision]), exact=False),)
     return (*steps, Step("schedule", schedule))  # last: nothing may add a buffer after it
 
 
@@ -190,7 +195,7 @@ def outputs(program: Program, arrays: Arrays) -> list[Array]:
 def choose(program: Program, target: Target, options: Options, kernels: Sequence[Kernel], name: str) -> Plan:
     """The Plan with kernels and streams but without offsets."""
     plan = join_loops(choose_kernels(program, target, kernels, name))
-    if options.stream == "off":
+    if options.stream == "off" or target.family == "cuda":  # no CUDA kernel works row by row
         return plan
     return stream(plan, target, options.ram_bytes, options.stream)
 

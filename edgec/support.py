@@ -47,25 +47,30 @@ class Support:
 
 def table(targets: Sequence[Target]) -> tuple[Support, ...]:
     """Every op in name order."""
-    from edgec.backends.kernels_c import KERNELS
+    from edgec.compiler import kernels_of
 
-    return tuple(_support(op, targets, KERNELS) for _, op in sorted(OPS.items()))
+    tables = [(target, kernels_of(target)) for target in targets]
+    return tuple(_support(op, tables) for _, op in sorted(OPS.items()))
 
 
-def _support(op: Op, targets: Sequence[Target], kernels: Sequence[Kernel]) -> Support:
+def _support(op: Op, tables: Sequence[tuple[Target, Sequence[Kernel]]]) -> Support:
     nodes = {"fp32": [float_node(op, e) for e in op.examples]}
     if isinstance(op.quant, QuantRule):
         nodes["int8"] = [quantized_node(op, e) for e in op.examples]
-    own = sorted((k for k in kernels if k.op == op.name), key=lambda k: (k.rank, k.symbol))
     found = tuple(
-        (target.name, precision, _first(rows, own, target))
-        for target in targets
+        (target.name, precision, _first(rows, _own(op, kernels), target))
+        for target, kernels in tables
         for precision, rows in nodes.items()
     )
     note = f"becomes {REWRITTEN[op.name]}" if op.name in REWRITTEN else ""
     if isinstance(op.quant, NoQuant):
         note = note or f"float only: {op.quant.why}"
     return Support(op.name, op.doc, not isinstance(op.vjp, NoGrad), "int8" in nodes, note, found)
+
+
+def _own(op: Op, kernels: Sequence[Kernel]) -> list[Kernel]:
+    """The op's kernels, best first."""
+    return sorted((k for k in kernels if k.op == op.name), key=lambda k: (k.rank, k.symbol))
 
 
 def _first(nodes: Sequence[ExampleNode], kernels: Sequence[Kernel], target: Target) -> str:

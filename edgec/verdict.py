@@ -68,14 +68,13 @@ class _Case:
 
 def check(request: compiler.Request, names: Sequence[str]) -> tuple[Verdict, ...]:
     """A Verdict a target, in the order given. The model is imported and quantised once."""
-    from edgec.backends.kernels_c import KERNELS
     from edgec.targets.load import load_target
 
     targets = [load_target(name) for name in names]
     program = compiler.transform(request).program
     name = compiler.chosen_name(request)
     rows = log.progress(targets, "targets", len(targets))
-    return tuple(_verdict(_Case(program, target, request.options, KERNELS, name)) for target in rows)
+    return tuple(_verdict(_Case(program, target, request.options, compiler.kernels_of(target), name)) for target in rows)
 
 
 def flash_estimate(plan: Plan) -> int:
