@@ -126,10 +126,11 @@ def instance_text(name: str, call: Call, grid: Grid) -> str:
     angle = f"<{', '.join(template)}>" if template else ""
     lines.append(f"    {grid.body}{angle}(\n        {', '.join(arguments)});")
     body = "\n".join(lines)
+    cluster = f"__cluster_dims__({grid.cluster}, 1, 1) " if grid.cluster > 1 else ""
     joined = ",\n    ".join(parameters)
     return (
         f'#include "{call.kernel.source.removeprefix("cuda/")}"\n\n{before}'
-        f'extern "C" __global__ void __launch_bounds__({grid.threads}, {grid.min_blocks})\n'
+        f'extern "C" __global__ void {cluster}__launch_bounds__({grid.threads}, {grid.min_blocks})\n'
         f"{name}(\n    {joined})\n{{\n{body}\n}}\n"
     )
 

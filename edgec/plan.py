@@ -128,7 +128,8 @@ class Grid:
     `threads`.
 
     `shared_bytes`: dynamic shared memory of a block. `min_blocks`: blocks that an SM must hold, for the register
-    allocation. `waits`: the body itself waits for the previous kernel (it has work to do before that).
+    allocation. `waits`: the body itself waits for the previous kernel (it has work to do before that). `cluster`:
+    neighbouring blocks along x that run at the same time and read each other's shared memory (sm_90 and later).
     """
 
     body: str
@@ -138,6 +139,7 @@ class Grid:
     shared_bytes: int = 0
     min_blocks: int = 1
     waits: bool = False
+    cluster: int = 1
 
 
 @dataclass(frozen=True, slots=True)
