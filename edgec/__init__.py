@@ -34,7 +34,7 @@ def compile(
     target: str,
     out: str | os.PathLike[str],
     calib: Mapping[str, Array] | str | os.PathLike[str] | None = None,
-    precision: Literal["int8", "fp32"] = "int8",
+    precision: Literal["int8", "fp32", "fp16", "bf16"] = "int8",
     calibration: Literal["minmax", "percentile", "entropy", "mse"] = "minmax",
     equalize: bool = False,
     bias_correct: bool = False,
@@ -80,7 +80,7 @@ def check(
     *,
     target: str | Sequence[str] | None = None,
     calib: Mapping[str, Array] | str | os.PathLike[str] | None = "random",
-    precision: Literal["int8", "fp32"] = "int8",
+    precision: Literal["int8", "fp32", "fp16", "bf16"] = "int8",
     calibration: Literal["minmax", "percentile", "entropy", "mse"] = "minmax",
     equalize: bool = False,
     bias_correct: bool = False,
@@ -103,7 +103,7 @@ def check(
 
 
 def _options(
-    precision: Literal["int8", "fp32"],
+    precision: Literal["int8", "fp32", "fp16", "bf16"],
     calibration: Literal["minmax", "percentile", "entropy", "mse"],
     equalize: bool,
     bias_correct: bool,
@@ -118,7 +118,7 @@ def _options(
 
     methods = ("minmax", "percentile", "entropy", "mse")
     for what, value, allowed in (
-        ("precision", precision, ("int8", "fp32")),
+        ("precision", precision, ("int8", "fp32", "fp16", "bf16")),
         ("calibration", calibration, methods),
         ("stream", stream, ("auto", "off", "all")),
     ):

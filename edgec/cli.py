@@ -304,11 +304,12 @@ def _run(args: argparse.Namespace) -> int:
 def _refuse_conflicts(args: argparse.Namespace) -> None:
     """Raise UserError E207 for two flags of which one would silently win."""
     given = vars(args)
+    precision = given.get("precision")
     conflicts = (
         ("--quiet", "--verbose", args.quiet and args.verbose),
         ("--target", "--all-targets", given.get("all_targets") and given.get("target")),
         *(
-            (flag, f"--precision {args.precision}", given.get(name) and args.precision != "int8")
+            (flag, f"--precision {precision}", given.get(name) and precision != "int8")
             for flag, name in (("--bias-correct", "bias_correct"), ("--keep-float", "keep_float"))
         ),
     )
