@@ -8,7 +8,7 @@ and outputs keep the user's layout (identity axes); the layout pass changes that
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +20,7 @@ from edgec.frontends.torch_call import Call, Ref, Result, Unsupported
 from edgec.frontends.torch_loc import loc_of
 from edgec.frontends.torch_ops import IGNORED, TABLE
 from edgec.frontends.torch_weights import Held, constant_of, dtype_of, initial_of
-from edgec.ir import Loc, Persistence, Program, Type
+from edgec.ir import Constant, Loc, Persistence, Program, Type
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MAX_ELEMENTS: Final = (1 << 31) - 1  # C indexes with int32
 MAX_RANK: Final = 6
 MAX_FOLDED_ELEMENTS: Final = 1 << 26
+
+Weights = Callable[[str], Constant | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,12 @@ class Missing:
     loc: Loc
 
 
-def import_program(program: torch.export.ExportedProgram) -> Program:
-    """The Program of an exported program. Raises UserError EDGEC-E321, -E322, -E324, -E33x and -E401."""
+def import_program(program: torch.export.ExportedProgram, weights: Weights | None = None) -> Program:
+    """The Program of an exported program. Raises UserError EDGEC-E321, -E322, -E324, -E33x and -E401.
+
+    `weights` gives the constant of a parameter by its qualified name, so that its content is read when it is
+    needed; None where the module's own tensor is to be entered.
+    """
     try:
         with quiet():
             plain = canonical(program)
@@ -50,7 +56,7 @@ def import_program(program: torch.export.ExportedProgram) -> Program:
             "export the model again with this PyTorch. Its decomposition of the exported program failed with "
             f"{type(error).__name__}: {first_line(error)}",
         ) from error
-    return _Importer(plain).run()
+    return _Importer(plain, weights).run()
 
 
 def is_known(target: Any) -> bool:
@@ -85,8 +91,9 @@ def canonical(program: torch.export.ExportedProgram) -> torch.export.ExportedPro
 class _Importer:
     """State of one import: the Builder, and what each node of the torch graph has become."""
 
-    def __init__(self, program: torch.export.ExportedProgram) -> None:
+    def __init__(self, program: torch.export.ExportedProgram, weights: Weights | None = None) -> None:
         self.program = program
+        self.weights = weights
         self.b = Builder("infer")
         self.values: dict[Any, Any] = {}
         self.missing: list[Missing] = []
@@ -137,6 +144,9 @@ class _Importer:
             self.values[node] = node.meta.get("val")
 
     def _weight(self, target: str, is_parameter: bool) -> Any:
+        given = self.weights(target) if self.weights is not None and is_parameter else None
+        if given is not None:
+            return Ref(self.b.constant(given, target))
         source = self.program.state_dict if target in self.program.state_dict else self.program.constants
         held = Held(source[target], target, is_parameter)
         if target not in self.program.graph_signature.buffers_to_mutate.values():

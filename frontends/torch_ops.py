@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from edgec.frontends import torch_ops_linear, torch_ops_pointwise, torch_ops_shape, torch_ops_spatial
+from edgec.frontends import (
+    torch_ops_decoder,
+    torch_ops_linear,
+    torch_ops_pointwise,
+    torch_ops_shape,
+    torch_ops_spatial,
+)
 from edgec.frontends.torch_call import Importer
 
 TABLE: Final[dict[str, Importer]] = {
@@ -12,6 +18,7 @@ TABLE: Final[dict[str, Importer]] = {
     **torch_ops_shape.TABLE,
     **torch_ops_linear.TABLE,
     **torch_ops_spatial.TABLE,
+    **torch_ops_decoder.TABLE,
 }
 
 # Checks that the exported program carries for itself; they have no value.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from edgec.build import constant
 from edgec.errors import UserError
-from edgec.ir import Array, Constant, DType, Loc
+from edgec.ir import OF_NUMPY, Array, Constant, DType, Loc, Type
+from edgec.lazy import zeros
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +77,7 @@ def array_of(held: Held) -> Array:
                 "EDGEC-E333",
                 f"use smaller integers. {held.name!a} holds {array.min()} to {array.max()}; integers are 32-bit here",
             )
-    return array.astype(wanted)
+    return array.astype(wanted, copy=False)
 
 
 def _check_finite(array: Array, held: Held) -> None:
@@ -97,5 +99,18 @@ def constant_of(held: Held) -> Constant:
 
 
 def initial_of(held: Held) -> Constant:
-    """What a buffer that the model writes holds at first."""
+    """What a buffer that the model writes holds at first. Zeros, as those of a cache, take no memory."""
+    if not held.tensor.any():
+        dtype = dtype_of(held.tensor.dtype, held.name, Loc(held.name))
+        return zeros(Type(tuple(held.tensor.shape), dtype))
     return constant_of(held)
+
+
+def lazy_constant_of(held: Held) -> Constant:
+    """The Program's constant, which reads the tensor where it lies each time; its content is hashed now."""
+    array = array_of(held)
+    t = Type(array.shape, OF_NUMPY[array.dtype.name])
+    head = f"{t.dtype.value}{t.shape}".encode()
+    digest = hashlib.sha256(head)
+    digest.update(np.ascontiguousarray(array).data)
+    return Constant(t, lambda: array_of(held), digest.hexdigest())
