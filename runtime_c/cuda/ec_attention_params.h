@@ -13,6 +13,7 @@ typedef struct {
     int64_t v_offset, v_batch, v_head, v_token;
     int64_t y_batch, y_head, y_token;
     int64_t mask_batch, mask_head, mask_query, mask_key; /* 0 along what the mask repeats */
+    int64_t rows; /* samples * heads * queries */
     int32_t queries, keys, heads, kv_heads, depth, value_depth;
     int32_t causal, window; /* window 0: none */
     float scale;            /* of the scores, times log2(e) */
@@ -23,7 +24,7 @@ typedef struct {
     int64_t q_offset, q_batch, q_head, q_token;
     int64_t k_offset, k_batch, k_head, k_token;
     int64_t v_offset, v_batch, v_head, v_token;
-    int32_t tokens, keys, heads, kv_heads, depth, value_depth;
+    int32_t batch, tokens, keys, heads, kv_heads, depth, value_depth;
     int32_t causal, window;
     int32_t position_step; /* 0: one position for all samples */
     int32_t rotary;        /* pairs of channels that are turned */
@@ -36,7 +37,7 @@ typedef struct {
 typedef struct {
     int32_t q_first, q_head, k_first, k_head, v_first, v_head; /* channels */
     int32_t q_channels, k_channels, v_channels;
-    int32_t rows, columns, window_rows, window_columns, shift_rows, shift_columns;
+    int32_t batch, rows, columns, window_rows, window_columns, shift_rows, shift_columns;
     int32_t heads, depth;
     int32_t bias_pitch; /* elements from row to row of the packed bias; 0: no bias */
     float hidden;       /* added between regions, times log2(e) */
