@@ -194,6 +194,8 @@ class Kernel:
     argument is that size. `specialize`: model.c includes the source and calls `<symbol>_body` with literals, so
     that the C compiler unrolls. `counters` (CUDA): bytes of int32 counters, all zero when the kernel starts and
     again when it ends. `epilogue` (CUDA): its body applies a generated chain of pointwise steps to its results.
+    `renews`: pairs (output, input): the output is the input with some elements changed and may stand in its memory,
+    where the kernel then writes those alone.
     """
 
     op: str
@@ -209,6 +211,7 @@ class Kernel:
     bounded: bool = False
     counters: Callable[[NodeView, Target], int] | None = None
     epilogue: bool = False
+    renews: tuple[tuple[int, int], ...] = ()
 
 
 class Use(Enum):
@@ -292,7 +295,8 @@ class Call:
     generated loop that does several ops, `op` being the last of them; empty for one op.
     `count`: the int32 scalar that holds the size of its Bound, where it has one. `grids`: its launches on CUDA,
     empty for generated loops, whose size is that of their output. A call with an epilogue has a `loop` too: the op
-    itself, then the steps that follow it; operands beyond those of the op come last in `inputs`.
+    itself, then the steps that follow it; operands beyond those of the op come last in `inputs`. `renews`: pairs
+    (output, position of `inputs`) as in Kernel.
     """
 
     kernel: Kernel
@@ -315,6 +319,7 @@ class Call:
     count: BufferArg | None = None
     grids: tuple[Grid, ...] = ()
     counters: BufferArg | None = None
+    renews: tuple[tuple[int, int], ...] = ()
 
     @property
     def title(self) -> str:

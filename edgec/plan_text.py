@@ -174,6 +174,8 @@ def _call(c: Call) -> str:
     if c.halo is not None:
         text += f" halo ({c.halo.kernel},{c.halo.stride},{c.halo.pad},{c.halo.dilation})"
     text += f" macs {c.macs} in_place {_list([str(p) for p in c.in_place])}"
+    if c.renews:
+        text += f" renews {_list([str(n) for pair in c.renews for n in pair])}"
     if c.loop:
         text += f" loop {_list([_loop_step(s) for s in c.loop])}"
     text += f" {_types(c.in_types)} -> {_types(c.out_types)}"
@@ -377,6 +379,7 @@ class _PlanReader(Reader):
         macs = self.integer()
         self.words("in_place")
         in_place = self.ints()
+        renews = self.ints() if self.accept("renews") else ()
         loop: tuple[LoopStep, ...] = ()
         if self.accept("loop"):
             self.words("(")
@@ -389,6 +392,7 @@ class _PlanReader(Reader):
         return Call(
             kernel, name, struct, params, inputs, constants, outputs, scratch, rows, halo, macs, op, loc,
             in_types, out_types, in_place, loop, count,
+            renews=tuple(zip(renews[::2], renews[1::2], strict=True)),
         )  # fmt: skip
 
     def loop_step(self) -> LoopStep:

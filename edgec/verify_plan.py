@@ -214,11 +214,12 @@ class _Contents:
         for position, arg, t in reads:
             self.read(time, arg, _passed(arg, t, self.buffers))
             inside = self.region(arg, 0)
-            for out in (*call.outputs, *((call.scratch,) if call.scratch else ())):
+            for index, out in enumerate((*call.outputs, *((call.scratch,) if call.scratch else ()))):
                 start = self.region(out, 0)
                 same = (start.root, start.start) == (inside.root, inside.start)
+                same &= position in call.in_place or (index, position) in call.renews
                 mine = self.region(arg, _passed(arg, t, self.buffers))
-                if self.output_region(call, out).overlaps(mine) and not (same and position in call.in_place):
+                if self.output_region(call, out).overlaps(mine) and not same:
                     raise PlanError(7, f"{call.name} writes over its input {arg.buffer}")
         for out in call.outputs:
             region = self.output_region(call, out)

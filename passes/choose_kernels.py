@@ -319,6 +319,7 @@ class _Lowering:
             in_place=tuple(
                 p for p, i in enumerate(launch.inputs) if i in kernel.in_place and row_for_row(view, i, halo)
             ),
+            renews=tuple((o, launch.inputs.index(i)) for o, i in kernel.renews),
         )
 
     def argument(self, whole: NodeView, view: NodeView, index: int, image: int) -> Argument:

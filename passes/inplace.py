@@ -59,6 +59,7 @@ class _Sharing:
     def result(self, time: int, call: Call) -> None:
         """Let the first output of the call at item `time` take over an operand, if it may."""
         out = call.outputs[0]
+        self.renewed(time, call)
         result = self.buffers[out.buffer]
         writes = [t for t in self.touched[out.buffer] if t.write]
         if result.inside is not None or out.at or len(writes) > 1 or result.use in (Use.STATE, Use.INPUT):
@@ -68,6 +69,25 @@ class _Sharing:
             if isinstance(arg, BufferArg) and self.may_take(time, call, arg, result):
                 self.merge(result.name, root_of(self.buffers[arg.buffer]))
                 return
+
+    def renewed(self, time: int, call: Call) -> None:
+        """Let outputs that renew an operand stand in its memory, where it dies here."""
+        for index, position in call.renews:
+            out, arg = call.outputs[index], call.inputs[position]
+            result = self.buffers[out.buffer]
+            if result.inside is not None or result.use is Use.STATE or not isinstance(arg, BufferArg):
+                continue
+            view, root = self.buffers[arg.buffer], self.buffers[root_of(self.buffers[arg.buffer])]
+            whole = arg.at == view.at == 0 and root.bytes == result.bytes
+            kept = root.use is Use.STATE or (self.keep_inputs and root.use is Use.INPUT)
+            dies = not any(t.time > time for t in self.times(root.name))
+            if whole and dies and not kept and self.reads_once(call, root.name):
+                self.merge(result.name, root.name)
+
+    def reads_once(self, call: Call, root: str) -> bool:
+        """Whether one pointer alone of the call leads into `root`."""
+        args = [a for a in (*call.inputs, *call.outputs) if isinstance(a, BufferArg)]
+        return sum(root_of(self.buffers[a.buffer]) == root for a in args) == 1
 
     def may_take(self, time: int, call: Call, arg: BufferArg, result: Buffer) -> bool:
         """Whether the operand `arg` dies at item `time` and is all of its root, and `result` as long."""
@@ -87,6 +107,13 @@ class _Sharing:
                     return False
         return not any(root_of(self.buffers[a.buffer]) == root for a in call.outputs)
 
+    def may_renew(self, call: Call, source: str, state: str) -> bool:
+        """Whether the call, which reads the state, may compute its next content `source` there."""
+        if call.outputs[0] == BufferArg(source):
+            return self.reads_only_through(call, state)
+        pairs = [call.inputs[p] for o, p in call.renews if call.outputs[o] == BufferArg(source)]
+        return pairs == [BufferArg(state)] and self.reads_once(call, state)
+
     def update(self, state: str, source: str) -> bool:
         """Compute `source` inside `state`, if nothing reads the old content after that."""
         if self.buffers[state].use is not Use.STATE or source[0] == "@":
@@ -101,8 +128,7 @@ class _Sharing:
             return False
         if born in reads:
             item = self.entry.items[born]
-            first = isinstance(item, Call) and item.outputs[0] == BufferArg(source)
-            if not first or not self.reads_only_through(item, state):  # type: ignore[arg-type]
+            if not isinstance(item, Call) or not self.may_renew(item, source, state):
                 return False
         self.merge(source, state)
         return True
