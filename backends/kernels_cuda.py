@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from edgec.backends import kernels_cuda_plain
+from edgec.backends import (
+    kernels_cuda_int8_conv,
+    kernels_cuda_int8_pointwise,
+    kernels_cuda_int8_pool,
+    kernels_cuda_plain,
+)
 from edgec.plan import Kernel
 
-KERNELS: Final[tuple[Kernel, ...]] = (*kernels_cuda_plain.KERNELS,)
+KERNELS: Final[tuple[Kernel, ...]] = (
+    *kernels_cuda_int8_conv.KERNELS,
+    *kernels_cuda_int8_pointwise.KERNELS,
+    *kernels_cuda_int8_pool.KERNELS,
+    *kernels_cuda_plain.KERNELS,
+)

@@ -1,0 +1,122 @@
+"""Kernel records of the CUDA backend: int8 pooling and resize."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from edgec.backends.cuda_record import blocks_for
+from edgec.backends.kernel_record import Accepts, Fields, all_s8, int_fields, zero_of
+from edgec.backends.kernels_c_pool import INDEX_MAX, SUM_MAX
+from edgec.backends.kernels_cuda_int8_conv import fits_index
+from edgec.backends.kernels_cuda_int8_pointwise import flat_grid, vector_of
+from edgec.ops.pool import AdaptiveAvgPool2dAttrs, AdaptiveMaxPool2dAttrs, AvgPool2dAttrs, MaxPool2dAttrs
+from edgec.ops.resize import ResizeAttrs, bilinear_rows, integer_weights
+from edgec.plan import Grid, Kernel, Launch, NodeView, Packed, Target
+
+GLOBAL_WARPS: Final = 8
+_MAXIMUM: Final = ("max_pool2d", "adaptive_max_pool2d")
+_ADAPTIVE: Final = ("adaptive_avg_pool2d", "adaptive_max_pool2d")
+
+
+def _window(node: NodeView) -> tuple[MaxPool2dAttrs, int]:
+    """The windows of a pooling node and the fixed divisor of their sums; those of an adaptive one are not read."""
+    attrs = node.node.attrs
+    if isinstance(attrs, MaxPool2dAttrs):
+        return attrs, 0
+    if isinstance(attrs, AvgPool2dAttrs):
+        return MaxPool2dAttrs(attrs.kernel, attrs.stride, attrs.pad), attrs.fixed_divisor
+    assert isinstance(attrs, (AdaptiveAvgPool2dAttrs, AdaptiveMaxPool2dAttrs))
+    return MaxPool2dAttrs((1, 1), (1, 1)), 0
+
+
+def _fields(node: NodeView) -> Fields:
+    windows, divisor = _window(node)
+    x, y = node.inputs[0].dims, node.outputs[0].dims
+    return (
+        *int_fields(batch=x[0], in_h=x[1], in_w=x[2], channels=x[3], out_h=y[1], out_w=y[2]),
+        *int_fields(kernel_h=windows.kernel[0], kernel_w=windows.kernel[1]),
+        *int_fields(stride_h=windows.stride[0], stride_w=windows.stride[1]),
+        *int_fields(pad_top=windows.pad[0], pad_left=windows.pad[2]),
+        *int_fields(dilation_h=windows.dilation[0], dilation_w=windows.dilation[1]),
+        *int_fields(divisor=divisor, zero=zero_of(node.inputs[0])),
+    )
+
+
+def _accepts(node: NodeView, target: Target) -> bool:
+    windows, divisor = _window(node)
+    x = node.inputs[0].dims
+    elements = x[1] * x[2] if node.node.op in _ADAPTIVE else int(np.prod(windows.kernel))
+    same = all_s8(node, target) and node.inputs[0].quant == node.outputs[0].quant
+    return same and fits_index(node) and max(elements, divisor) <= SUM_MAX
+
+
+def _accepts_global(node: NodeView, target: Target) -> bool:
+    whole = node.outputs[0].dims[1:3] == (1, 1) and node.node.op in _ADAPTIVE
+    return _accepts(node, target) and whole and node.inputs[0].dims[3] % 4 == 0
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _launch(node: NodeView, target: Target) -> Launch:
+    op, y = node.node.op, node.outputs[0]
+    vector = vector_of((y.dims[3],), y.size, target)
+    template = (str(vector), _flag(op in _MAXIMUM), _flag(op in _ADAPTIVE))
+    grid = flat_grid("ec_pool2d_s8_body", template, y.size // vector)
+    return Launch("ec_pool2d_s8_params", _fields(node), (0,), (), (grid,))
+
+
+def _launch_global(node: NodeView, target: Target) -> Launch:
+    batch, _, _, channels = node.inputs[0].dims
+    template = (str(GLOBAL_WARPS), _flag(node.node.op in _MAXIMUM))
+    blocks = (blocks_for(channels, 128), batch, 1)
+    grid = Grid("ec_global_pool_s8_body", template, blocks, 32 * GLOBAL_WARPS)
+    return Launch("ec_pool2d_s8_params", _fields(node), (0,), (), (grid,))
+
+
+def _accepts_bilinear(node: NodeView, target: Target) -> bool:
+    attrs = node.node.attrs
+    assert isinstance(attrs, ResizeAttrs)
+    same = all_s8(node, target) and node.inputs[0].quant == node.outputs[0].quant
+    fits = max(node.inputs[0].dims[1:3]) <= INDEX_MAX and fits_index(node)
+    return same and fits and attrs.mode == "bilinear"
+
+
+def _launch_bilinear(node: NodeView, target: Target) -> Launch:
+    attrs, x, y = node.node.attrs, node.inputs[0].dims, node.outputs[0].dims
+    assert isinstance(attrs, ResizeAttrs)
+    tables = []
+    for name, axis in (("rows", 1), ("columns", 2)):
+        first, second, weight = bilinear_rows(x[axis], y[axis], attrs.align_corners)
+        table = np.stack([first, second, integer_weights(weight.astype(np.float64))], 1)
+        tables.append(Packed(name, "u16", table.astype(np.uint16)))
+    fields = int_fields(batch=x[0], in_h=x[1], in_w=x[2], channels=x[3], out_h=y[1], out_w=y[2])
+    size = node.outputs[0].size
+    vector = vector_of((x[3],), size, target)
+    grid = flat_grid("ec_resize_bilinear_s8_body", (str(vector),), size // vector)
+    return Launch("ec_resize_s8_params", fields, (0,), tuple(tables), (grid,))
+
+
+def _pool(op: str) -> tuple[Kernel, ...]:
+    source = "cuda/ec_pool2d_s8.cu"
+    own: Accepts = _accepts
+    window = Kernel(op, f"ec_{op}_s8_cuda", source, 100, own, _launch)
+    if op not in _ADAPTIVE:
+        return (window,)
+    return (Kernel(op, f"ec_global_{op}_s8_cuda", source, 90, _accepts_global, _launch_global), window)
+
+
+KERNELS: Final[tuple[Kernel, ...]] = (
+    *(kernel for op in ("max_pool2d", "avg_pool2d", *_ADAPTIVE) for kernel in _pool(op)),
+    Kernel(
+        op="resize",
+        symbol="ec_resize_bilinear_s8_cuda",
+        source="cuda/ec_resize_s8.cu",
+        rank=100,
+        accepts=_accepts_bilinear,
+        launch=_launch_bilinear,
+    ),
+)
