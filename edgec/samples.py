@@ -116,7 +116,8 @@ def user_to_value(sample: Array, port: Port, t: Type, what: str) -> Array:
         lost = int((~np.isfinite(value)).sum())
         if lost:
             raise UserError(
-                "EDGEC-E229", f"scale {port.label} to {t.dtype.numpy.name}: {what} holds {lost} values outside its range"
+                "EDGEC-E229",
+                f"scale {port.label} to {t.dtype.numpy.name}: {what} holds {lost} values outside its range",
             )
     elif not np.array_equal(value, moved):
         raise UserError(

@@ -25,6 +25,23 @@ def seeded(make: Callable[[], nn.Module], shape: tuple[int, ...], seed: int = 0)
     return net.eval(), (example,)
 
 
+def seeded_with(
+    make: Callable[[], nn.Module], inputs: Callable[[], tuple[Tensor, ...]], seed: int = 0
+) -> Made:
+    """(`make()` in eval mode, `inputs()`), both drawn under `seed`, for networks without batch norms."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make().eval(), inputs()
+
+
+def damp(norm: nn.Module, factor: float = 0.25) -> nn.Module:
+    """`norm` with its gain set to `factor`: the last norm of a residual branch, so that the sum stays near the
+    input, as in a trained network. With gains of 1 a deep random net amplifies every rounding error a hundredfold."""
+    assert isinstance(norm, nn.BatchNorm2d)
+    nn.init.constant_(norm.weight, factor)
+    return norm
+
+
 def settle(net: nn.Module, batches: list[Tensor]) -> None:
     """Set every batch norm's running statistics to their average over `batches`."""
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
