@@ -70,11 +70,6 @@ class Site:
     why: str
 
     @property
-    def name(self) -> str:
-        """The value in the first graph."""
-        return self.groups[0].value
-
-    @property
     def layers(self) -> tuple[Node, ...]:
         """The layers as the first graph has them."""
         return self.groups[0].layers
@@ -83,6 +78,10 @@ class Site:
     def loc(self) -> Loc:
         """Of the first layer."""
         return self.layers[0].loc
+
+    def group(self, graph: str) -> Group | None:
+        """The site's layers in this graph."""
+        return next((g for g in self.groups if g.graph == graph), None)
 
     def together(self, values: F64) -> F64:
         """[C]: the largest of `values` over the channels that share a factor."""
