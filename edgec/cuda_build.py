@@ -90,7 +90,7 @@ def nvcc_version(path: str) -> str:
 
 
 def build(artifact: Path, name: str, library: Library) -> Path:
-    """Make libedgec_<name>.so in the artifact's build folder. Raises TargetError EA02, UserError EB05, InternalError."""
+    """Make libedgec_<name>.so in the build folder. Raises TargetError EA02, UserError EB05, InternalError."""
     compiler = require("make", "install make"), nvcc()
     cc = require(library.cc, _cure(library.cc))
     folder = artifact / "build" / library.folder
@@ -226,7 +226,8 @@ def makefile(name: str, target: Target) -> str:
     """The artifact's Makefile: `make` on the device builds the library with the nvcc that is there."""
     assert target.gpu is not None
     flags = " ".join(CUBIN_FLAGS)
-    return f"""# Builds libedgec_{name}.so. On the device: make. Elsewhere: make CC=aarch64-linux-gnu-gcc MACHINE=aarch64
+    return f"""# Builds libedgec_{name}.so. On the device: make.
+# Elsewhere: make CC=aarch64-linux-gnu-gcc MACHINE=aarch64
 #   COMPUTE=87      the chip's compute capability without the dot
 #   NVCC=nvcc       CUDA toolkit 12.6 or later
 NAME := {name}

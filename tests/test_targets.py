@@ -56,13 +56,16 @@ def load_text(tmp_path: Path, text: str) -> str:
 
 def test_the_named_targets_exist() -> None:
     cores = {"cortex-m0", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"}
-    assert set(target_names()) == cores | {"host", "stm32f746-disco", "nucleo-h743", "rp2040-pico"}
+    boards = {"host", "stm32f746-disco", "nucleo-h743", "rp2040-pico"}
+    gpus = {"orin", "orin-nx", "orin-nano", "thor", "rtx-4090", "h100", "h200"}
+    assert set(target_names()) == cores | boards | gpus
 
 
 @pytest.mark.parametrize("name", target_names())
 def test_a_target_has_memories_with_sources(name: str) -> None:
     target = load_target(name)
-    assert target.rams and target.flash_bytes > 0
+    assert target.rams and (target.flash_bytes > 0) == (target.family == "c")
+    assert (target.gpu is not None) == (target.family == "cuda")
     assert all(m.source and m.align % 4 == 0 for m in target.memories)
 
 
@@ -148,8 +151,8 @@ def test_an_unknown_target_names_the_nearest() -> None:
         load_target("cortex_m4")
     assert str(caught.value) == (
         "EDGEC-E210: use --target cortex-m4: there is no target 'cortex_m4'. Targets: cortex-m0, cortex-m33, "
-        "cortex-m4, cortex-m55, cortex-m7, host, nucleo-h743, rp2040-pico, stm32f746-disco, or the path of a "
-        ".toml file"
+        "cortex-m4, cortex-m55, cortex-m7, h100, h200, host, nucleo-h743, orin, orin-nano, orin-nx, rp2040-pico, "
+        "rtx-4090, stm32f746-disco, thor, or the path of a .toml file"
     )
 
 
@@ -195,8 +198,8 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         ('"16K"', '"much"', "reserve_ram must be a size such as \"320K\": it is 'much'"),
         ('["dsp"]', '["DSP"]', "features may hold dsp, fpu, mve, unaligned: it holds 'DSP'"),
         ('["dsp"]', "3", "make features a list of texts: it is 3"),
-        ('"c"', '"cuda"', "family must be one of c: it is 'cuda'"),
-        ("align = 8", "align = 6", "[[memory]] ram: align must be 4, 8, 16, 32 or 64: it is 6"),
+        ('"c"', '"rocm"', "family must be one of c, cuda: it is 'rocm'"),
+        ("align = 8", "align = 6", "[[memory]] ram: align must be 4, 8, 16, 32, 64 or 256: it is 6"),
         ("0x20000000", "-1", "[[memory]] ram: origin must be an address below 2^32: it is -1"),
         ('kind = "ram"', 'kind = "rom"', "[[memory]] ram: kind must be one of ram, flash: it is 'rom'"),
         ("0x20000000", "0x1000", "memories may not overlap: flash ends at 0x100000, ram begins at 0x1000"),

@@ -11,8 +11,8 @@ from tests.cli_command import Command
 
 SIZES = "write a size as a whole number of bytes above 0, with K, M or G for 1024, 1024², 1024³ (320K, 1.5M, 4096)"
 TARGETS = (
-    "cortex-m0, cortex-m33, cortex-m4, cortex-m55, cortex-m7, host, nucleo-h743, rp2040-pico, stm32f746-disco, or the "
-    "path of a .toml file"
+    "cortex-m0, cortex-m33, cortex-m4, cortex-m55, cortex-m7, h100, h200, host, nucleo-h743, orin, orin-nano, "
+    "orin-nx, rp2040-pico, rtx-4090, stm32f746-disco, thor, or the path of a .toml file"
 )
 COMMANDS = "compile, run, bench, report, check, targets, ops, bisect, doctor, completion"
 M0 = "compile -q --no-build net.pt2 --calib calib.npz -o out --target cortex-m0"
@@ -40,7 +40,7 @@ SLIPS = (
     ),
     Slip(
         f"{M0} --precision int4",
-        "EDGEC-E203: use int8: --precision may be int8, fp32; 'int4' is none of them",
+        "EDGEC-E203: use int8: --precision may be int8, fp32, fp16, bf16; 'int4' is none of them",
         f"{M0} --precision int8",
     ),
     Slip(
@@ -100,7 +100,7 @@ SLIPS = (
     ),
     Slip(
         "run out --input calib.npz --on board",
-        "EDGEC-E203: see `edgec run --help`: --on may be host, qemu; 'board' is none of them",
+        "EDGEC-E203: see `edgec run --help`: --on may be host, qemu, cuda; 'board' is none of them",
         "run --help",
     ),
     Slip(
@@ -154,7 +154,7 @@ def test_all_problems_of_a_target_file_are_told_at_once_and_the_corrected_file_w
     (edgec.here / "my.toml").write_text(wrong, encoding="utf-8")
     text = (
         "EDGEC-E212: correct the target file my.toml: 3 problems\n"
-        "  family must be one of c: it is 'd'\n"
+        "  family must be one of c, cuda: it is 'd'\n"
         "  add the key reserve_ram (a text): it is missing\n"
         "  remove the unknown key reserve_rom; did you mean reserve_ram?"
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from edgec import artifact
 from tests.cli_command import Command
 
 ROOT = Path(__file__).parents[2]
@@ -170,14 +171,14 @@ def _after_start(process: subprocess.Popen[str]) -> None:
 def test_an_interruption_between_two_files_leaves_nothing(
     edgec: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, count = Path.write_bytes, iter(range(1000))
+    write, count = artifact._write_file, iter(range(1000))
 
-    def interrupted(path: Path, data: bytes) -> int:
+    def interrupted(path: Path, content: artifact.Content) -> None:
         if next(count) == 5:
             raise KeyboardInterrupt
-        return write(path, data)
+        write(path, content)
 
-    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    monkeypatch.setattr(artifact, "_write_file", interrupted)
     edgec.refused(130, "interrupted: nothing half-written is left", *COMPILE, "-o", "new/out")
 
 
