@@ -18,6 +18,7 @@ from edgec import interp, log
 from edgec.errors import InternalError, UserError
 from edgec.ir import Array, DType, Pass, Program
 from edgec.passes.bias_correct import bias_correct
+from edgec.passes.cache_places import cache_places
 from edgec.passes.calibrate import calibrate
 from edgec.passes.choose_kernels import choose_kernels
 from edgec.passes.dead import remove_dead
@@ -30,7 +31,10 @@ from edgec.passes.join_loops import join_loops
 from edgec.passes.layout import layout
 from edgec.passes.legalize import legalize
 from edgec.passes.memory import plan_memory
+from edgec.passes.merge_linears import merge_linears
+from edgec.passes.norm_gain import norm_gain
 from edgec.passes.quantize import Scheme, quantize
+from edgec.passes.rotary import rotary
 from edgec.passes.schedule import schedule
 from edgec.passes.simplify import simplify
 from edgec.passes.stream import stream
@@ -95,6 +99,10 @@ def float_steps() -> tuple[Step, ...]:
     return (
         Step("legalize", legalize),  # first: later passes know only the ops that kernels have
         Step("fold", fold),  # batch norms vanish into convolutions before anything looks at ranges
+        Step("norm gain", norm_gain),  # after legalize, which makes rms_norm
+        Step("rotary", rotary),  # before layout, which would move the transposes beside a rotation
+        Step("merge linears", merge_linears),  # before the places: they point into the merged result
+        Step("cache places", cache_places),  # after rotary and before layout: reads through its transposes
         Step("layout", layout),  # after fold: a folded batch norm no longer stands between transposes
         Step("simplify", simplify),  # after layout: removes the pairs of transposes and reshapes it left
         Step("fold again", fold),  # simplify exposes constants behind reshapes

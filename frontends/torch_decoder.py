@@ -246,7 +246,7 @@ def _wrapper(model: Any, tokens: int, context: int) -> Any:
                 logits_to_keep=1,
             ).logits
             self.position.add_(tokens)
-            return logits[0]
+            return logits.reshape(1, logits.shape[-1])
 
     return Wrapper()
 
