@@ -1,9 +1,9 @@
 """How 4-bit weights lie in memory for the tensor cores: runtime_c/cuda/ec_w4.cuh, ec_linear_w4.cu.
 
 Rows of weights stand in tiles of 16, channels in chunks of 64; a tile's chunk is 32 lanes of four 32-bit words, a word
-an instruction. Lane 4 g + t holds the rows g and g + 8 and the channels 16 t .. 16 t + 15 of a chunk; word j its
-channels 4 j .. 4 j + 3. Nibble e of a word is row g + 8 (e % 2) and channel 4 j + ORDER[e]: one AND leaves two
-neighbouring channels of a row in the two halves of a register. N is filled up to whole tiles with scale 0.
+an instruction of 16 channels. Word j of lane 4 g + t holds the rows g and g + 8 and, from channel 16 j + 2 t on, the
+channels 0, 1, 8, 9: nibble e is row g + 8 (e % 2) and channel ORDER[e], so that one AND leaves two neighbouring
+channels of a row in the two halves of a register. N is filled up to whole tiles with scale 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ from edgec.ops.linear_w4 import unpack_nibbles
 
 TILE: Final = 16
 CHUNK: Final = 64
-ORDER: Final = (0, 0, 2, 2, 1, 1, 3, 3)  # channel of nibble e, from the word's first
+ORDER: Final = (
+    (0, 0),
+    (0, 0),
+    (1, 0),
+    (1, 0),
+    (0, 1),
+    (0, 1),
+    (1, 1),
+    (1, 1),
+)  # (8s, 1s) of nibble e's channel
 
 U32 = npt.NDArray[np.uint32]
 
@@ -35,17 +44,17 @@ def pack_w4(q: Array) -> U32:
     step = max(1, (1 << 22) // channels)  # tiles at a time: the nibbles of a whole layer as words are large
     for first in range(0, len(packed), step):
         rows = _whole_tiles(unpack_nibbles(q[first * TILE : (first + step) * TILE]))
-        packed[first : first + step] = _words(rows.reshape(-1, 2, 8, channels // CHUNK, 4, 4, 4))
+        packed[first : first + step] = _words(rows.reshape(-1, 2, 8, channels // CHUNK, 4, 2, 4, 2))
     return packed
 
 
 def _words(nibbles: npt.NDArray[np.uint8]) -> U32:
-    """nibbles[tile, half, g, chunk, t, j, channel] as words [tile, chunk, lane, j]."""
-    words = np.zeros(nibbles.shape[:1] + nibbles.shape[2:6], np.uint32)  # [tile, g, chunk, t, j]
-    for place, channel in enumerate(ORDER):
-        words |= nibbles[:, place % 2, ..., channel].astype(np.uint32) << np.uint32(4 * place)
-    tiles, _, chunks = words.shape[:3]
-    return np.ascontiguousarray(words.transpose(0, 2, 1, 3, 4)).reshape(tiles, chunks, 32, 4)
+    """nibbles[tile, half, g, chunk, j, eights, t, ones] as words [tile, chunk, lane, j]."""
+    tiles, _, _, chunks = nibbles.shape[:4]
+    words = np.zeros((tiles, 8, chunks, 4, 4), np.uint32)  # [tile, g, chunk, j, t]
+    for place, (eights, ones) in enumerate(ORDER):
+        words |= nibbles[:, place % 2, :, :, :, eights, :, ones].astype(np.uint32) << np.uint32(4 * place)
+    return np.ascontiguousarray(words.transpose(0, 2, 1, 4, 3)).reshape(tiles, chunks, 32, 4)
 
 
 def pack_pairs(values: Array) -> Array:

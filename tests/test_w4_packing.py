@@ -16,18 +16,15 @@ def fragment(word: int) -> list[tuple[int, int]]:
 
 def unpack(packed: np.ndarray, rows: int) -> np.ndarray:
     """Rows of the matrix that mma.m16n8k16 multiplies: register 0 is row lane / 4, 1 the row 8 below, 2 and 3 the same
-    rows 8 columns on, two neighbouring columns each from 2 (lane % 4) on (PTX manual). Column c of instruction j stands
-    for a channel: those of x's lane t are 16 t + 4 j + 0, 1 (columns 2 t, 2 t + 1) and + 2, 3 (columns 8 on)."""
+    rows 8 columns on, two neighbouring columns each from 2 (lane % 4) on (PTX manual)."""
     tiles, chunks = packed.shape[:2]
     out = np.zeros((16 * tiles, 64 * chunks), np.uint8)
     for tile, chunk, lane, j in np.ndindex(packed.shape):
         g, t = divmod(lane, 4)
         for register, pair in enumerate(fragment(int(packed[tile, chunk, lane, j]))):
             row = 16 * tile + g + 8 * (register % 2)
-            for e in (0, 1):
-                column = 2 * t + e + 8 * (register // 2)
-                channel = 64 * chunk + 16 * (column % 8 // 2) + 4 * j + 2 * (column // 8) + column % 2
-                out[row, channel] = pair[e]
+            column = 64 * chunk + 16 * j + 2 * t + 8 * (register // 2)
+            out[row, column : column + 2] = pair
     return out[:rows]
 
 
