@@ -206,7 +206,8 @@ __device__ __forceinline__ void ec_conv2d_s8_body(const ec_conv2d_s8_params &p, 
     if (p.splits > 1) {
         const int tile = (group * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
         if (!ec_sum_splits<COUNT, SLICE>(&acc[0][0][0], tile, split, p.splits, scratch,
-                                         static_cast<int32_t *>(counters))) {
+                                         static_cast<int32_t *>(counters),
+                                         reinterpret_cast<volatile int32_t *>(ec_shared))) {
             return;
         }
     }

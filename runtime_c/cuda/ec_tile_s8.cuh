@@ -137,12 +137,11 @@ __device__ __forceinline__ void ec_sum_slices(int32_t *acc, int32_t *shared)
 
 /* Adds the sums of the other blocks of this tile, in the block that comes last; false in all others. `scratch`: 4 *
  * COUNT * SLICE bytes a tile and split; `counters`: one int32 a tile, zero again afterwards. All threads call; the
- * first SLICE of them hold the sums. */
+ * first SLICE of them hold the sums. `last`: a word of shared memory. */
 template <int COUNT, int SLICE>
 __device__ __forceinline__ bool ec_sum_splits(int32_t *acc, int tile, int split, int splits, void *scratch,
-                                              int32_t *counters)
+                                              int32_t *counters, volatile int32_t *last)
 {
-    __shared__ int last;
     int4 *const mine = static_cast<int4 *>(scratch) + (size_t)tile * splits * (COUNT / 4) * SLICE + threadIdx.x;
     if (threadIdx.x < SLICE) {
 #pragma unroll
@@ -154,13 +153,13 @@ __device__ __forceinline__ bool ec_sum_splits(int32_t *acc, int tile, int split,
     __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) {
-        last = atomicAdd(counters + tile, 1) == splits - 1;
-        if (last) {
+        *last = atomicAdd(counters + tile, 1) == splits - 1;
+        if (*last) {
             counters[tile] = 0;
         }
     }
     __syncthreads();
-    if (!last) {
+    if (!*last) {
         return false;
     }
     __threadfence();
