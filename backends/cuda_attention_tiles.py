@@ -1,0 +1,89 @@
+"""How softmax attention divides over blocks and warps: the sizes of ec_attention_tile, chosen on the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from edgec.backends.cuda_record import CUDA_TYPE
+from edgec.ir import DType
+from edgec.plan import Gpu
+
+DEPTH_MAX: Final = 256  # channels of a head that the registers of a warp hold
+ROWS_A_WARP: Final = 16  # of the matrix instruction
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionTile:
+    """A block takes 16 `row_warps` query rows; `key_warps` of its warps share the keys, `keys` each a tile. `depth` and
+    `value_depth` are multiples of 16; up to `stages` tiles are in shared memory at once."""
+
+    depth: int
+    value_depth: int
+    keys: int
+    row_warps: int
+    key_warps: int
+    stages: int = 2
+
+    @property
+    def rows(self) -> int:
+        return ROWS_A_WARP * self.row_warps
+
+    @property
+    def keys_a_tile(self) -> int:
+        return self.keys * self.key_warps
+
+    @property
+    def threads(self) -> int:
+        return 32 * self.row_warps * self.key_warps
+
+    @property
+    def query_bytes(self) -> int:
+        return 2 * self.rows * (self.depth + 8)
+
+    @property
+    def stage_bytes(self) -> int:
+        return 2 * self.keys_a_tile * (self.depth + self.value_depth + 16)
+
+    @property
+    def join_bytes(self) -> int:
+        """Float sums of all warps, tops and totals."""
+        return 4 * self.key_warps * self.rows * (self.value_depth + 4 + 2)
+
+    def shared_bytes(self, keys: int) -> int:
+        """Shared memory of a block that goes through `keys` keys."""
+        stages = min(self.stages, -(-keys // self.keys_a_tile))
+        return max(self.query_bytes + stages * self.stage_bytes, self.join_bytes)
+
+    def template(self, dtype: DType) -> tuple[str, ...]:
+        """T, D, E, BN, WM, WN, STAGES."""
+        sizes = (self.depth, self.value_depth, self.keys, self.row_warps, self.key_warps, self.stages)
+        return (CUDA_TYPE[dtype], *(str(n) for n in sizes))
+
+
+def padded(depth: int) -> int:
+    """Channels as whole matrix instructions."""
+    return -(-depth // 16) * 16
+
+
+def choose_tile(rows: int, heads: int, keys: int, depths: tuple[int, int], gpu: Gpu) -> AttentionTile:
+    """The tile for `rows` query rows of each of `heads` key heads (of all samples) over `keys` keys.
+
+    The most rows a block that still gives each multiprocessor a block; where not even 16 rows do, so be it. Warps that
+    are not needed for rows share the keys.
+    """
+    depth, value_depth = (padded(d) for d in depths)
+    row_warps = 4
+    while row_warps > 1 and -(-rows // (ROWS_A_WARP * row_warps)) * heads < gpu.sms:
+        row_warps //= 2
+    while row_warps > 1 and ROWS_A_WARP * row_warps // 2 >= rows:
+        row_warps //= 2
+    key_warps = 4 // row_warps
+    while key_warps > 1 and 16 * (key_warps - 1) >= keys:
+        key_warps //= 2
+    most = 64 if max(depth, value_depth) <= 128 and key_warps == 1 else 32
+    own = min(most, max(16, padded(-(-keys // key_warps))))
+    tile = AttentionTile(depth, value_depth, own if own in (16, 32, 64) else most, row_warps, key_warps)
+    while tile.shared_bytes(keys) > gpu.shared_bytes and tile.keys > 16:
+        tile = AttentionTile(depth, value_depth, tile.keys // 2, row_warps, key_warps)
+    return tile
