@@ -34,7 +34,7 @@ def compile(
     target: str,
     out: str | os.PathLike[str],
     calib: Mapping[str, Array] | str | os.PathLike[str] | None = None,
-    precision: Literal["int8", "fp32", "fp16", "bf16"] = "int8",
+    precision: Literal["int8", "fp32", "fp16", "bf16"] | None = None,
     calibration: Literal["minmax", "percentile", "entropy", "mse"] = "minmax",
     equalize: bool = False,
     bias_correct: bool = False,
@@ -53,13 +53,14 @@ def compile(
 
     `model`: an nn.Module (with `example_inputs`), an exported program, or a path as `edgec compile` takes it.
     `calib`: typical inputs by input name in the PyTorch layout, samples along the first axis, or the path of an
-    .npz with them; int8 needs it. `ram`, `flash`: budgets such as "64K". The others are those of
+    .npz with them; int8 needs it. `precision`: int8 where None, fp16 for a CUDA target. `ram`, `flash`: budgets such as "64K". The others are those of
     `edgec compile --help`. Raises UserError and TargetError; nothing is written then.
     """
     from edgec import compiler
     from edgec.artifact import Artifact, refuse_unless_free
 
     refuse_unless_free(_Path(out))
+    precision = precision or compiler.default_precision(target)
     options = _options(precision, calibration, equalize, bias_correct, keep_float, ram, flash, stream)
     options = replace(options, stages=None if stages is None else _Path(stages), check=check)
     request = compiler.Request(model, target, options, calib, example_inputs, factory, trust, name, seed)

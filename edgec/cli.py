@@ -98,8 +98,7 @@ def _model_options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--precision",
         choices=("int8", "fp32", "fp16", "bf16"),
-        default="int8",
-        help="of all layers (default int8; fp16 and bf16 for CUDA targets)",
+        help="of all layers (default int8, for CUDA targets fp16)",
     )
     p.add_argument(
         "--calib",
@@ -304,7 +303,7 @@ def _run(args: argparse.Namespace) -> int:
 def _refuse_conflicts(args: argparse.Namespace) -> None:
     """Raise UserError E207 for two flags of which one would silently win."""
     given = vars(args)
-    precision = given.get("precision")
+    precision = given.get("precision") or "int8"
     conflicts = (
         ("--quiet", "--verbose", args.quiet and args.verbose),
         ("--target", "--all-targets", given.get("all_targets") and given.get("target")),

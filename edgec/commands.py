@@ -32,12 +32,12 @@ def _refuse(args: argparse.Namespace, rows: Json, error: EdgecError) -> NoReturn
 
 
 def _request(args: argparse.Namespace, target: str) -> Any:
-    from edgec.compiler import Request
+    from edgec.compiler import Request, default_precision
     from edgec.pipeline import Options
     from edgec.targets.load import parse_size
 
     options = Options(
-        precision=args.precision,
+        precision=args.precision or default_precision(target),
         calibration=args.calibration,
         equalize=args.equalize,
         bias_correct=args.bias_correct,

@@ -102,6 +102,13 @@ def plan(request: Request) -> Compiled:
     return Compiled(name, target, text, request.options, _source_hash(request.model), done, planned)
 
 
+def default_precision(target: str) -> pipeline.Precision:
+    """int8 for a microcontroller, fp16 for a GPU. Raises UserError where there is no such target."""
+    from edgec.targets.load import load_target
+
+    return "fp16" if load_target(target).family == "cuda" else "int8"
+
+
 def kernels_of(target: Target) -> tuple[Kernel, ...]:
     """The kernel table of the target's family."""
     if target.family == "cuda":

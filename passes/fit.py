@@ -51,6 +51,20 @@ def check_flash(target: Target, needed: int, largest: Sequence[tuple[str, int]],
     )
 
 
+def check_device_memory(target: Target, arena: int, weights: int) -> None:
+    """Raise TargetError EDGEC-E507 where a GPU's memory does not hold arena and weights together."""
+    (memory,) = target.rams
+    available = memory.bytes - target.reserve_ram_bytes
+    if arena + weights > available:
+        kept = kib(target.reserve_ram_bytes)
+        raise TargetError(
+            "EDGEC-E507",
+            f"{target.name} needs {kib(arena + weights)} of device memory ({kib(weights)} of weights, {kib(arena)} of "
+            f"activations and state), {kib(available)} exist ({memory.source}; {kept} are kept for everything else). "
+            "Try --precision fp16 where it is fp32, 4-bit weights, or a target with more memory (`edgec targets`)",
+        )
+
+
 def peak(plan: Plan, memory: str) -> tuple[str, tuple[Buffer, ...]]:
     """(layer, buffers live there, largest first) of the item with the most live bytes in `memory`.
 

@@ -151,7 +151,7 @@ static ec_cuda_status load_functions(ec_cuda_loaded *self) {
         if (result == 0) {
             result = self->cu->module_function(&self->functions[i], self->modules[i], f->name);
         }
-        if (result == 0 && f->shared_bytes > 48u * 1024u) {
+        if (result == 0 && f->shared_bytes > 0u) { /* with static memory it may exceed 48 KiB */
             result = self->cu->function_set(self->functions[i], EC_CU_FUNCTION_SHARED_BYTES,
                                             (int)f->shared_bytes);
         }
