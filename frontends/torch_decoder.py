@@ -41,18 +41,28 @@ REFUSED: Final = ("softcap", "s_aux", "head_mask")  # arguments of attention tha
 
 @dataclass(frozen=True, slots=True)
 class DecoderOptions:
-    """`context`: tokens that the caches hold. `prefill`: lengths of the prefill entries beside 1. `logits`: entries
-    also return the last token's logits f32[1,V]."""
+    """`context`: tokens that the caches hold. `prefill`: lengths of the prefill entries beside 1; None: those of
+    PREFILL that the context holds. `logits`: entries also return the last token's logits f32[1,V]."""
 
     context: int = CONTEXT
-    prefill: tuple[int, ...] = PREFILL
+    prefill: tuple[int, ...] | None = None
     logits: bool = False
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Lengths of all prefill entries, shortest first."""
+        chosen = self.prefill
+        if chosen is None:
+            chosen = tuple(n for n in PREFILL if n <= self.context)
+        return tuple(sorted({1, *chosen}))
 
 
 def is_decoder(model: Any) -> bool:
-    """Whether `model` is a model of transformers that generates text."""
+    """Whether `model` is a model of transformers that generates text from text."""
     inside = any(c.__module__.startswith("transformers.") for c in type(model).__mro__)
-    return inside and bool(getattr(model, "can_generate", lambda: False)())
+    config = getattr(model, "config", None)
+    whole = hasattr(config, "get_text_config") and not getattr(config, "is_encoder_decoder", False)
+    return inside and whole and bool(model.can_generate())
 
 
 def import_decoder(
@@ -64,12 +74,10 @@ def import_decoder(
     where they lie. Raises UserError EDGEC-E34x for what is no such model or does not fit the options, and what
     import_program raises.
     """
-    config = model.config.get_text_config()
-    _check(model, config, options)
+    _check(model, options)
     source = _Cached(weights if weights is not None else own_weights(model))
-    lengths = sorted({1, *options.prefill})
-    programs = [_exported(model, n, options, source) for n in lengths]
-    entries = [_entry(p, f"prefill_{n}", options) for n, p in zip(lengths, programs, strict=True)]
+    programs = [_exported(model, n, options, source) for n in options.lengths]
+    entries = [_entry(p, f"prefill_{n}", options) for n, p in zip(options.lengths, programs, strict=True)]
     decode = _decode(entries[0])
     return merge([decode, *reversed(entries), _begin()])
 
@@ -98,9 +106,9 @@ class _Cached:
         return self.found[name]
 
 
-def _check(model: Any, config: Any, options: DecoderOptions) -> None:
+def _check(model: Any, options: DecoderOptions) -> None:
     kind = type(model).__name__
-    if not is_decoder(model) or getattr(config, "is_encoder_decoder", False):
+    if not is_decoder(model):
         raise UserError(
             "EDGEC-E340",
             f"give a decoder-only model of transformers, such as LlamaForCausalLM: {kind} generates no text by itself",
@@ -111,10 +119,11 @@ def _check(model: Any, config: Any, options: DecoderOptions) -> None:
             f"choose a model whose attention transformers lets us replace (Llama, Qwen2, Mistral and most newer "
             f"ones): {kind} has its own (_supports_attention_backend is not set)",
         )
-    longest = getattr(config, "max_position_embeddings", None) or options.context
-    bad = [n for n in options.prefill if not 1 <= n <= options.context]
-    if not 2 <= options.context <= longest or bad:
-        what = f"prefill of {bad[0]}" if bad else f"context of {options.context}"
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or options.context
+    bad = [n for n in options.lengths if not 1 <= n <= options.context]
+    context_fits = 2 <= options.context <= longest
+    if not context_fits or bad:
+        what = f"prefill of {bad[0]}" if context_fits else f"context of {options.context}"
         raise UserError(
             "EDGEC-E342",
             f"choose a context of 2 to {longest} tokens (max_position_embeddings of {kind}) and prefill lengths "
@@ -191,13 +200,13 @@ def _wrapper(model: Any, tokens: int, context: int) -> Any:
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     depth = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
-    class Layer(CacheLayerMixin):  # type: ignore[misc]
+    class Layer(CacheLayerMixin):  # type: ignore[no-untyped-call,unused-ignore]
         """Hands the new keys and values to the attention, which updates the caches."""
 
         is_compileable, is_sliding = True, False
 
         def __init__(self) -> None:
-            super().__init__()
+            super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
             self.is_initialized = True
 
         def lazy_initialization(self, *args: Any) -> None: ...
@@ -215,6 +224,9 @@ def _wrapper(model: Any, tokens: int, context: int) -> Any:
             return context, 0
 
     class Wrapper(torch.nn.Module):
+        position: Any
+        model: Any
+
         def __init__(self) -> None:
             super().__init__()
             self.model = model
