@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from examples.models.inverted import Bottleneck, conv_bn
-from examples.models.seeded import Made, seeded
+from examples.models.seeded import Made, damp, seeded
 
 # (expansion, channels, repeats, stride of the first)
 STAGES = (
@@ -58,3 +58,21 @@ def width_100() -> Made:
 
 
 factory = width_035
+
+
+def damped(size: int = 224) -> Made:
+    """`width_100` with small residual branches, whose numbers half precision does not blur."""
+
+    def make() -> nn.Module:
+        net = MobileNetV2(1.0)
+        for module in net.modules():
+            if isinstance(module, Bottleneck) and module.residual:
+                damp(module.layers[-1][1])
+        return net
+
+    return seeded(make, (1, 3, size, size))
+
+
+def damped_small() -> Made:
+    """At 64x64."""
+    return damped(64)

@@ -1,0 +1,103 @@
+"""The networks of examples/networks.py, imported once a process, and compiled for any target."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edgec import compiler, cuda_artifact, pipeline
+from edgec.frontends import LoadOptions, load
+from edgec.ir import Array, Program
+from edgec.pipeline import Options
+from examples.networks import NETWORKS
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A network with its example inputs by the name of forward's argument, and PyTorch's float32 outputs."""
+
+    module: torch.nn.Module
+    inputs: tuple[torch.Tensor, ...]
+    arrays: dict[str, Array]
+    wanted: tuple[Array, ...]
+    program: Program
+
+
+@cache
+def made(name: str, small: bool = True) -> Made:
+    """The network, imported."""
+    module, inputs = NETWORKS[name].make(small)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.export warns about itself
+        program = load(module, LoadOptions(example_inputs=inputs))
+    with torch.no_grad():
+        outputs = module(*inputs)
+    wanted = tuple(y.numpy() for y in (outputs if isinstance(outputs, tuple) else (outputs,)))
+    labels = [port.label for port in program.graphs[0].input_ports]
+    return Made(module, inputs, {n: x.numpy() for n, x in zip(labels, inputs, strict=True)}, wanted, program)
+
+
+@cache
+def float_program(name: str, small: bool = True) -> Program:
+    """After every pass that keeps it in float32."""
+    one = made(name, small)
+    return pipeline.run(one.program, pipeline.float_steps(), Options(precision="fp32"), one.arrays).program
+
+
+def distance(program: Program, one: Made) -> float:
+    """Largest difference of the interpreter's outputs from PyTorch's, of the largest magnitude of each output."""
+    found = pipeline.outputs(program, one.arrays)
+    return max(relative(a, b) for a, b in zip(one.wanted, found, strict=True))
+
+
+def relative(wanted: Array, found: Array) -> float:
+    """Largest difference, of the largest magnitude of `wanted`; infinite where something is not finite."""
+    a, b = wanted.astype(np.float64), found.astype(np.float64)
+    assert a.shape == b.shape
+    return float(np.abs(a - b).max() / np.abs(a).max()) if np.isfinite(b).all() else float("inf")
+
+
+def counts(program: Program) -> Counter[str]:
+    """Nodes of the first graph by op."""
+    return Counter(node.op for node in program.graphs[0].nodes)
+
+
+def compiled(name: str, target: str, precision: str, small: bool = True) -> compiler.Compiled:
+    """Planned; int8 is calibrated on two samples of noise beside the example."""
+    one = made(name, small)
+    rng = np.random.default_rng(1)
+    calib = {}
+    for label, array in one.arrays.items():
+        more = np.stack(
+            [array, *([rng.normal(size=array.shape)] * 2 if array.dtype.kind == "f" else [array] * 2)]
+        )
+        calib[label] = more.astype(array.dtype)
+    options = Options(precision=precision)  # type: ignore[arg-type]
+    request = compiler.Request(one.module, target, options, calib, one.inputs, name=name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return compiler.plan(request)
+
+
+def written(done: compiler.Compiled, folder: Path) -> Path:
+    """The artifact in `folder`, without golden vectors: the tests compute their own."""
+    most = cuda_artifact.MOST_GOLDEN_MACS
+    cuda_artifact.MOST_GOLDEN_MACS = -1  # type: ignore[misc]
+    try:
+        compiler.write(done, folder)
+    finally:
+        cuda_artifact.MOST_GOLDEN_MACS = most  # type: ignore[misc]
+    return folder
+
+
+def selected() -> tuple[str, ...]:
+    """All networks, or those that the variable EDGEC_NETWORKS lists."""
+    names = os.environ.get("EDGEC_NETWORKS")
+    return tuple(names.split(",")) if names else tuple(NETWORKS)
