@@ -1,0 +1,206 @@
+"""Vision networks at batch 1 and 224x224 in fp16 on this machine's GPU, against the best of PyTorch in the same run.
+
+    python benchmarks/cuda_vision.py [--networks a,b] [--no-compile] [--profile 12] [--int8] [--json]
+
+
+
+Peers: a CUDA graph of eager in NCHW and in channels_last, and torch.compile(mode="reduce-overhead"). Every figure is
+the median of device times after warm-up, inputs and weights random. `--profile N` prints our N slowest kernels, each
+alone. `--int8` times the CNNs in int8 too. ResNet-50 also gives its start-up (load and graph capture in a process that has
+used CUDA) and the bytes of its library and weights. With `--json` writes results/cuda_vision.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import environment
+import numpy as np
+import torch
+
+from edgec import compiler, cuda_artifact
+from edgec.cuda_library import Instance, Library
+from edgec.pipeline import Options
+from examples.networks import CNNS, NETWORKS
+
+TIMED = (
+    *("resnet50", "mobilenet_v2", "vit_b16", "swin_t"),
+    *("efficientvit_b1", "convnext_t", "efficientnet_b0"),
+)
+WARM_UP, RUNS = 30, 200
+
+
+def median_ms(run: Callable[[], Any]) -> float:
+    """Median milliseconds of device time of one call."""
+    for _ in range(WARM_UP):
+        run()
+    torch.cuda.synchronize()
+    begins, ends = ([torch.cuda.Event(enable_timing=True) for _ in range(RUNS)] for _ in range(2))
+    for begin, end in zip(begins, ends, strict=True):
+        begin.record()
+        run()
+        end.record()
+    torch.cuda.synchronize()
+    return float(np.median([b.elapsed_time(e) for b, e in zip(begins, ends, strict=True)]))
+
+
+def captured(module: torch.nn.Module, x: torch.Tensor) -> Callable[[], None]:
+    """A replay of the module's CUDA graph."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            module(x)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        module(x)
+    return graph.replay
+
+
+def peers(module: torch.nn.Module, x: torch.Tensor, compiled: bool) -> dict[str, float]:
+    """Milliseconds of each way to run the module in PyTorch."""
+    found: dict[str, float] = {}
+    with torch.no_grad():
+        for label, order in (("graph", torch.contiguous_format), ("graph_last", torch.channels_last)):
+            net = module.half().cuda().to(memory_format=order)
+            found[label] = median_ms(captured(net, x.half().cuda().contiguous(memory_format=order)))
+        if compiled:
+            torch._dynamo.reset()
+            net = torch.compile(
+                module.half().cuda().to(memory_format=torch.channels_last), mode="reduce-overhead"
+            )
+            given = x.half().cuda().contiguous(memory_format=torch.channels_last)
+            found["compile"] = median_ms(lambda: net(given))
+    return found
+
+
+def artifact(name: str, precision: str, place: Path) -> tuple[Path, float]:
+    """Our artifact for the H200 and the seconds that it took to make, kernels included."""
+    module, inputs = NETWORKS[name].make()
+    begin = time.perf_counter()
+    calib = "random" if precision == "int8" else None
+    request = compiler.Request(module, "h200", Options(precision=precision), calib, inputs, name=name)  # type: ignore[arg-type]
+    folder = place / f"{name}-{precision}"
+    compiler.write(compiler.plan(request), folder)
+    library = Library(folder)
+    seconds = time.perf_counter() - begin
+    library.close()
+    return folder, seconds
+
+
+def loaded(folder: Path) -> tuple[Library, Instance, float]:
+    """The library and an instance that has run once, and the seconds until then."""
+    begin = time.perf_counter()
+    library = Library(folder)
+    instance = library.instance()
+    name = next(iter(library.entries))
+    instance.invoke(name)
+    for port in library.entries[name].outputs:
+        instance.read(name, port.port.label)
+    return library, instance, time.perf_counter() - begin
+
+
+def ours(folder: Path, profile: int) -> dict[str, Any]:
+    """Median milliseconds, launches, start-up and sizes of an artifact; prints its slowest kernels."""
+    library, instance, seconds = loaded(folder)
+    name = next(iter(library.entries))
+    rng = np.random.default_rng(0)
+    for port in library.entries[name].inputs:
+        dtype = port.type.dtype.numpy
+        given = (
+            rng.integers(-128, 128, port.type.dims) if dtype.kind == "i" else rng.normal(size=port.type.dims)
+        )
+        instance.write(name, port.port.label, given.astype(dtype))
+    times = instance.times_ms(name, WARM_UP + RUNS)[WARM_UP:]
+    launches = library.manifest["entries"][0]["launches"]
+    if profile:
+        show(launches, instance.profile_ms(name), profile)
+    built = next((folder / "build").rglob("*.so"))
+    row = {
+        "ms": round(float(np.median(times)), 4),
+        "launches": len(launches),
+        "start_s": round(seconds, 3),
+        "library_bytes": built.stat().st_size,
+        "weight_bytes": (folder / "weights.bin").stat().st_size,
+    }
+    instance.close()
+    library.close()
+    return row
+
+
+def show(launches: list[dict[str, Any]], alone: Any, count: int) -> None:
+    """The slowest kernels, each timed alone, and the totals by kind."""
+    us = [1000.0 * float(ms) for ms in alone]
+    kinds: dict[str, list[float]] = {}
+    for launch, t in zip(launches, us, strict=True):
+        kinds.setdefault(str(launch.get("kernel", launch.get("op"))), []).append(t)
+    print(f"    {sum(us):.0f} us in {len(us)} launches, each alone; by kernel:")
+    for kind, ts in sorted(kinds.items(), key=lambda item: -sum(item[1])):
+        print(f"      {sum(ts):7.1f} us {len(ts):4}x {kind}")
+    for t, launch in sorted(zip(us, launches, strict=True), key=lambda pair: -pair[0])[:count]:
+        print(f"      {t:7.2f} us {launch}")
+
+
+def measure(name: str, arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
+    """One network's row."""
+    folder, seconds = artifact(name, "fp16", place)
+    row: dict[str, Any] = {
+        "network": name,
+        "compile_s": round(seconds, 1),
+        "fp16": ours(folder, arguments.profile),
+    }
+    shutil.rmtree(folder)
+    if arguments.int8 and name in CNNS:
+        folder, _ = artifact(name, "int8", place)
+        row["int8"] = ours(folder, arguments.profile)
+        row["int8_ratio"] = round(row["int8"]["ms"] / row["fp16"]["ms"], 3)
+        shutil.rmtree(folder)
+    if not arguments.no_peers:
+        module, (x,) = NETWORKS[name].make()
+        row["pytorch"] = {k: round(v, 4) for k, v in peers(module, x, not arguments.no_compile).items()}
+        row["ratio"] = round(row["fp16"]["ms"] / min(row["pytorch"].values()), 3)
+    return row
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--networks", default=",".join(TIMED))
+    parser.add_argument("--profile", type=int, default=0)
+    for flag in ("--no-compile", "--no-peers", "--int8", "--json"):
+        parser.add_argument(flag, action="store_true")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    cuda_artifact.MOST_GOLDEN_MACS = -1  # type: ignore[misc]  # golden vectors take longer than the benchmark
+    torch.zeros(1, device="cuda")
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        for name in arguments.networks.split(","):
+            try:
+                rows.append(measure(name, arguments, Path(place)))
+                print(rows[-1], flush=True)
+            except Exception as error:
+                print(f"{name} failed: {type(error).__name__} {str(error)[:1500]}", flush=True)
+    ratios = [row["ratio"] for row in rows if "ratio" in row]
+    if ratios:
+        mean = math.exp(sum(math.log(r) for r in ratios) / len(ratios))
+        print(f"geometric mean of {len(ratios)}: {mean:.3f}, worst {max(ratios):.3f}")
+    if arguments.json:
+        gpu = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "cuda": torch.version.cuda}
+        print(f"wrote {environment.write('cuda_vision', rows, **gpu)}")
+    return int(len(rows) < len(arguments.networks.split(",")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
