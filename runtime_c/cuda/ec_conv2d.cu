@@ -4,7 +4,7 @@
  *
  *     y[n,p,q,o] = epilogue(clamp(b[o] + sum_{r,s,c} x[n, p stride + r dilation - pad, ..., c] w[o,r,s,c]))
  *
- * x NHWC, w OHWI flattened to [o, k] with rows pitch_b apart (a multiple of 16 bytes), b float[o] or absent, y NHWC.
+ * x NHWC, w OHWI flattened to [o, k] with rows pitch_b apart (a multiple of 16 bytes), b float[o], y NHWC.
  * Sums are float; the result is rounded once, after the epilogue. ALIGNED: c is a multiple of 16 bytes. Scratch and
  * counters: see ec_gemm.cuh. Equals the ops conv2d, conv_transpose2d, conv1d, linear and matmul within the rounding.
  */
@@ -14,12 +14,13 @@
 
 extern __shared__ __align__(128) unsigned char ec_shared[];
 
-/* Rows are windows. BIAS: `bias` is one. */
-template <typename TILE, int SPLIT, int V, bool ALIGNED, bool UP, bool BIAS, typename EPILOGUE>
+/* Rows are windows; see ec_rows_conv. */
+template <typename TILE, int SPLIT, int V, bool ALIGNED, bool UP, typename EPILOGUE>
 __device__ __forceinline__ void ec_conv_body(const ec_conv_params &p, const void *x, const void *w, const void *bias,
                                              void *y, void *scratch, void *counters, const EPILOGUE &epilogue)
 {
     typedef typename TILE::T T;
+    ec_launch_next();
     const ec_place place = ec_place::of<TILE>(p.m, p.splits);
     const int first = place.first<TILE>(p.k), last = place.last<TILE>(p.k);
     const ec_window window = {p.h,        p.w,     p.c,     p.p,          p.q,          p.taps_w, p.stride_h,
@@ -28,24 +29,50 @@ __device__ __forceinline__ void ec_conv_body(const ec_conv_params &p, const void
     ec_rows_dense<TILE, TILE::ROWS_B, true, true> b(w, p.pitch_b, place.column, p.n, p.pitch_b);
     ec_sums<TILE> sums;
     ec_gemm_core(sums, a, b, ec_all_slices(), first, last, ec_shared);
-    const ec_finish_float<T, EPILOGUE> finish = {
-        BIAS ? static_cast<const float *>(bias) : NULL, p.act_min, p.act_max, static_cast<T *>(y), 0, p.n, epilogue};
+    const ec_finish_float<T, true, EPILOGUE> finish = {
+        static_cast<const float *>(bias), p.act_min, p.act_max, static_cast<T *>(y), 0, p.n, epilogue};
     ec_gemm_finish<TILE, SPLIT, V>(sums, place, p.m, p.n, ec_shared, scratch, counters, finish);
 }
 
 /* Rows stand one after the other: linear, and convolutions of 1x1. */
-template <typename TILE, int SPLIT, int V, bool ALIGNED, bool BIAS, typename EPILOGUE>
+template <typename TILE, int SPLIT, int V, bool ALIGNED, typename EPILOGUE>
 __device__ __forceinline__ void ec_linear_body(const ec_gemm_params &p, const void *x, const void *w, const void *bias,
                                                void *y, void *scratch, void *counters, const EPILOGUE &epilogue)
 {
     typedef typename TILE::T T;
+    ec_launch_next();
     const ec_place place = ec_place::of<TILE>(p.m, p.splits);
     const int first = place.first<TILE>(p.k), last = place.last<TILE>(p.k);
     ec_rows_dense<TILE, TILE::ROWS_A, ALIGNED, false> a(x, p.pitch_a, place.row, p.m, p.k);
     ec_rows_dense<TILE, TILE::ROWS_B, true, true> b(w, p.pitch_b, place.column, p.n, p.pitch_b);
     ec_sums<TILE> sums;
     ec_gemm_core(sums, a, b, ec_all_slices(), first, last, ec_shared);
-    const ec_finish_float<T, EPILOGUE> finish = {
-        BIAS ? static_cast<const float *>(bias) : NULL, p.act_min, p.act_max, static_cast<T *>(y), 0, p.n, epilogue};
+    const ec_finish_float<T, true, EPILOGUE> finish = {
+        static_cast<const float *>(bias), p.act_min, p.act_max, static_cast<T *>(y), 0, p.n, epilogue};
+    ec_gemm_finish<TILE, SPLIT, V>(sums, place, p.m, p.n, ec_shared, scratch, counters, finish);
+}
+
+/*
+ * y[i] = a[i] b[i] for each place i of the leading axes (blockIdx.y), both computed at run time. B: how b is read, an
+ * ec_rows struct over the columns: ec_rows_dense for b[n,k], ec_rows_of_k and ec_rows_strided for b[k,n].
+ */
+template <typename TILE, int SPLIT, int V, bool ALIGNED, typename B, typename EPILOGUE>
+__device__ __forceinline__ void ec_matmul_body(const ec_matmul_params &p, const void *x, const void *w, void *y,
+                                               void *scratch, void *counters, const EPILOGUE &epilogue)
+{
+    typedef typename TILE::T T;
+    ec_launch_next();
+    ec_place place = ec_place::of<TILE>(p.m, p.splits);
+    place.tile += blockIdx.y * (gridDim.x / p.splits);
+    const int first = place.first<TILE>(p.k), last = place.last<TILE>(p.k);
+    const int i2 = blockIdx.y % p.n2, rest = blockIdx.y / p.n2, i1 = rest % p.n1, i0 = rest / p.n1;
+    const T *const at_a = static_cast<const T *>(x) + i0 * p.a_0 + i1 * p.a_1 + i2 * p.a_2;
+    const T *const at_b = static_cast<const T *>(w) + i0 * p.b_0 + i1 * p.b_1 + i2 * p.b_2;
+    ec_rows_dense<TILE, TILE::ROWS_A, ALIGNED, false> a(at_a, p.pitch_a, place.row, p.m, p.k);
+    B b(at_b, p.pitch_b, place.column, p.n, p.k);
+    ec_sums<TILE> sums;
+    ec_gemm_core(sums, a, b, ec_all_slices(), first, last, ec_shared);
+    const ec_finish_float<T, false, EPILOGUE> finish = {
+        NULL, 0.0f, 0.0f, static_cast<T *>(y), (size_t)blockIdx.y * p.m * p.n, p.n, epilogue};
     ec_gemm_finish<TILE, SPLIT, V>(sums, place, p.m, p.n, ec_shared, scratch, counters, finish);
 }

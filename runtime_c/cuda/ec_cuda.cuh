@@ -96,6 +96,21 @@ __device__ __forceinline__ void ec_store(T *to, const float (&in)[V])
     *reinterpret_cast<ec_vector<T, V> *>(to) = v;
 }
 
+/* As ec_load, in accesses of 16 bytes at most. */
+template <typename T, int V>
+__device__ __forceinline__ void ec_load_run(float (&out)[V], const T *from)
+{
+    constexpr int MOST = 16 / (int)sizeof(T), RUN = V < MOST ? V : MOST;
+#pragma unroll
+    for (int at = 0; at < V; at += RUN) {
+        const ec_vector<T, RUN> v = *reinterpret_cast<const ec_vector<T, RUN> *>(from + at);
+#pragma unroll
+        for (int i = 0; i < RUN; i++) {
+            out[at + i] = ec_float(v.at[i]);
+        }
+    }
+}
+
 /* Sum and maximum over a warp; every lane gets the result. */
 __device__ __forceinline__ float ec_warp_sum(float v)
 {

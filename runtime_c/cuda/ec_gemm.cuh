@@ -213,9 +213,9 @@ __device__ __forceinline__ void ec_gemm_finish(const ec_sums<TILE> &sums, const 
     }
 }
 
-/* Bias, clamp, epilogue and store of a product of floats; y[row, column] of n columns from element `first` on. */
-template <typename T, typename EPILOGUE> struct ec_finish_float {
-    const float *bias; /* NULL where there is none */
+/* Bias and clamp where BIASED, epilogue and store of a product of floats; y[row, column] of n columns from `first`. */
+template <typename T, bool BIASED, typename EPILOGUE> struct ec_finish_float {
+    const float *bias;
     float low, high;
     T *y;
     size_t first;
@@ -225,22 +225,15 @@ template <typename T, typename EPILOGUE> struct ec_finish_float {
     template <int V> __device__ __forceinline__ void run(float (&v)[V], int row, int column) const
     {
         const size_t index = first + (size_t)row * n + column;
-        if (bias) {
+        if (BIASED) {
             float b[V];
-            ec_load<float, (V > 4 ? 4 : V)>(*reinterpret_cast<float(*)[V > 4 ? 4 : V]>(b), bias + column);
-            if (V > 4) {
-                ec_load<float, 4>(*reinterpret_cast<float(*)[4]>(b + V - 4), bias + column + V - 4);
-            }
+            ec_load_run<float, V>(b, bias + column);
 #pragma unroll
             for (int e = 0; e < V; e++) {
-                v[e] += b[e];
+                v[e] = fminf(fmaxf(v[e] + b[e], low), high);
             }
         }
-#pragma unroll
-        for (int e = 0; e < V; e++) {
-            v[e] = fminf(fmaxf(v[e], low), high);
-        }
-        epilogue.apply(v, index, column);
+        epilogue.template apply<V>(v, index, column);
         ec_store<T, V>(y + index, v);
     }
 };

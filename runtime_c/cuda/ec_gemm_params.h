@@ -16,13 +16,13 @@ typedef struct ec_gemm_params {
     float act_min, act_max;
 } ec_gemm_params;
 
-/* As above for each place of three leading axes of sizes n0, n1, n2; a and b step by a_i and b_i elements. */
-typedef struct ec_gemm_batched_params {
+/* As above, not clamped, for each place of three leading axes of sizes n0, n1, n2; a and b step by a_i, b_i elements. */
+typedef struct ec_matmul_params {
     int32_t m, n, k, splits;
     int32_t pitch_a, pitch_b;
     int32_t n1, n2;
     int64_t a_0, a_1, a_2, b_0, b_1, b_2;
-} ec_gemm_batched_params;
+} ec_matmul_params;
 
 /*
  * Rows are the places of y[N,p,q,n]: row (image, i, j) reads x[image, (i stride_h - pad_h + r dilation_h) / up_h, ...],
@@ -34,5 +34,12 @@ typedef struct ec_conv_params {
     int32_t h, w, c, p, q, taps_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, up_h, up_w;
     float act_min, act_max;
 } ec_conv_params;
+
+/* As above with `groups`; `taps` = taps_h * taps_w. */
+typedef struct ec_conv_grouped_params {
+    int32_t m, n, groups, taps;
+    int32_t h, w, c, p, q, taps_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, up_h, up_w;
+    float act_min, act_max;
+} ec_conv_grouped_params;
 
 #endif

@@ -1,0 +1,178 @@
+"""Kernel records of the CUDA backend: convolutions in fp16, bf16 and fp32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from edgec.backends.cuda_gemm import (
+    chosen,
+    chunk_of,
+    clamp_fields,
+    counter_bytes,
+    grid_of,
+    is_weighted_float,
+    pitch_of,
+    scratch_bytes,
+    size_fields,
+    weight_constants,
+    weights_can_be_used,
+)
+from edgec.backends.cuda_record import CUDA_TYPE, blocks_for
+from edgec.backends.cuda_tiles import Product
+from edgec.backends.kernel_record import int_fields
+from edgec.ops.conv import Conv1dAttrs, ConvTranspose2dAttrs
+from edgec.ops.conv2d import Clamp, Conv2dAttrs
+from edgec.plan import Grid, Kernel, Launch, NodeView, Target
+
+SOURCE: Final = "cuda/ec_conv2d.cu"
+INT32_MOST: Final = 2**31 - 1
+GROUPED_THREADS: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A convolution as ec_conv_params has it: place (p, q), tap (r, s) reads row (p stride - pad + r dilation) / up."""
+
+    h: int
+    w: int
+    c: int
+    p: int
+    q: int
+    taps_w: int
+    stride_h: int
+    stride_w: int
+    pad_h: int
+    pad_w: int
+    dilation_h: int
+    dilation_w: int
+    up_h: int
+    up_w: int
+
+
+def window_of(node: NodeView) -> Window:
+    """The window of conv2d, conv1d and conv_transpose2d."""
+    x, w, y = node.inputs[0].dims, node.inputs[1].dims, node.outputs[0].dims
+    attrs = node.node.attrs
+    if isinstance(attrs, Conv1dAttrs):
+        sizes = (x[1], 1, x[2], y[1], 1, 1)
+        return Window(*sizes, attrs.stride, 1, attrs.pad[0], 0, attrs.dilation, 1, 1, 1)
+    sizes = (x[1], x[2], x[3], y[1], y[2], w[2])
+    if isinstance(attrs, ConvTranspose2dAttrs):
+        dilation = (-attrs.dilation[0], -attrs.dilation[1])
+        return Window(*sizes, 1, 1, -attrs.pad[0], -attrs.pad[2], *dilation, *attrs.stride)
+    assert isinstance(attrs, Conv2dAttrs)
+    window = Window(*sizes, *attrs.stride, attrs.pad[0], attrs.pad[2], *attrs.dilation, 1, 1)
+    return _widened(window) if attrs.groups == 1 else window
+
+
+def _widened(o: Window) -> Window:
+    """The same, with the taps of a row as channels of one tap, where windows stand side by side."""
+    side_by_side = o.stride_w == o.taps_w and o.w == o.q * o.taps_w and o.pad_w == 0 and o.dilation_w == 1
+    if o.taps_w == 1 or not side_by_side:
+        return o
+    return Window(*(o.h, o.q, o.c * o.taps_w, o.p, o.q, 1, o.stride_h, 1, o.pad_h, 0, o.dilation_h, 1, 1, 1))
+
+
+def is_dense(o: Window, taps: int) -> bool:
+    """Whether the rows of the product are the places of x, one after the other."""
+    one = taps == o.taps_w == o.stride_h == o.stride_w == o.up_h == o.up_w == 1
+    return one and o.pad_h == o.pad_w == 0 and (o.p, o.q) == (o.h, o.w)
+
+
+def conv_product(node: NodeView) -> Product:
+    """Places by output channels, sums over taps and channels."""
+    w, y = node.inputs[1], node.outputs[0]
+    outputs = w.dims[0]
+    return Product(y.size // outputs, outputs, w.size // outputs, y.dtype.bytes)
+
+
+def _attrs(node: NodeView) -> tuple[int, Clamp]:
+    """(groups, clamp)."""
+    attrs = node.node.attrs
+    assert isinstance(attrs, Conv2dAttrs | Conv1dAttrs | ConvTranspose2dAttrs)
+    return attrs.groups, attrs.act
+
+
+def _fits(node: NodeView) -> bool:
+    return is_weighted_float(node) and max(node.inputs[0].size, node.outputs[0].size) <= INT32_MOST
+
+
+def _accepts(node: NodeView, target: Target) -> bool:
+    return _fits(node) and _attrs(node)[0] == 1 and weights_can_be_used(node)
+
+
+def _launch(node: NodeView, target: Target) -> Launch:
+    product, x, o = conv_product(node), node.inputs[0], window_of(node)
+    choice = chosen(product, target)
+    inputs, constants = weight_constants(node)
+    clamp = clamp_fields(_attrs(node)[1])
+    taps = product.k // o.c
+    dense = is_dense(o, taps)
+    aligned = "true" if o.c % chunk_of(x) == 0 else "false"
+    if dense:
+        pitches = int_fields(pitch_a=product.k, pitch_b=pitch_of(node))
+        fields = (*size_fields(product, choice), *pitches, *clamp)
+        grid = grid_of("ec_linear_body", product, choice, x.dtype, target, (aligned,))
+        return Launch("ec_gemm_params", fields, inputs, constants, (grid,))
+    up = "true" if (o.up_h, o.up_w) != (1, 1) else "false"
+    fields = (
+        *size_fields(product, choice),
+        ("pitch_b", pitch_of(node)),
+        *((name, getattr(o, name)) for name in Window.__slots__),
+        *clamp,
+    )
+    grid = grid_of("ec_conv_body", product, choice, x.dtype, target, (aligned, up))
+    return Launch("ec_conv_params", fields, inputs, constants, (grid,))
+
+
+def _accepts_grouped(node: NodeView, target: Target) -> bool:
+    return _fits(node)
+
+
+def _launch_grouped(node: NodeView, target: Target) -> Launch:
+    product, x, o = conv_product(node), node.inputs[0], window_of(node)
+    groups, act = _attrs(node)
+    _, constants = weight_constants(node)
+    fields = (
+        *int_fields(m=product.m, n=product.n, groups=groups, taps=product.k // o.c * groups),
+        *((name, getattr(o, name)) for name in Window.__slots__),
+        *clamp_fields(act),
+    )
+    grid = Grid(
+        "ec_conv_grouped_body",
+        (CUDA_TYPE[x.dtype],),
+        (blocks_for(node.outputs[0].size, GROUPED_THREADS), 1, 1),
+        GROUPED_THREADS,
+    )
+    return Launch("ec_conv_grouped_params", fields, (0, 1), constants[-1:], (grid,))
+
+
+def _records(op: str) -> tuple[Kernel, Kernel]:
+    return (
+        Kernel(
+            op=op,
+            symbol=f"ec_{op}_cuda",
+            source=SOURCE,
+            rank=100,
+            accepts=_accepts,
+            launch=_launch,
+            scratch=lambda node, target: scratch_bytes(conv_product(node), target),
+            counters=lambda node, target: counter_bytes(conv_product(node), target),
+            epilogue=True,
+        ),
+        Kernel(
+            op=op,
+            symbol=f"ec_{op}_grouped_cuda",
+            source="cuda/ec_conv_grouped.cu",
+            rank=800,
+            accepts=_accepts_grouped,
+            launch=_launch_grouped,
+            epilogue=True,
+        ),
+    )
+
+
+KERNELS: Final[tuple[Kernel, ...]] = tuple(
+    record for op in ("conv2d", "conv1d", "conv_transpose2d") for record in _records(op)
+)
