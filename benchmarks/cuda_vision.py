@@ -2,12 +2,10 @@
 
     python benchmarks/cuda_vision.py [--networks a,b] [--no-compile] [--profile 12] [--int8] [--json]
 
-
-
 Peers: a CUDA graph of eager in NCHW and in channels_last, and torch.compile(mode="reduce-overhead"). Every figure is
 the median of device times after warm-up, inputs and weights random. `--profile N` prints our N slowest kernels, each
-alone. `--int8` times the CNNs in int8 too. ResNet-50 also gives its start-up (load and graph capture in a process that has
-used CUDA) and the bytes of its library and weights. With `--json` writes results/cuda_vision.json.
+alone. `--int8` times the CNNs in int8 too. Start-up is load and graph capture in a process that has used CUDA.
+With `--json` writes results/cuda_vision.json.
 """
 
 from __future__ import annotations
