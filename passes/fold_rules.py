@@ -19,6 +19,9 @@ import numpy.typing as npt
 from edgec.ir import Node, Type
 from edgec.match import attr
 from edgec.ops import OPS
+from edgec.ops.cached_attention import CachedAttentionAttrs
+from edgec.ops.heads import heads_at
+from edgec.ops.strided_attention import StridedAttentionAttrs
 
 Labels = npt.NDArray[np.int64]
 Merges = tuple[tuple[int, int], ...]
@@ -41,10 +44,14 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """All of `needs` together multiply the output; channels in `merges` need one factor."""
+    """All of `needs` together multiply the output; channels in `merges` need one factor. `also`: other outputs that
+    are multiplied, too, with their labels; nothing but a state may take them. `packed`: operands may read other,
+    unlabelled elements of one value, which the rule has checked."""
 
     needs: tuple[Need, ...]
     merges: Merges = ()
+    also: tuple[tuple[int, Labels], ...] = ()
+    packed: bool = False
 
 
 # (node, types by reference, index of the output, its labels) -> ways to do it, the best first.
@@ -201,6 +208,44 @@ def _attention(node: Node, types: Mapping[str, Type], index: int, labels: Labels
     return (Move((Need(2, values),), merges),)
 
 
+def _placed_attention(node: Node, types: Mapping[str, Type], index: int, labels: Labels) -> tuple[Move, ...]:
+    """Attention that reads q, k and v at places of packed projections: y[N,T,A,E]."""
+    attrs = node.attrs
+    assert isinstance(attrs, (StridedAttentionAttrs, CachedAttentionAttrs))
+    if index:
+        raise NoFold("the scaled value is a cache")
+    first = labels[:1, :1]
+    if not np.array_equal(labels, np.broadcast_to(first, labels.shape)):
+        raise NoFold("the factor differs between queries")
+    own, keys, depth = attrs.kv_heads, _tokens(attrs), attrs.value_depth
+    given, merges = shrink(first.reshape(own, attrs.heads // own, depth), (own, 1, depth), merge=True)
+    heads = given.reshape(1, own, 1, depth)
+    source = np.full(types[node.inputs[2]].dims, -1, np.int64)
+    places = np.arange(source.size).reshape(source.shape)
+    source.reshape(-1)[heads_at(places, attrs.v, (attrs.batch, own, keys, depth))] = heads
+    read = ((0, attrs.q, (attrs.batch, attrs.heads, _queries(attrs))), (1, attrs.k, (attrs.batch, own, keys)))
+    for operand, place, sizes in read:
+        if node.inputs[operand] == node.inputs[2] and np.any(
+            heads_at(source, place, (*sizes, attrs.depth)) >= 0
+        ):
+            raise NoFold("q or k reads what v does")
+    needs = [Need(2, source)]
+    also: tuple[tuple[int, Labels], ...] = ()
+    if isinstance(attrs, CachedAttentionAttrs):
+        cache = np.broadcast_to(heads, types[node.inputs[4]].dims)
+        needs.append(Need(4, cache))
+        also = ((2, cache),)
+    return (Move(tuple(needs), merges, also, packed=True),)
+
+
+def _tokens(attrs: StridedAttentionAttrs | CachedAttentionAttrs) -> int:
+    return attrs.keys if isinstance(attrs, StridedAttentionAttrs) else attrs.tokens
+
+
+def _queries(attrs: StridedAttentionAttrs | CachedAttentionAttrs) -> int:
+    return attrs.queries if isinstance(attrs, StridedAttentionAttrs) else attrs.tokens
+
+
 def _matmul(node: Node, types: Mapping[str, Type], index: int, labels: Labels) -> tuple[Move, ...]:
     """The columns of the second operand."""
     first = labels[..., :1, :]
@@ -224,7 +269,8 @@ RULES: Final[dict[str, Rule]] = {
     ),
     **dict.fromkeys(("reduce_mean", "reduce_sum"), _reduce),
     **dict.fromkeys(("slice", "select", "split", "unbind"), _cut),
-    **dict.fromkeys(("attention", "cached_attention"), _attention),
+    **dict.fromkeys(("strided_attention", "cached_attention"), _placed_attention),
+    "attention": _attention,
     "reshape": _reshape,
     "transpose": _transpose,
     "expand": _expand,

@@ -23,10 +23,11 @@ from edgec.match import Rewrite, consumers, ends, rewrite
 from edgec.ops import OPS
 from edgec.ops.binary import BinaryAttrs
 from edgec.passes.dead import remove_dead
-from edgec.passes.fold_rules import CUTS, RULES, Labels, Merges, NoFold
+from edgec.passes.fold_rules import CUTS, RULES, Labels, Merges, Move, NoFold
 
 F64 = npt.NDArray[np.float64]
 Unfoldable = Literal["mul", "skip"]
+States = tuple[tuple[str, tuple[int, ...]], ...]  # a state that holds scaled values, and which: `_signature`
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Group:
     layers: tuple[Node, ...]
     edits: tuple[Edit, ...]
     merges: Merges
-    states: tuple[tuple[str, tuple[int, ...]], ...]  # state, and digest-like signature of its labels
+    states: States
     why: str
 
     @property
@@ -97,7 +98,7 @@ class _Found:
 
     edits: tuple[Edit, ...] = ()
     merges: Merges = ()
-    states: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    states: States = ()
 
     def plus(self, other: _Found) -> _Found:
         return _Found(self.edits + other.edits, self.merges + other.merges, self.states + other.states)
@@ -121,13 +122,13 @@ class _Tracer:
         self.uses = Counter(uses(self.graph))
         self.stored = {ref: state for state, ref in self.graph.updates}
 
-    def absorb(self, ref: str, labels: Labels, reader: Node | None) -> _Found:
+    def absorb(self, ref: str, labels: Labels, reader: Node | None, packed: bool = False) -> _Found:
         """What multiplies `ref` by the factors of `labels`; only `reader` may see the change. Raises NoFold."""
         if np.all(labels < 0):
             return _Found()
         if ref[0] == "@":
             return self._constant(ref, labels, reader)
-        states = self._only(ref, labels, reader) if reader is not None else ()
+        states = self._only(ref, labels, reader, packed) if reader is not None else ()
         if ref[0] == "$":
             return _Found(states=states)
         if ref not in self.makers:
@@ -139,25 +140,38 @@ class _Tracer:
         why = NoFold("")
         for move in rule(node, self.types, index, labels):
             try:
-                found = _Found(merges=move.merges, states=states)
-                for need in move.needs:
-                    if need.constant:
-                        found = found.plus(self._parameter(node, need.operand, need.axis, need.labels))
-                    else:
-                        found = found.plus(self.absorb(node.inputs[need.operand], need.labels, node))
-                return found
+                return _Found(states=states).plus(self._follow(node, move))
             except NoFold as refused:
                 why = refused
         raise why
 
-    def _only(self, ref: str, labels: Labels, reader: Node) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """Raise NoFold where anything but `reader` reads `ref`'s labelled elements. A state and what it becomes
-        are one: returns the states that hold scaled values from now on."""
-        if sum(r == ref for r in reader.inputs) != 1 or ref in self.graph.outputs:
+    def _follow(self, node: Node, move: Move) -> _Found:
+        found = _Found(merges=move.merges)
+        for output, labels in move.also:
+            ref = node.outputs[output].name
+            if self.uses[ref] != (ref in self.stored):
+                raise NoFold("the cache is read elsewhere, too")
+            found = found.plus(_Found(states=self._state(ref, labels)))
+        for need in move.needs:
+            if need.constant:
+                found = found.plus(self._parameter(node, need.operand, need.axis, need.labels))
+            else:
+                found = found.plus(self.absorb(node.inputs[need.operand], need.labels, node, move.packed))
+        return found
+
+    def _only(self, ref: str, labels: Labels, reader: Node, packed: bool) -> States:
+        """Raise NoFold where anything but `reader` reads `ref`'s labelled elements; the states that hold scaled
+        values from now on."""
+        twice = not packed and sum(r == ref for r in reader.inputs) != 1
+        if twice or ref in self.graph.outputs:
             raise NoFold("the scaled value is read elsewhere, too")
         for other in self.readers.get(ref, ()):
             if other is not reader and not (other.op in CUTS and _misses(other, labels)):
                 raise NoFold("the scaled value is read elsewhere, too")
+        return self._state(ref, labels)
+
+    def _state(self, ref: str, labels: Labels) -> States:
+        """The state that `ref` is, or that it becomes: they are one."""
         state = ref[1:] if ref[0] == "$" else self.stored.get(ref, "")
         if not state:
             return ()
@@ -187,7 +201,7 @@ class _Tracer:
 
 def _misses(cut: Node, labels: Labels) -> bool:
     """Whether a slice reads no labelled element."""
-    return bool(np.all(np.asarray(OPS[cut.op].ref(cut.attrs, (labels,))[0]) < 0))
+    return bool(np.all(OPS[cut.op].ref(cut.attrs, (labels,))[0].astype(np.int64) < 0))
 
 
 def _signature(labels: Labels) -> tuple[int, ...]:
