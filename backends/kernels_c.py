@@ -6,6 +6,7 @@ from typing import Final
 
 from edgec.backends import (
     kernels_c_conv,
+    kernels_c_decoder,
     kernels_c_dsp,
     kernels_c_linear,
     kernels_c_norm,
@@ -22,5 +23,6 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     *kernels_c_pointwise.KERNELS,
     *kernels_c_norm.KERNELS,
     *kernels_c_shape.KERNELS,
+    *kernels_c_decoder.KERNELS,
     *kernels_c_dsp.KERNELS,
 )

@@ -9,6 +9,7 @@
 #define EC_KERNELS_H
 
 #include "ec_conv.h"
+#include "ec_decoder.h"
 #include "ec_dsp_kernels.h"
 #include "ec_norm.h"
 #include "ec_pointwise.h"
