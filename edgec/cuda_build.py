@@ -24,9 +24,18 @@ from edgec import log
 from edgec.errors import InternalError, TargetError, UserError
 from edgec.plan import Target
 
-CUBIN_FLAGS: Final = ("-std=c++17", "-O3", "-cubin", "-Wno-deprecated-gpu-targets")
+CUBIN_FLAGS: Final = ("-std=c++17", "-O3", "-cubin", "-Wno-deprecated-gpu-targets", "-Xptxas=-v")
 TWIN_COMPUTE: Final = 90  # what the x86-64 twin of a Jetson library runs on
 _INCLUDE: Final = re.compile(r'^#include "([\w./-]+)"', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a kernel takes of an SM: registers a thread, static shared memory a block, bytes spilled to memory."""
+
+    registers: int
+    shared_bytes: int
+    spilled_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +193,20 @@ def cache_folder() -> Path:
 def _from_cache(key: str, to: Path) -> bool:
     kept = cache_folder() / "cubins" / key[:2] / key
     try:
+        shutil.copyfile(kept.with_suffix(".txt"), to.with_suffix(".txt"))
         shutil.copyfile(kept, to)
     except OSError:
         return False
     return True
+
+
+def usage(cubin: Path) -> Usage:
+    """What the compiler said of the kernel in `cubin`."""
+    text = cubin.with_suffix(".txt").read_text(encoding="utf-8")
+    registers = max((int(n) for n in re.findall(r"Used (\d+) registers", text)), default=0)
+    shared = max((int(n) for n in re.findall(r"(\d+) bytes smem", text)), default=0)
+    spilled = sum(int(n) for n in re.findall(r"(\d+) bytes spill (?:stores|loads)", text))
+    return Usage(registers, shared, spilled)
 
 
 def _into_cache(key: str, cubin: Path) -> None:
@@ -195,10 +214,11 @@ def _into_cache(key: str, cubin: Path) -> None:
     kept = cache_folder() / "cubins" / key[:2] / key
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=kept.parent)
-        os.close(handle)
-        shutil.copyfile(cubin, temporary)
-        os.replace(temporary, kept)
+        for made, to in ((cubin.with_suffix(".txt"), kept.with_suffix(".txt")), (cubin, kept)):
+            handle, temporary = tempfile.mkstemp(dir=kept.parent)
+            os.close(handle)
+            shutil.copyfile(made, temporary)
+            os.replace(temporary, to)
     except OSError as error:
         log.say(f"kernel not kept in {kept.parent}: {error.strerror}")
 
@@ -219,6 +239,7 @@ def _compile(tool: str, unit: Path, source: Path, cubin: Path, compute: int) -> 
     )
     if done.returncode != 0:
         raise _build_error(done.stdout + done.stderr, f"nvcc does not compile {unit.name}")
+    cubin.with_suffix(".txt").write_text(done.stdout + done.stderr, encoding="utf-8")
     os.replace(temporary, cubin)
 
 

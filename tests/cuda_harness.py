@@ -213,14 +213,19 @@ def gpu_is_here() -> bool:
     return subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode == 0
 
 
-def cases_of(path: Path) -> list[Case]:
-    """What `cases()` of a test file yields."""
+def module_of(path: Path) -> Any:
+    """A test file as a module."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
-    return list(module.cases())
+    return module
+
+
+def cases_of(path: Path) -> list[Case]:
+    """What `cases()` of a test file yields."""
+    return list(module_of(path).cases())
 
 
 def main(paths: Sequence[str]) -> int:

@@ -1,0 +1,75 @@
+"""Every CUDA kernel compiles for sm_87 and sm_90 without spills: the cases of tests/cuda, no GPU needed.
+
+Each record's first cases are planned for orin and h200, so that the tiles chosen for both are compiled.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import cuda_harness
+import pytest
+
+from edgec import cuda_build
+from edgec.backends import cuda, kernels_cuda
+from edgec.runtime_c import ROOT
+from edgec.targets.load import load_target
+
+FOLDER = Path(__file__).parent / "cuda"
+EACH = 3  # cases of a record
+NVCC = shutil.which("nvcc") is not None or Path("/usr/local/cuda/bin/nvcc").is_file()
+SPILLING = re.compile(r"spills (\d+) bytes")  # a source that states its spills
+
+
+def by_record() -> dict[str, list[cuda_harness.Case]]:
+    """A few cases of each record that the tests name, of different element types where there are."""
+    found: dict[str, list[cuda_harness.Case]] = {}
+    for path in sorted(FOLDER.glob("test_*.py")):
+        module = cuda_harness.module_of(path)
+        for case in module.cases() if hasattr(module, "cases") else ():
+            mine = found.setdefault(case.symbol, [])
+            kinds = {tuple(t.dtype for t in c.in_types) for c in mine}
+            if len(mine) < EACH or tuple(t.dtype for t in case.in_types) not in kinds:
+                mine.append(case)
+    return found
+
+
+CASES = by_record()
+
+
+@pytest.mark.skipif(not NVCC, reason="LEFT OUT, nothing compiled for GPUs: nvcc is not installed")
+@pytest.mark.parametrize("name", ["orin", "h200"])
+@pytest.mark.parametrize("symbol", sorted(CASES))
+def test_a_record_compiles_without_spills(symbol: str, name: str, tmp_path: Path) -> None:
+    target = load_target(name)
+    plan = cuda_harness.lowered(CASES[symbol], target)
+    cuda_harness.write(tmp_path / "a", plan, target)
+    units = sorted((tmp_path / "a" / "src" / "units").glob("*.cu"))
+    assert target.gpu is not None
+    cuda_build.compile_units(tmp_path / "a" / "src", units, tmp_path, target.gpu.compute)
+    stated = {int(n) for u in units for n in SPILLING.findall(u.read_text(encoding="utf-8"))}
+    for unit in units:
+        spilled = cuda_build.usage(tmp_path / f"{unit.stem}.cubin").spilled_bytes
+        assert spilled == 0 or spilled in stated, unit.stem
+
+
+def test_every_record_has_cases() -> None:
+    named = {k.symbol for k in kernels_cuda.KERNELS if k.source}
+    assert named - set(CASES) == set()
+
+
+def test_every_source_has_a_record() -> None:
+    sources = {f"cuda/{p.name}" for p in (ROOT / "cuda").glob("*.cu")}
+    assert sources == {k.source for k in kernels_cuda.KERNELS if k.source}
+
+
+def test_the_checksum_is_that_of_the_c_code() -> None:
+    import numpy as np
+
+    pieces = ((0, np.arange(5, dtype=np.uint8)), (256, np.arange(3, dtype=np.float32)))
+    words = np.zeros(34, np.uint64)
+    words.view(np.uint8)[:5] = np.arange(5)
+    words.view(np.uint8)[256:268] = np.arange(3, dtype=np.float32).view(np.uint8)
+    assert cuda.checksum(pieces) == sum(int(w) * (2 * i + 1) for i, w in enumerate(words)) % 2**64
