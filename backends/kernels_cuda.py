@@ -14,6 +14,7 @@ from edgec.backends import (
     kernels_cuda_int8_pool,
     kernels_cuda_linear,
     kernels_cuda_plain,
+    kernels_cuda_pointwise,
 )
 from edgec.plan import Kernel
 
@@ -27,4 +28,5 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     *kernels_cuda_conv.KERNELS,
     *kernels_cuda_linear.KERNELS,
     *kernels_cuda_plain.KERNELS,
+    *kernels_cuda_pointwise.KERNELS,
 )

@@ -23,10 +23,11 @@ from edgec.passes.calibrate import calibrate
 from edgec.passes.choose_kernels import choose_kernels
 from edgec.passes.dead import remove_dead
 from edgec.passes.equalize import equalize
-from edgec.passes.fit import check_flash
+from edgec.passes.fit import check_device_memory, check_flash
 from edgec.passes.fold import fold
 from edgec.passes.fuse import fuse
 from edgec.passes.half import half
+from edgec.passes.join_epilogues import join_epilogues
 from edgec.passes.join_loops import join_loops
 from edgec.passes.layout import layout
 from edgec.passes.legalize import legalize
@@ -202,7 +203,7 @@ def outputs(program: Program, arrays: Arrays) -> list[Array]:
 
 def choose(program: Program, target: Target, options: Options, kernels: Sequence[Kernel], name: str) -> Plan:
     """The Plan with kernels and streams but without offsets."""
-    plan = join_loops(choose_kernels(program, target, kernels, name))
+    plan = join_loops(join_epilogues(choose_kernels(program, target, kernels, name)))
     if options.stream == "off" or target.family == "cuda":  # no CUDA kernel works row by row
         return plan
     return stream(plan, target, options.ram_bytes, options.stream)
@@ -212,7 +213,10 @@ def lower(program: Program, target: Target, options: Options, kernels: Sequence[
     """The planned Plan. Raises TargetError where it does not fit."""
     plan = plan_memory(choose(program, target, options, kernels, name), target, options.ram_bytes)
     verify_plan(plan, target)
-    check_flash_of(plan, target, options, sum(c.data.nbytes for c in plan.constants))
+    weights = sum(c.data.nbytes for c in plan.constants)
+    if target.family == "cuda":
+        check_device_memory(target, sum(a.bytes for a in plan.arenas), weights)
+    check_flash_of(plan, target, options, weights)
     return plan
 
 
