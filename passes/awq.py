@@ -174,7 +174,7 @@ def _relative(wanted: Sequence[Sequence[Array]], found: Sequence[Sequence[Array]
         (a, b) for one, other in zip(wanted, found, strict=True) for a, b in zip(one, other, strict=True)
     ):
         exact = a.astype(np.float64)
-        noise += float(np.square(exact - b).sum())
+        noise += float(np.square(exact - b.astype(np.float64)).sum())
         power += float(np.square(exact).sum())
     return noise / max(power, 1e-30)
 
@@ -202,7 +202,7 @@ def _clip(
         value = inputs[name]
         if node.inputs[1] in limits or value not in factors:
             continue
-        x = seen.values[value].rows / factors[value].astype(np.float32)
+        x = np.asarray(seen.values[value].rows / factors[value], np.float32)
         w = weight_of(program, node)
         limit, share, losses = clip_limits(w, x, chosen[name], scheme.symmetric)
         limits[node.inputs[1]] = limit, chosen[name]
@@ -270,8 +270,7 @@ def clamped(old: Constant, limit: F32, group: int) -> Constant:
     digest = hashlib.sha256(f"clamped {group} {old.digest}".encode() + limit.tobytes()).hexdigest()
 
     def load() -> Array:
-        data = old.data
-        high = np.repeat(limit, group, axis=1).astype(data.dtype)
-        return np.clip(data, -high, high)
+        high = np.repeat(limit, group, axis=1)
+        return np.clip(old.data.astype(np.float64), -high, high).astype(old.type.dtype.numpy)
 
     return Constant(old.type, load, digest)

@@ -20,7 +20,7 @@ from edgec.ir import Node, Type
 from edgec.match import attr
 from edgec.ops import OPS
 from edgec.ops.cached_attention import CachedAttentionAttrs
-from edgec.ops.heads import heads_at
+from edgec.ops.heads import Place, heads_at
 from edgec.ops.strided_attention import StridedAttentionAttrs
 
 Labels = npt.NDArray[np.int64]
@@ -225,9 +225,7 @@ def _placed_attention(node: Node, types: Mapping[str, Type], index: int, labels:
     source.reshape(-1)[heads_at(places, attrs.v, (attrs.batch, own, keys, depth))] = heads
     read = ((0, attrs.q, (attrs.batch, attrs.heads, _queries(attrs))), (1, attrs.k, (attrs.batch, own, keys)))
     for operand, place, sizes in read:
-        if node.inputs[operand] == node.inputs[2] and np.any(
-            heads_at(source, place, (*sizes, attrs.depth)) >= 0
-        ):
+        if node.inputs[operand] == node.inputs[2] and _reads(source, place, (*sizes, attrs.depth)):
             raise NoFold("q or k reads what v does")
     needs = [Need(2, source)]
     also: tuple[tuple[int, Labels], ...] = ()
@@ -236,6 +234,11 @@ def _placed_attention(node: Node, types: Mapping[str, Type], index: int, labels:
         needs.append(Need(4, cache))
         also = ((2, cache),)
     return (Move(tuple(needs), merges, also, packed=True),)
+
+
+def _reads(labels: Labels, place: Place, sizes: tuple[int, int, int, int]) -> bool:
+    """Whether heads at `place` hold a labelled element."""
+    return bool(np.any(heads_at(labels, place, sizes).astype(np.int64) >= 0))
 
 
 def _tokens(attrs: StridedAttentionAttrs | CachedAttentionAttrs) -> int:

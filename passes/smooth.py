@@ -116,7 +116,7 @@ def smooth_scales(largest: F64, column: F64, alpha: float) -> F64:
 
 def _by_token(x: F32) -> F32:
     q, scale = quantize_rows_ref(NO_ATTRS, (x,))
-    return np.asarray(q * scale, np.float32)
+    return q.astype(np.float32) * scale.astype(np.float32)
 
 
 def _by_tensor(x: F32) -> F32:
