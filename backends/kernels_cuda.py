@@ -8,13 +8,20 @@ from edgec.backends import (
     kernels_cuda_attention,
     kernels_cuda_cached,
     kernels_cuda_conv,
+    kernels_cuda_depthwise,
+    kernels_cuda_index,
     kernels_cuda_int8_conv,
     kernels_cuda_int8_norm,
     kernels_cuda_int8_pointwise,
     kernels_cuda_int8_pool,
     kernels_cuda_linear,
+    kernels_cuda_move,
+    kernels_cuda_norm,
     kernels_cuda_plain,
     kernels_cuda_pointwise,
+    kernels_cuda_pool,
+    kernels_cuda_reduce,
+    kernels_cuda_w4,
 )
 from edgec.plan import Kernel
 
@@ -29,4 +36,11 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     *kernels_cuda_linear.KERNELS,
     *kernels_cuda_plain.KERNELS,
     *kernels_cuda_pointwise.KERNELS,
+    *kernels_cuda_depthwise.KERNELS,
+    *kernels_cuda_index.KERNELS,
+    *kernels_cuda_move.KERNELS,
+    *kernels_cuda_norm.KERNELS,
+    *kernels_cuda_pool.KERNELS,
+    *kernels_cuda_reduce.KERNELS,
+    *kernels_cuda_w4.KERNELS,
 )
