@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from edgec.build import Builder, constant
 from edgec.errors import UserError
 from edgec.frontends.checkpoint import first_line
+from edgec.frontends.decoder_options import DecoderOptions
 from edgec.frontends.merge import merge
 from edgec.frontends.quiet import quiet
 from edgec.frontends.torch_export import Weights, import_program
@@ -33,28 +34,8 @@ if TYPE_CHECKING:
     import torch
 
 INTERFACE: Final = "edgec"  # name of our attention function among those of transformers
-CONTEXT: Final = 1024
-PREFILL: Final = (32, 128)
 INSIDE: Final = "model."  # where the wrapper holds the user's model
 REFUSED: Final = ("softcap", "s_aux", "head_mask")  # arguments of attention that change its formula
-
-
-@dataclass(frozen=True, slots=True)
-class DecoderOptions:
-    """`context`: tokens that the caches hold. `prefill`: lengths of the prefill entries beside 1; None: those of
-    PREFILL that the context holds. `logits`: entries also return the last token's logits f32[1,V]."""
-
-    context: int = CONTEXT
-    prefill: tuple[int, ...] | None = None
-    logits: bool = False
-
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """Lengths of all prefill entries, shortest first."""
-        chosen = self.prefill
-        if chosen is None:
-            chosen = tuple(n for n in PREFILL if n <= self.context)
-        return tuple(sorted({1, *chosen}))
 
 
 def is_decoder(model: Any) -> bool:
