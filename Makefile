@@ -1,14 +1,17 @@
 # make demo      train a digits network, compile it for Cortex-M4, run 360 held-out digits on the emulated board
 # make test      lint, types, tests, within 25 minutes on two cores
 # make test-all  everything, within 80 minutes
+# make test-cuda on a computer with a CUDA GPU: every kernel against its op, all networks, wrong calls
 # make bench     the benchmarks; results in benchmarks/results/
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
+# one with PyTorch for CUDA
+CUDA_PYTHON ?= python3
 export OMP_NUM_THREADS := 1
 export PYTHONPATH := $(CURDIR)
 export EDGEC_OTHER_PYTHON = $(wildcard $(CURDIR)/$(VENV)-other/bin/python)
 
-.PHONY: demo test test-all bench lint clean
+.PHONY: demo test test-all test-cuda bench lint clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt .ci/setup
 	@.ci/setup $(VENV)
@@ -27,6 +30,9 @@ test: lint
 
 test-all: lint
 	@$(PYTHON) -m pytest -n 2
+
+test-cuda:
+	@$(CUDA_PYTHON) -m pytest -p no:cacheprovider tests/cuda
 
 bench: $(VENV)/.ready
 	@$(PYTHON) benchmarks/mcu.py

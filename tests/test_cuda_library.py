@@ -1,0 +1,140 @@
+"""Libraries for GPUs where there is none: what they say without a driver, and with drivers that they refuse.
+
+A driver that is too old, has no GPU or another chip cannot be had here: a libcuda.so.1 of a few lines stands for it,
+with every function that the host side looks up. Nothing of the product is replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cuda_harness
+import pytest
+
+from edgec import cuda_build
+from edgec.runtime_c import ROOT
+from edgec.targets.load import load_target
+
+NVCC = shutil.which("nvcc") is not None or Path("/usr/local/cuda/bin/nvcc").is_file()
+pytestmark = pytest.mark.skipif(
+    not NVCC or platform.machine() != "x86_64", reason="LEFT OUT, no GPU library: nvcc is not installed"
+)
+CASES = cuda_harness.cases_of(Path(__file__).parent / "cuda" / "test_plain.py")[:1]
+DRIVER = (ROOT / "cuda" / "host" / "ec_cuda_driver.h").read_text(encoding="utf-8")
+SYMBOLS = re.findall(r'X\(\w+, "(\w+)"', DRIVER)
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A built artifact of one linear layer for h200."""
+    folder, target = tmp_path_factory.mktemp("cuda") / "a", load_target("h200")
+    cuda_harness.write(folder, cuda_harness.lowered(CASES, target), target)
+    cuda_build.build(folder, "cases", cuda_build.runnable(target))
+    return folder
+
+
+def fake_driver(folder: Path, version: int, devices: int, major: int, minor: int) -> Path:
+    """A folder with a libcuda.so.1 that answers these numbers and refuses everything else."""
+    special = {
+        "cuInit": "int cuInit(unsigned f) { (void)f; return 0; }",
+        "cuDriverGetVersion": f"int cuDriverGetVersion(int *v) {{ *v = {version}; return 0; }}",
+        "cuDeviceGetCount": f"int cuDeviceGetCount(int *n) {{ *n = {devices}; return 0; }}",
+        "cuDeviceGet": "int cuDeviceGet(int *d, int i) { *d = i; return 0; }",
+        "cuDeviceGetName": "int cuDeviceGetName(char *n, int s, int d) { (void)s; (void)d; n[0] = 0; return 0; }",
+        "cuDeviceGetAttribute": (
+            "int cuDeviceGetAttribute(int *v, int a, int d) "
+            f"{{ (void)d; *v = a == 75 ? {major} : {minor}; return 0; }}"
+        ),
+    }
+    text = "\n".join(special.get(s, f"int {s}(void) {{ return 999; }}") for s in SYMBOLS)
+    (folder / "cuda.c").write_text(text)
+    command = ["gcc", "-shared", "-fPIC", "-o", str(folder / "libcuda.so.1"), str(folder / "cuda.c")]
+    subprocess.run(command, check=True)
+    return folder
+
+
+def refusal(artifact: Path, folder: Path | None) -> str:
+    """What loading the artifact says in a process that finds the driver of `folder`."""
+    code = (
+        "import sys\nfrom edgec.cuda_library import Library\nfrom edgec.errors import EdgecError\n"
+        "try:\n    Library(sys.argv[1])\nexcept EdgecError as error:\n    print(error)\n"
+    )
+    environment = os.environ | ({} if folder is None else {"LD_LIBRARY_PATH": str(folder)})
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(artifact)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(cuda_harness.gpu_is_here(), reason="this computer has a driver")
+def test_without_a_driver_it_says_so(artifact: Path) -> None:
+    assert refusal(artifact, None) == (
+        "EDGEC-E812: install NVIDIA's driver, or run it on a machine with a CUDA GPU: the CUDA driver cannot be "
+        "opened: libcuda.so.1 is missing"
+    )
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        (
+            (11040, 1, 9, 0),
+            "EDGEC-E813: update NVIDIA's driver: the driver is for CUDA 11.4, at least 12.2 is needed",
+        ),
+        ((12060, 0, 9, 0), "EDGEC-E814: choose a GPU that exists: there is no GPU 0: this computer has 0"),
+        (
+            (12060, 1, 8, 9),
+            "EDGEC-E815: compile for this chip (edgec targets lists them): the kernels are for compute capability "
+            "9.0, GPU 0 () has 8.9",
+        ),
+        (
+            (12060, 1, 9, 0),
+            "EDGEC-E818: report this with the artifact: the GPU's context does not open: unknown (CUDA error 999)",
+        ),
+    ],
+)
+def test_a_driver_that_cannot_serve_is_refused(
+    artifact: Path, tmp_path: Path, numbers: tuple[int, int, int, int], text: str
+) -> None:
+    assert refusal(artifact, fake_driver(tmp_path, *numbers)) == text
+
+
+def test_a_driver_without_a_function_is_refused(artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "cuda.c").write_text("int cuInit(unsigned f) { (void)f; return 0; }")
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-o", str(tmp_path / "libcuda.so.1"), str(tmp_path / "cuda.c")],
+        check=True,
+    )
+    assert refusal(artifact, tmp_path) == (
+        "EDGEC-E812: install NVIDIA's driver, or run it on a machine with a CUDA GPU: the CUDA driver cannot be "
+        "opened: cuDriverGetVersion is missing"
+    )
+
+
+def test_the_library_needs_only_the_c_library(artifact: Path) -> None:
+    (library,) = (artifact / "build").glob("*/libedgec_cases.so")
+    done = subprocess.run(["readelf", "-d", str(library)], capture_output=True, text=True, check=True)
+    needed = set(re.findall(r"Shared library: \[([\w.-]+)\]", done.stdout))
+    assert needed <= {"libc.so.6", "libdl.so.2", "libpthread.so.0", "ld-linux-x86-64.so.2"}
+
+
+@pytest.mark.skipif(
+    shutil.which("aarch64-linux-gnu-gcc") is None, reason="LEFT OUT: no cross compiler for aarch64"
+)
+def test_orin_gets_an_aarch64_library_with_its_own_kernels_and_a_twin(tmp_path: Path) -> None:
+    target = load_target("orin")
+    cuda_harness.write(tmp_path / "a", cuda_harness.lowered(CASES, target), target)
+    assert cuda_build.build_all(tmp_path / "a", "cases", target) == ["aarch64-sm_87", "x86_64-sm_90"]
+    library = tmp_path / "a" / "build" / "aarch64-sm_87" / "libedgec_cases.so"
+    done = subprocess.run(["readelf", "-h", str(library)], capture_output=True, text=True, check=True)
+    assert "Machine:                           AArch64" in done.stdout
