@@ -1,0 +1,100 @@
+"""Kernel records of the CUDA backend: depthwise convolution of fp32, fp16 and bf16."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from edgec.backends.cuda_record import CUDA_TYPE, blocks_for, gpu_of, is_float
+from edgec.backends.kernel_record import clamp_fields_f32, constant, int_fields
+from edgec.ops.conv2d import Conv2dAttrs
+from edgec.plan import Grid, Kernel, Launch, NodeView, Packed, Target
+
+THREADS: Final = 128
+SIZES: Final = (3, 5, 7)
+STRIDES: Final = (1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class DepthwiseTile:
+    """What a thread makes: rows by columns of `width` channels; `lanes` neighbouring threads differ in channels."""
+
+    width: int
+    columns: int
+    rows: int
+    lanes: int = 8
+
+
+def depthwise_attrs(node: NodeView) -> Conv2dAttrs:
+    """The node's attributes."""
+    attrs = node.node.attrs
+    assert isinstance(attrs, Conv2dAttrs)
+    return attrs
+
+
+def _accepts(node: NodeView, target: Target) -> bool:
+    attrs, x, w = depthwise_attrs(node), node.inputs[0], node.inputs[1]
+    square = w.dims[1] == w.dims[2] and w.dims[1] in SIZES and attrs.stride in tuple((s, s) for s in STRIDES)
+    each = attrs.groups == x.dims[3] == w.dims[0] and attrs.dilation == (1, 1)
+    floats = is_float(x) and node.outputs[0].dtype is x.dtype and w.dtype.is_float and w.quant is None
+    return square and each and floats and all(c is not None for c in node.constants[1:])
+
+
+def depthwise_tile(node: NodeView, target: Target) -> DepthwiseTile:
+    """Large tiles, for fewer loads a result, as long as they leave enough threads for the GPU."""
+    channels, (_, p, q, _), batch = node.inputs[0].dims[3], node.outputs[0].dims, node.inputs[0].dims[0]
+    widths = [v for v in (4, 2, 1) if channels % v == 0]
+    enough = gpu_of(target).sms * THREADS
+    reach = node.inputs[1].dims[1] * depthwise_attrs(node).stride[0]  # of a tile's registers
+    for width in widths[:2]:
+        for columns, rows in ((4, 2), (4, 1), (2, 1))[reach > 9 :]:
+            if batch * -(-p // rows) * -(-q // columns) * channels // width >= enough:
+                return DepthwiseTile(width, columns, rows)
+    return DepthwiseTile(widths[0], 1, 1)
+
+
+def _launch(node: NodeView, target: Target) -> Launch:
+    attrs, x, y = depthwise_attrs(node), node.inputs[0], node.outputs[0].dims
+    channels, size = x.dims[3], node.inputs[1].dims[1]
+    tile = depthwise_tile(node, target)
+    strips_w = -(-y[2] // tile.columns)
+    strips = -(-y[1] // tile.rows) * strips_w
+    fields = int_fields(
+        in_h=x.dims[1],
+        in_w=x.dims[2],
+        channels=channels,
+        out_h=y[1],
+        out_w=y[2],
+        pad_top=attrs.pad[0],
+        pad_left=attrs.pad[2],
+        strips_w=strips_w,
+        strips=strips,
+    )
+    weight = constant(node, 1).astype(np.float32).reshape(channels, -1).T
+    bias = constant(node, 2).astype(np.float32) if len(node.inputs) == 3 else np.zeros(channels, np.float32)
+    packed = (Packed("weight", "taps", np.ascontiguousarray(weight)), Packed("bias", "f32", bias))
+    numbers = (size, size, attrs.stride[0], tile.width, tile.columns, tile.rows, tile.lanes)
+    blocks = (
+        blocks_for(strips, THREADS // tile.lanes),
+        blocks_for(channels, tile.width * tile.lanes),
+        x.dims[0],
+    )
+    template = (CUDA_TYPE[x.dtype], *(str(n) for n in numbers))
+    grid = Grid("ec_depthwise_conv2d_body", template, blocks, THREADS, waits=True)
+    fields = (*fields, *clamp_fields_f32(attrs.act))
+    return Launch("ec_depthwise_conv2d_params", fields, (0,), packed, (grid,))
+
+
+KERNELS: Final[tuple[Kernel, ...]] = (
+    Kernel(
+        op="conv2d",
+        symbol="ec_depthwise_conv2d_cuda",
+        source="cuda/ec_depthwise_conv2d.cu",
+        rank=50,
+        accepts=_accepts,
+        launch=_launch,
+        epilogue=True,
+    ),
+)
