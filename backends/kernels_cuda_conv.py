@@ -135,7 +135,7 @@ def _launch_grouped(node: NodeView, target: Target) -> Launch:
     groups, act = _attrs(node)
     _, constants = weight_constants(node)
     fields = (
-        *int_fields(m=product.m, n=product.n, groups=groups, taps=product.k // o.c * groups),
+        *int_fields(m=product.m, n=product.n, groups=groups, taps=product.k * groups // o.c),
         *((name, getattr(o, name)) for name in Window.__slots__),
         *clamp_fields(act),
     )

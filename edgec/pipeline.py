@@ -31,6 +31,7 @@ from edgec.passes.join_epilogues import join_epilogues
 from edgec.passes.join_loops import join_loops
 from edgec.passes.layout import layout
 from edgec.passes.legalize import legalize
+from edgec.passes.low_precision import Journal, LowPrecision, prepare, round_layers
 from edgec.passes.memory import plan_memory
 from edgec.passes.merge_linears import merge_linears
 from edgec.passes.norm_gain import norm_gain
@@ -38,28 +39,39 @@ from edgec.passes.quantize import Scheme, quantize
 from edgec.passes.rotary import rotary
 from edgec.passes.schedule import schedule
 from edgec.passes.simplify import simplify
+from edgec.passes.smooth import Smoothing, smooth
 from edgec.passes.stream import stream
-from edgec.plan import Kernel, Plan, Target
+from edgec.plan import Gpu, Kernel, Plan, Target
 from edgec.samples import to_device, value_to_user
 from edgec.text import show
 from edgec.verify import verify
 from edgec.verify_plan import verify_plan
 
-Precision = Literal["int8", "fp32", "fp16", "bf16"]
-HALVES: Final = {"fp16": DType.F16, "bf16": DType.BF16}
+Precision = Literal["int8", "fp32", "fp16", "bf16", "w8a8", "w4a16"]
+# What floats become; in w8a8 and w4a16 those beside the rounded weights.
+HALVES: Final = {"fp16": DType.F16, "bf16": DType.BF16, "w8a8": DType.F16, "w4a16": DType.F16}
+# Steps after which the network is not the float one.
+ROUNDING: Final = ("awq", "quantize", "half", "schedule")
 Arrays = Mapping[str, Array]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What the user chose. `ram_bytes` and `flash_bytes` override the target's budget; None leaves it.
-    `keep_float`: layers of the user's model that stay in float in an int8 network."""
+    `keep_float`: layers of the user's model that stay in float. `smooth`: alpha, "auto" or "off"; `awq`, `group`,
+    `symmetric`: of 4-bit weights; `quantize_head`: in w8a8 and w4a16 the head's weights are rounded, too. None: as
+    `compiler.transform` says."""
 
     precision: Precision = "int8"
     calibration: Literal["minmax", "percentile", "entropy", "mse"] = "minmax"
     equalize: bool = False
     bias_correct: bool = False
     keep_float: tuple[str, ...] = ()
+    smooth: float | Literal["auto", "off"] | None = None
+    awq: bool | None = None
+    group: int = 128
+    symmetric: bool = False
+    quantize_head: bool = False
     ram_bytes: int | None = None
     flash_bytes: int | None = None
     stream: Literal["auto", "off", "all"] = "auto"
@@ -91,8 +103,11 @@ class Trace:
     @property
     def reference(self) -> Program:
         """The last one in float32: what quantisation and half precision are measured against."""
-        kept = [program for name, program in self.after if name not in ("quantize", "half", "schedule")]
-        return kept[-1]
+        return [program for name, program in self.after if name not in ROUNDING][-1]
+
+    def step(self, name: str) -> Program:
+        """The Program after this step, the reference where it changed nothing."""
+        return dict(self.after).get(name, self.reference)
 
 
 def float_steps() -> tuple[Step, ...]:
@@ -112,12 +127,19 @@ def float_steps() -> tuple[Step, ...]:
     )
 
 
-def graph_steps(options: Options, arrays: Arrays) -> tuple[Step, ...]:
-    """Every pass from the imported Program to the one that is lowered. `arrays` calibrate, in the user's layout."""
+def graph_steps(
+    options: Options, arrays: Arrays, gpu: Gpu | None = None, journal: Journal | None = None
+) -> tuple[Step, ...]:
+    """Every pass from the imported Program to the one that is lowered. `arrays` calibrate, in the user's layout;
+    `gpu`: of the target; `journal` is told what w8a8 and w4a16 made of each layer."""
     steps = float_steps()
     if options.equalize:
         steps += (Step("equalize", equalize),)  # before calibration: it changes the ranges
+    if options.precision in ("w8a8", "w4a16"):
+        steps += _low_steps(options, arrays, gpu, journal or Journal())
     if options.precision == "int8":
+        if options.smooth not in (None, "off"):  # before calibration, too
+            steps += (Step("smooth", partial(_smooth, arrays=arrays, options=options)),)
         steps += (Step("quantize", partial(_quantize, arrays=arrays, options=options), exact=False),)
     if options.precision in HALVES:
         # After everything that computes with weights, so that each is rounded once.
@@ -126,11 +148,49 @@ def graph_steps(options: Options, arrays: Arrays) -> tuple[Step, ...]:
 
 
 def _quantize(program: Program, *, arrays: Arrays, options: Options) -> Program:
-    graph = program.graphs[0]
-    samples = to_device(arrays, graph.input_ports, program.type_of(graph), "the calibration")
+    samples = _samples(program, arrays)
     scheme = Scheme(keep_float=kept_layers(program, options))
     quantized = quantize(program, calibrate(program, samples, options.calibration), scheme)
     return bias_correct(program, quantized, samples) if options.bias_correct else quantized
+
+
+def _samples(program: Program, arrays: Arrays) -> list[dict[str, Array]]:
+    graph = program.graphs[0]
+    return to_device(arrays, graph.input_ports, program.type_of(graph), "the calibration")
+
+
+def _smooth(program: Program, *, arrays: Arrays, options: Options) -> Program:
+    assert options.smooth is not None and options.smooth != "off"
+    how = Smoothing(options.smooth, "tensor", keep=kept_layers(program, options))
+    return smooth(program, _samples(program, arrays), how)[0]
+
+
+def low_precision(program: Program, options: Options, gpu: Gpu | None) -> LowPrecision:
+    """How w8a8 and w4a16 treat `program`. AWQ and smoothing are off where the options leave them open."""
+    assert options.precision in ("w8a8", "w4a16")
+    return LowPrecision(
+        options.precision,
+        options.smooth or "off",
+        bool(options.awq),
+        options.group,
+        options.symmetric,
+        options.quantize_head,
+        kept_layers(program, options),
+        gpu,
+    )
+
+
+def _low_steps(options: Options, arrays: Arrays, gpu: Gpu | None, journal: Journal) -> tuple[Step, ...]:
+    def make_easy(program: Program) -> Program:
+        return prepare(program, _samples(program, arrays), low_precision(program, options, gpu), journal)
+
+    def to_integers(program: Program) -> Program:
+        return round_layers(program, low_precision(program, options, gpu), journal)
+
+    prepared = options.awq if options.precision == "w4a16" else options.smooth not in (None, "off")
+    clips = options.precision == "w4a16"  # a clipped weight is not what it was
+    first = (Step("awq" if clips else "smooth", make_easy, exact=not clips),) if prepared else ()
+    return (*first, Step("quantize", to_integers, exact=False))
 
 
 def kept_layers(program: Program, options: Options) -> frozenset[str]:
@@ -203,7 +263,8 @@ def outputs(program: Program, arrays: Arrays) -> list[Array]:
 
 def choose(program: Program, target: Target, options: Options, kernels: Sequence[Kernel], name: str) -> Plan:
     """The Plan with kernels and streams but without offsets."""
-    plan = join_loops(join_epilogues(choose_kernels(program, target, kernels, name)))
+    # loops first: what reads a value several times then reads it in one call, which can be an epilogue
+    plan = join_epilogues(join_loops(choose_kernels(program, target, kernels, name)))
     if options.stream == "off" or target.family == "cuda":  # no CUDA kernel works row by row
         return plan
     return stream(plan, target, options.ram_bytes, options.stream)

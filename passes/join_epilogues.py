@@ -3,7 +3,8 @@
 A call whose kernel takes epilogues (`Kernel.epilogue`) and whose result has a single reader, a generated pointwise call
 of the same shape and element type, is done with the reader's steps: the value between them stays in registers. The
 joined call stands where the reader stood, so its other operands are there; it repeats until nothing joins. Operands may
-broadcast to the output in any way. This runs before join_loops, which takes what is left.
+broadcast to the output in any way. This runs after join_loops, whose loops read a value once that several of their
+steps use.
 """
 
 from __future__ import annotations

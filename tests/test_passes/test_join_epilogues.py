@@ -43,7 +43,7 @@ def joined(text: str) -> Plan:
     plan = choose_kernels(
         program(text, **{n: c for n, c in used.items() if f"@{n}" in text}), H200, KERNELS, "model"
     )
-    done = plan_memory(join_loops(join_epilogues(plan)), H200)
+    done = plan_memory(join_epilogues(join_loops(plan)), H200)
     verify_plan(done, H200)
     return done
 
@@ -73,9 +73,13 @@ CASES = {
         ),
         ["conv2d", "conv2d + add"],
     ),
+    "a loop that reads the value twice": (
+        graph(f"{CONV} %b: {MAP} = sigmoid(%a) %y: {MAP} = mul(%a, %b) return %y"),
+        ["conv2d + sigmoid + mul"],
+    ),
     "a maker that others stand behind": (
         graph(f"{CONV} %g: {MAP} = exp(%x) %h: {MAP} = neg(%g) %y: {MAP} = mul(%a, %h) return %y, %g"),
-        ["exp", "neg", "conv2d + mul"],
+        ["exp", "conv2d + neg + mul"],
     ),
     "a gate by image and channel": (
         graph(f"{CONV} %y: {MAP} = mul(%a, %g) return %y", "%g: f16[2,1,1,16]"),
