@@ -49,7 +49,7 @@ def depthwise_tile(node: NodeView, target: Target) -> DepthwiseTile:
     enough = gpu_of(target).sms * THREADS
     reach = node.inputs[1].dims[1] * depthwise_attrs(node).stride[0]  # of a tile's registers
     for width in widths[:2]:
-        for columns, rows in ((4, 2), (4, 1), (2, 1))[reach > 9 :]:
+        for columns, rows in ((4, 2), (4, 1), (2, 1))[2 * (reach > 9) :]:
             if batch * -(-p // rows) * -(-q // columns) * channels // width >= enough:
                 return DepthwiseTile(width, columns, rows)
     return DepthwiseTile(widths[0], 1, 1)
@@ -82,7 +82,7 @@ def _launch(node: NodeView, target: Target) -> Launch:
         x.dims[0],
     )
     template = (CUDA_TYPE[x.dtype], *(str(n) for n in numbers))
-    grid = Grid("ec_depthwise_conv2d_body", template, blocks, THREADS, waits=True)
+    grid = Grid("ec_depthwise_conv2d_body", template, blocks, THREADS, min_blocks=3, waits=True)
     fields = (*fields, *clamp_fields_f32(attrs.act))
     return Launch("ec_depthwise_conv2d_params", fields, (0,), packed, (grid,))
 

@@ -1,4 +1,4 @@
-"""Kernel records of the CUDA backend: strided copies, transposes, pads, rolls, concat and split, of any element type."""
+"""Kernel records of the CUDA backend: strided copies, transposes, pads, rolls, concat and split, of any type."""
 
 from __future__ import annotations
 
