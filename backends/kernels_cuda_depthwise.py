@@ -82,7 +82,7 @@ def _launch(node: NodeView, target: Target) -> Launch:
         x.dims[0],
     )
     template = (CUDA_TYPE[x.dtype], *(str(n) for n in numbers))
-    grid = Grid("ec_depthwise_conv2d_body", template, blocks, THREADS, min_blocks=3, waits=True)
+    grid = Grid("ec_depthwise_conv2d_body", template, blocks, THREADS, waits=True)
     fields = (*fields, *clamp_fields_f32(attrs.act))
     return Launch("ec_depthwise_conv2d_params", fields, (0,), packed, (grid,))
 

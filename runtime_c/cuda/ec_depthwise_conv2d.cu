@@ -72,7 +72,7 @@ __device__ __forceinline__ void ec_depthwise_conv2d_body(const ec_depthwise_conv
             ec_load<float, V>(acc[h][j], &weights[R * S][lane]);
         }
     }
-#pragma unroll
+#pragma unroll(R > 5 ? 2 : 8)
     for (int i = 0; i < (TH - 1) * STRIDE + R; i++) {
         float row[COLUMNS][V];
         ec_depthwise_row<T, V, COLUMNS>(row, map + (ptrdiff_t)(top + i) * p.in_w * p.channels,
