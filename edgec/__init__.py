@@ -34,11 +34,16 @@ def compile(
     target: str,
     out: str | os.PathLike[str],
     calib: Mapping[str, Array] | str | os.PathLike[str] | None = None,
-    precision: Literal["int8", "fp32", "fp16", "bf16"] | None = None,
+    precision: Literal["int8", "fp32", "fp16", "bf16", "w8a8", "w4a16"] | None = None,
     calibration: Literal["minmax", "percentile", "entropy", "mse"] = "minmax",
     equalize: bool = False,
     bias_correct: bool = False,
     keep_float: Sequence[str] = (),
+    smooth: float | Literal["auto", "off"] | None = None,
+    awq: bool | None = None,
+    group: Literal[64, 128] = 128,
+    symmetric: bool = False,
+    quantize_head: bool = False,
     ram: str | int | None = None,
     flash: str | int | None = None,
     stream: Literal["auto", "off", "all"] = "auto",
@@ -53,8 +58,8 @@ def compile(
 
     `model`: an nn.Module (with `example_inputs`), an exported program, or a path as `edgec compile` takes it.
     `calib`: typical inputs by input name in the PyTorch layout, samples along the first axis, or the path of an
-    .npz with them; int8 needs it. `precision`: int8 where None, fp16 for a CUDA target. `ram`, `flash`: budgets such as "64K". The others are those of
-    `edgec compile --help`. Raises UserError and TargetError; nothing is written then.
+    .npz with them; int8 needs it. `precision`: int8 where None, fp16 for a CUDA target. `ram`, `flash`: budgets such
+    as "64K". The others are those of `edgec compile --help`. Raises UserError and TargetError; nothing is written then.
     """
     from edgec import compiler
     from edgec.artifact import Artifact, refuse_unless_free
@@ -63,6 +68,7 @@ def compile(
     precision = precision or compiler.default_precision(target)
     options = _options(precision, calibration, equalize, bias_correct, keep_float, ram, flash, stream)
     options = replace(options, stages=None if stages is None else _Path(stages), check=check)
+    options = _weight_options(options, smooth, awq, group, symmetric, quantize_head)
     request = compiler.Request(model, target, options, calib, example_inputs, factory, trust, name, seed)
     compiler.write(compiler.plan(request), _Path(out))
     return Artifact(out)
@@ -81,7 +87,7 @@ def check(
     *,
     target: str | Sequence[str] | None = None,
     calib: Mapping[str, Array] | str | os.PathLike[str] | None = "random",
-    precision: Literal["int8", "fp32", "fp16", "bf16"] = "int8",
+    precision: Literal["int8", "fp32", "fp16", "bf16", "w8a8", "w4a16"] = "int8",
     calibration: Literal["minmax", "percentile", "entropy", "mse"] = "minmax",
     equalize: bool = False,
     bias_correct: bool = False,
@@ -103,8 +109,29 @@ def check(
     return verdict.check(request, names)
 
 
+def _weight_options(
+    options: Options,
+    smooth: float | Literal["auto", "off"] | None,
+    awq: bool | None,
+    group: int,
+    symmetric: bool,
+    quantize_head: bool,
+) -> Options:
+    from edgec.errors import UserError
+
+    if smooth not in (None, "auto", "off") and not (isinstance(smooth, (int, float)) and 0 <= smooth <= 1):
+        raise UserError(
+            "EDGEC-E203", f"smooth may be auto, off or a number from 0 to 1; {smooth!r} is none of them"
+        )
+    if group not in (64, 128):
+        raise UserError("EDGEC-E203", f"group may be 64 or 128; {group!r} is neither")
+    return replace(
+        options, smooth=smooth, awq=awq, group=group, symmetric=symmetric, quantize_head=quantize_head
+    )
+
+
 def _options(
-    precision: Literal["int8", "fp32", "fp16", "bf16"],
+    precision: Literal["int8", "fp32", "fp16", "bf16", "w8a8", "w4a16"],
     calibration: Literal["minmax", "percentile", "entropy", "mse"],
     equalize: bool,
     bias_correct: bool,
@@ -119,7 +146,7 @@ def _options(
 
     methods = ("minmax", "percentile", "entropy", "mse")
     for what, value, allowed in (
-        ("precision", precision, ("int8", "fp32", "fp16", "bf16")),
+        ("precision", precision, ("int8", "fp32", "fp16", "bf16", "w8a8", "w4a16")),
         ("calibration", calibration, methods),
         ("stream", stream, ("auto", "off", "all")),
     ):

@@ -97,7 +97,7 @@ def _model_options(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument(
         "--precision",
-        choices=("int8", "fp32", "fp16", "bf16"),
+        choices=("int8", "fp32", "fp16", "bf16", "w8a8", "w4a16"),
         help="of all layers (default int8, for CUDA targets fp16)",
     )
     p.add_argument(
@@ -118,10 +118,42 @@ def _model_options(p: argparse.ArgumentParser) -> None:
         "--keep-float",
         action="append",
         metavar="LAYER",
-        help="layer that stays in float in an int8 network; may be given more than once",
+        help="layer that stays in float in an int8, w8a8 or w4a16 network; may be given more than once",
     )
+    _weight_options(p)
     p.add_argument("--ram", metavar="SIZE", help="RAM budget, e.g. 64K (K = 1024)")
     p.add_argument("--flash", metavar="SIZE", help="flash budget, e.g. 1M")
+
+
+def _weight_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--smooth",
+        type=_smooth,
+        metavar="auto|ALPHA|off",
+        help="SmoothQuant, alpha 0 to 1 or searched for each layer (default: auto for w8a8 with --calib, else off)",
+    )
+    p.add_argument(
+        "--awq",
+        action=argparse.BooleanOptionalAction,
+        help="AWQ scales and clips before 4-bit rounding (default: where --calib is given)",
+    )
+    p.add_argument(
+        "--group", type=int, choices=(64, 128), help="channels that share a 4-bit scale (default 128)"
+    )
+    p.add_argument("--symmetric", action="store_true", help="4-bit weights without zero points")
+    p.add_argument("--quantize-head", action="store_true", help="round the head, too (w8a8 and w4a16)")
+
+
+def _smooth(text: str) -> float | str:
+    if text in ("auto", "off"):
+        return text
+    try:
+        alpha = float(text)
+    except ValueError:
+        alpha = -1.0
+    if not 0.0 <= alpha <= 1.0:
+        raise argparse.ArgumentTypeError(f"give auto, off or an alpha from 0 to 1, not {text!r}")
+    return alpha
 
 
 def _compile_command(sub: argparse._SubParsersAction[_Parser]) -> None:
@@ -308,8 +340,12 @@ def _refuse_conflicts(args: argparse.Namespace) -> None:
         ("--quiet", "--verbose", args.quiet and args.verbose),
         ("--target", "--all-targets", given.get("all_targets") and given.get("target")),
         *(
-            (flag, f"--precision {precision}", given.get(name) and precision != "int8")
-            for flag, name in (("--bias-correct", "bias_correct"), ("--keep-float", "keep_float"))
+            (
+                flag,
+                f"--precision {precision}",
+                given.get(name) not in (None, False, []) and precision not in those,
+            )
+            for name, (flag, those) in _PRECISIONS_OF.items()
         ),
     )
     for one, other, both in conflicts:
@@ -319,6 +355,16 @@ def _refuse_conflicts(args: argparse.Namespace) -> None:
             )
 
 
+# Flags that mean something in some precisions only: name -> (the flag, those).
+_PRECISIONS_OF = {
+    "bias_correct": ("--bias-correct", ("int8",)),
+    "keep_float": ("--keep-float", ("int8", "w8a8", "w4a16")),
+    "smooth": ("--smooth", ("int8", "w8a8")),
+    "awq": ("--awq", ("w4a16",)),
+    "group": ("--group", ("w4a16",)),
+    "symmetric": ("--symmetric", ("w4a16",)),
+    "quantize_head": ("--quantize-head", ("w8a8", "w4a16")),
+}
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,8 +15,9 @@ from edgec.buildfiles import BuildSpec
 from edgec.cost import cost
 from edgec.errors import TargetError, UserError
 from edgec.ir import Array, Program
+from edgec.passes.low_precision import Journal
 from edgec.pipeline import Options
-from edgec.plan import Kernel, Plan, Target
+from edgec.plan import Gpu, Kernel, Plan, Target
 
 GOLDEN_SAMPLES: Final = 4
 RANDOM_SAMPLES: Final = 8
@@ -50,6 +51,8 @@ class Transformed:
     trace: pipeline.Trace
     arrays: Mapping[str, Array]  # in the user's layout
     made_up: bool
+    journal: Journal = field(default_factory=Journal)
+    gpu: Gpu | None = None
 
     @property
     def program(self) -> Program:
@@ -80,12 +83,39 @@ class Golden:
 
 
 def transform(request: Request) -> Transformed:
-    """Import and run every graph pass: all that does not depend on the target. Raises UserError."""
+    """Import and run every graph pass: all that does not depend on the target, but for the roofline by which w8a8 and
+    w4a16 choose their layers. Raises UserError."""
     program = load(request)
-    _refuse_huge(program, request.options.precision == "int8")
+    options = settled(request)
+    _refuse_huge(program, _calibrated(options))
     arrays, made_up = calibration(request, program)
-    steps = pipeline.graph_steps(request.options, arrays)
-    return Transformed(pipeline.run(program, steps, request.options, arrays), arrays, made_up)
+    gpu = _gpu(request.target) if options.precision in ("w8a8", "w4a16") else None
+    journal = Journal()
+    steps = pipeline.graph_steps(options, arrays, gpu, journal)
+    return Transformed(pipeline.run(program, steps, options, arrays), arrays, made_up, journal, gpu)
+
+
+def settled(request: Request) -> Options:
+    """The options with what they leave open: w8a8 smooths and w4a16 uses AWQ where there is a calibration."""
+    options, given = request.options, request.calib is not None
+    smooth = (
+        ("auto" if given and options.precision == "w8a8" else "off")
+        if options.smooth is None
+        else options.smooth
+    )
+    awq = given and options.precision == "w4a16" if options.awq is None else options.awq
+    return replace(options, smooth=smooth, awq=awq)
+
+
+def _calibrated(options: Options) -> bool:
+    """Whether the network runs on samples before it is rounded."""
+    return options.precision == "int8" or bool(options.awq) or options.smooth not in (None, "off")
+
+
+def _gpu(target: str) -> Gpu | None:
+    from edgec.targets.load import load_target
+
+    return load_target(target).gpu
 
 
 def plan(request: Request) -> Compiled:
@@ -99,7 +129,7 @@ def plan(request: Request) -> Compiled:
     with log.step("plan") as notes:
         planned = pipeline.lower(done.program, target, request.options, kernels_of(target), name)
         notes.append(", ".join(f"{a.memory} {a.bytes:,} B" for a in planned.arenas))
-    return Compiled(name, target, text, request.options, _source_hash(request.model), done, planned)
+    return Compiled(name, target, text, settled(request), _source_hash(request.model), done, planned)
 
 
 def default_precision(target: str) -> pipeline.Precision:
@@ -151,7 +181,7 @@ def load(request: Request) -> Program:
 
 
 def calibration(request: Request, program: Program) -> tuple[Mapping[str, Array], bool]:
-    """(inputs in the user's layout by label, whether they are made up). int8 wants real ones or "random"."""
+    """(inputs in the user's layout by label, whether they are made up). What calibrates wants real ones or "random"."""
     graph = program.graphs[0]
     types = {v.name: v.type for v in graph.inputs}
     given = request.calib
@@ -160,12 +190,14 @@ def calibration(request: Request, program: Program) -> tuple[Mapping[str, Array]
     if isinstance(given, Mapping):
         samples.to_device(given, graph.input_ports, types, "the calibration")  # refuses what does not fit
         return given, False
-    if given is None and request.options.precision == "int8":
+    precision = request.options.precision
+    if given is None and _calibrated(settled(request)):
+        cure = {"w8a8": "--smooth off", "w4a16": "--no-awq"}.get(precision, "--precision fp32")
         names = ", ".join(f"{p.label} {list(samples.user_shape(p, types[p.ref]))}" for p in graph.input_ports)
         raise UserError(
             "EDGEC-E220",
-            f"give --calib FILE.npz with typical inputs ({names}), or --precision fp32, or --calib random for "
-            "made-up ranges: int8 needs the ranges of activations",
+            f"give --calib FILE.npz with typical inputs ({names}), or {cure}, or --calib random for "
+            f"made-up ranges: {precision} needs the ranges of activations",
         )
     return samples.random_samples(graph.input_ports, types, RANDOM_SAMPLES, request.seed), True
 
@@ -294,7 +326,27 @@ def make_report(compiled: Compiled, fidelity: bool = True) -> dict[str, Any]:
             types = {v.name: v.type for v in g.inputs}
             sets.append(samples.to_device(compiled.done.arrays, g.input_ports, types, "the calibration")[:2])
         found[graph.name] = report.fidelity(reference, program, graph.name, list(zip(*sets, strict=True)))
-    return report.build(compiled.plan, compiled.target, program, found, float_islands(compiled))
+    made = report.build(compiled.plan, compiled.target, program, found, float_islands(compiled))
+    rows = layer_choices(compiled)
+    return {**made, "linear_layers": rows} if rows else made
+
+
+def chosen_layers(compiled: Compiled) -> dict[str, Any]:
+    """What the manifest says of `layer_choices`."""
+    rows = [{k: row[k] for k in ("entry", "layer", "became", "why")} for row in layer_choices(compiled)]
+    return {"linear_layers": rows} if rows else {}
+
+
+def layer_choices(compiled: Compiled) -> list[dict[str, Any]]:
+    """What w8a8 and w4a16 made of each linear layer, and why; empty in the other precisions."""
+    from edgec.passes.low_precision import choices
+
+    done, options = compiled.done, compiled.options
+    if options.precision not in ("w8a8", "w4a16"):
+        return []
+    reference = done.trace.reference
+    how = pipeline.low_precision(reference, options, done.gpu)
+    return choices(reference, done.trace.step("quantize"), how, done.journal)
 
 
 def float_islands(compiled: Compiled) -> list[dict[str, str]]:
@@ -315,6 +367,7 @@ def manifest(compiled: Compiled, golden_steps: device.Steps) -> dict[str, Any]:
     machine = buildfiles.choose_emulator(compiled.target, build_spec(plan, golden_steps))
     options = {k: v for k, v in asdict(compiled.options).items() if k not in ("stages", "check")}
     return {
+        **chosen_layers(compiled),
         "edgec": __version__,
         "name": compiled.name,
         "target": compiled.target.name,

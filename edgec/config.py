@@ -102,7 +102,10 @@ def _tables(top: argparse.ArgumentParser) -> tuple[dict[str, argparse.ArgumentPa
             o[2:]: a
             for a in parser._actions
             for o in a.option_strings
-            if o.startswith("--") and o[2:] not in LEFT_OUT and (command == GLOBAL or a.dest not in flags)
+            if o.startswith("--")
+            and not (isinstance(a, argparse.BooleanOptionalAction) and o.startswith("--no-"))
+            and o[2:] not in LEFT_OUT
+            and (command == GLOBAL or a.dest not in flags)
         }
     return parsers, tables
 
@@ -166,7 +169,7 @@ def _unknown(shown: str, name: str, known: Mapping[str, object], where: str, wha
 
 def _value(action: argparse.Action, value: object, where: str, folder: Path) -> object:
     """`value` as the command line would have made it. From the environment it is a string."""
-    if isinstance(action, argparse._StoreTrueAction):
+    if isinstance(action, (argparse._StoreTrueAction, argparse.BooleanOptionalAction)):
         made = BOOLEANS.get(value.lower()) if isinstance(value, str) else value
         return made if isinstance(made, bool) else _refuse(where, "true or false", value)
     if isinstance(action, argparse._AppendAction):

@@ -74,6 +74,7 @@ def _manifest(
     plan = compiled.plan
     options = {k: v for k, v in asdict(compiled.options).items() if k not in ("stages", "check")}
     return {
+        **compiler.chosen_layers(compiled),
         "edgec": __version__,
         "name": plan.name,
         "prefix": names_of(plan).prefix,

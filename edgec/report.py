@@ -214,9 +214,18 @@ def text(report: Json, sizes: Json | None) -> str:
             lines += _bars(timeline)
     if any(row["streamed"] for e in report["entries"] for row in e["layers"]):
         lines.append("~ runs row by row with its neighbours")
+    for row in report.get("linear_layers", ()):
+        lines.append(_choice(row))
     for island in report["float_islands"]:
         lines.append(f"float: {one_line(island['layer'])} ({island['op']}): {island['why']}")
     return "\n".join(lines)
+
+
+def _choice(row: Json) -> str:
+    """What one linear layer became: the predicted microseconds are those of fp16 and of the rounded form."""
+    predicted = row.get("predicted_us")
+    times = f" [{predicted[0]:.2f} -> {predicted[1]:.2f} us predicted]" if predicted else ""
+    return f"{row['became']}: {row['entry']} {one_line(row['layer'])}: {row['why']}{times}"
 
 
 def one_line(text: str) -> str:
