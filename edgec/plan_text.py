@@ -37,6 +37,7 @@ from edgec.plan import (
     Call,
     ConstantArg,
     Entry,
+    Grid,
     Halo,
     Item,
     Kernel,
@@ -170,6 +171,8 @@ def _call(c: Call) -> str:
         text += f" count ({_argument(c.count)})"
     if c.scratch is not None:
         text += f" scratch ({_argument(c.scratch)})"
+    if c.counters is not None:
+        text += f" counters ({_argument(c.counters)})"
     text += f" {quoted(c.struct)} {{{', '.join(f'{n}={show_item(v)}' for n, v in c.params)}}} rows {c.rows}"
     if c.halo is not None:
         text += f" halo ({c.halo.kernel},{c.halo.stride},{c.halo.pad},{c.halo.dilation})"
@@ -178,6 +181,8 @@ def _call(c: Call) -> str:
         text += f" renews {_list([str(n) for pair in c.renews for n in pair])}"
     if c.loop:
         text += f" loop {_list([_loop_step(s) for s in c.loop])}"
+    if c.grids:
+        text += f" grids {_list([_grid(g) for g in c.grids])}"
     text += f" {_types(c.in_types)} -> {_types(c.out_types)}"
     loc = show_loc(c.loc)
     return f"{text}  // {loc}" if loc else text
@@ -186,6 +191,11 @@ def _call(c: Call) -> str:
 def _loop_step(s: LoopStep) -> str:
     fields = ", ".join(f"{n}={show_item(v)}" for n, v in s.fields)
     return f"{s.op} {_list([str(k) for k in s.operands])} {{{fields}}} {s.result.value}"
+
+
+def _grid(g: Grid) -> str:
+    numbers = (*g.blocks, g.threads, g.shared_bytes, g.min_blocks, int(g.waits), g.cluster)
+    return f"{g.body} {_list([quoted(t) for t in g.template])} {_list([str(n) for n in numbers])}"
 
 
 class _PlanReader(Reader):
@@ -369,6 +379,11 @@ class _PlanReader(Reader):
             self.words("(")
             scratch = self.buffer_arg()
             self.words(")")
+        counters = None
+        if self.accept("counters"):
+            self.words("(")
+            counters = self.buffer_arg()
+            self.words(")")
         struct = self.string_here()
         self.words("{")
         params = self.several(self.param, "}")
@@ -384,6 +399,10 @@ class _PlanReader(Reader):
         if self.accept("loop"):
             self.words("(")
             loop = self.several(self.loop_step, ")")
+        grids: tuple[Grid, ...] = ()
+        if self.accept("grids"):
+            self.words("(")
+            grids = self.several(self.grid, ")")
         self.words("(")
         in_types = self.several(self.tensor_type, ")")
         self.words("->", "(")
@@ -391,9 +410,16 @@ class _PlanReader(Reader):
         loc: Loc = self.loc()
         return Call(
             kernel, name, struct, params, inputs, constants, outputs, scratch, rows, halo, macs, op, loc,
-            in_types, out_types, in_place, loop, count,
+            in_types, out_types, in_place, loop, count, grids, counters,
             renews=tuple(zip(renews[::2], renews[1::2], strict=True)),
         )  # fmt: skip
+
+    def grid(self) -> Grid:
+        body = self.name()
+        self.words("(")
+        template = self.several(self.string_here, ")")
+        x, y, z, threads, shared, blocks, waits, cluster = self.ints()
+        return Grid(body, template, (x, y, z), threads, shared, blocks, bool(waits), cluster)
 
     def loop_step(self) -> LoopStep:
         op, operands = self.name(), self.ints()

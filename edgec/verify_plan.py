@@ -71,6 +71,8 @@ def _names(plan: Plan, entry: Entry, buffers: dict[str, Buffer]) -> None:
             raise PlanError(9, f"{call.name} has a count, which {call.kernel.symbol} does not take")
         if (call.scratch is None) != (call.kernel.scratch is None) or (call.halo is None) != (call.rows == 0):
             raise PlanError(9, f"{call.name} lacks scratch or rows that {call.kernel.symbol} asks for")
+        if (call.counters is None) != (call.kernel.counters is None):
+            raise PlanError(9, f"{call.name} lacks the counters that {call.kernel.symbol} asks for")
         for arg in _arguments(call):
             if isinstance(arg, BufferArg):
                 used.append(arg.buffer)
