@@ -40,6 +40,7 @@ from edgec.plan import (
     Target,
     Use,
 )
+from edgec.spill import Contents, spilled
 from edgec.text import show_type
 
 COUNTERS: Final = "counters"  # one buffer for all kernels: they run one after the other and leave it zero
@@ -54,12 +55,13 @@ def choose_kernels(program: Program, target: Target, kernels: Sequence[Kernel], 
     """The Program as calls on `target`. Raises TargetError EDGEC-E402 naming every node without a kernel."""
     table = _Table(target, kernels)
     pool = _Pool()
+    contents = Contents(program.constants)
     states = _states(program, target)
     entries: list[Entry] = []
     buffers: list[Buffer] = list(states.values())
     refused: list[Node] = []
     for graph in program.graphs:
-        lowering = _Lowering(_Shared(program, table, pool, states), graph)
+        lowering = _Lowering(_Shared(program, contents, table, pool, states), graph)
         for node in graph.nodes:
             lowering.node(node)
         refused += lowering.refused
@@ -192,11 +194,12 @@ def _one(t: Type) -> Type:
 
 
 class _Pool:
-    """Constants of the Plan; equal content under one layout is stored once."""
+    """Constants of the Plan; equal content under one layout is stored once, large content in a file."""
 
     def __init__(self) -> None:
         self.constants: dict[str, PlanConstant] = {}
         self._known: dict[tuple[str, str, bytes], str] = {}
+        self._mapped: dict[tuple[str, int], str] = {}  # what was hashed already, by the array's identity
         self.counter_bytes = 0
 
     def count(self, size: int) -> BufferArg:
@@ -205,6 +208,9 @@ class _Pool:
         return BufferArg(COUNTERS)
 
     def add(self, stem: str, layout: str, data: Array) -> ConstantArg:
+        again = self._mapped.get((layout, id(data)))
+        if again is not None and self.constants[again].data is data:
+            return ConstantArg(again)
         content = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
         key = (layout, data.dtype.str, hashlib.sha256(content).digest())
         if key not in self._known:
@@ -212,8 +218,9 @@ class _Pool:
             while name in self.constants:
                 serial += 1
                 name = f"{stem}_{serial}"
-            self.constants[name] = PlanConstant(name, layout, data)
-            self._known[key] = name
+            held = spilled(data)
+            self.constants[name] = PlanConstant(name, layout, held)
+            self._known[key] = self._mapped[layout, id(held)] = name
         return ConstantArg(self._known[key])
 
 
@@ -222,6 +229,7 @@ class _Shared:
     """What the graphs of a Program have in common; `states`: their buffers by name."""
 
     program: Program
+    contents: Contents
     table: _Table
     pool: _Pool
     states: dict[str, Buffer]
@@ -233,6 +241,7 @@ class _Lowering:
 
     def __init__(self, shared: _Shared, graph: Graph) -> None:
         self.program, self.table, self.pool = shared.program, shared.table, shared.pool
+        self.contents = shared.contents
         self.states, self.graph = shared.states, graph
         self.prefix = f"{graph.name}." if len(self.program.graphs) > 1 else ""
         self.align = alignment(self.table.target)
@@ -277,7 +286,7 @@ class _Lowering:
                 source = self.buffers[self.where[node.inputs[view.index]]]
                 self.alias(value, source, view.at)
             return
-        data = tuple(self.program.constants[r[1:]].data if r[0] == "@" else None for r in node.inputs)
+        data = tuple(self.contents[r[1:]] if r[0] == "@" else None for r in node.inputs)
         whole = NodeView(node, types, tuple(v.type for v in node.outputs), data)
         choice = self.table.choose(whole)
         for value in node.outputs:
@@ -370,7 +379,7 @@ class _Lowering:
                 return buffer.name
             source = buffer.name
         else:
-            source = "@" + self.pool.add(ref[1:], "plain", self.program.constants[ref[1:]].data).constant
+            source = "@" + self.pool.add(ref[1:], "plain", self.contents[ref[1:]]).constant
         if ref not in self.copied:
             self.copied[ref] = self.new("out." + ref.lstrip("@$"), size, Use.OUTPUT)
             copies.append((self.copied[ref], source, size))
@@ -383,7 +392,7 @@ class _Lowering:
         for state, ref in self.graph.updates:
             to, size = self.states[state].name, self.types[ref].bytes
             if ref[0] == "@":
-                data = self.program.constants[ref[1:]].data
+                data = self.contents[ref[1:]]
                 copies.append((to, "@" + self.pool.add(ref[1:], "plain", data).constant, size))
                 continue
             source = self.where[ref]
