@@ -1,11 +1,11 @@
 """A decoder-only language model becomes a Program of entries that share weights, caches and sampling state.
 
-    begin      settings i32[4] -> position     a new text: position 0, how to sample (edgec/ops/token_choice.py)
+    begin      settings i32[4] -> context      a new text: position 0, how to sample (edgec/ops/token_choice.py)
     prefill_N  tokens i32[N] -> token i32[1]   N tokens of the prompt, for each chosen N and for 1
     decode     -> token i32[1]                 the last token, which is state, gives the next
 
-States: position i32[1] (tokens in the caches), token i32[1], settings i32[4] and each layer's keys and values
-[1,B,S,D]. The models of Hugging Face come in unmodified: their attention is replaced through the interface that
+States: position i32[1] (tokens in the caches), token i32[1], settings i32[4], context i32[1] (S, which never changes)
+and each layer's keys and values [1,B,S,D]. The models of Hugging Face come in unmodified: their attention is replaced through the interface that
 transformers has for it (ALL_ATTENTION_FUNCTIONS) by one operator that updates the caches.
 """
 
@@ -60,7 +60,7 @@ def import_decoder(
     programs = [_exported(model, n, options, source) for n in options.lengths]
     entries = [_entry(p, f"prefill_{n}", options) for n, p in zip(options.lengths, programs, strict=True)]
     decode = _decode(entries[0])
-    return merge([decode, *reversed(entries), _begin()])
+    return merge([decode, *reversed(entries), _begin(options)])
 
 
 def own_weights(model: torch.nn.Module) -> Weights:
@@ -312,14 +312,15 @@ def _decode(entry: Program) -> Program:
     return replace(entry, graphs=(decode,))
 
 
-def _begin() -> Program:
+def _begin(options: DecoderOptions) -> Program:
     """The entry that starts a text."""
     b = Builder("begin")
     settings = b.input("settings", Type((SETTINGS,), DType.I32))
     _add_state(b, "settings", SETTINGS)
     _add_state(b, "position", 1)
     b.updates += [("settings", settings), ("position", b.constant(constant(np.zeros(1, np.int32)), "start"))]
-    b.output("$position", "position")
+    held = b.add_state("context", constant(np.int32([options.context])), Persistence.KEPT)
+    b.output(held, "context")
     return b.program()
 
 

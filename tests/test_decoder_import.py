@@ -54,7 +54,7 @@ def test_logits_are_those_of_transformers() -> None:
 def test_entries_share_weights_and_state(llama: Program) -> None:
     assert [g.name for g in llama.graphs] == ["decode", "prefill_4", "prefill_1", "begin"]
     assert sorted(llama.state) == [
-        *("keys_0", "keys_1", "position", "settings", "token", "values_0", "values_1"),
+        *("context", "keys_0", "keys_1", "position", "settings", "token", "values_0", "values_1"),
     ]
     assert "model.layers.1.self_attn.q_proj.weight" in llama.constants
     read_by = [{r for n in g.nodes for r in n.inputs if r.endswith(".weight")} for g in llama.graphs[:3]]

@@ -1,0 +1,192 @@
+"""Generating text with an artifact of a language model: the prompt through the prefill entries, then decode steps.
+
+Works on any instance that keeps its state between calls (`Runner`): the CUDA library in this process, or the host's.
+Token, position and sampling stay on the device; a step gives one token back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from edgec.errors import TargetError, UserError
+from edgec.ir import Array
+from edgec.ops.token_choice import settings_of
+
+MAX_TEMPERATURE: Final = 1000.0
+NEEDED: Final = ("begin", "prefill_1", "decode")
+
+
+class Runner(Protocol):
+    """One instance of a compiled model."""
+
+    def run(self, entry: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs of one call by label; state lives on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are chosen. `temperature` 0: the likeliest. `top_k` 0: of all tokens. `top_p`: of the likeliest that
+    hold this share."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(slots=True)
+class Speed:
+    """What a generation took. `first_s`: until the first token, the prompt included; `decode_s`: all tokens after."""
+
+    prompt_tokens: int = 0
+    tokens: int = 0
+    first_s: float = 0.0
+    decode_s: float = 0.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Of the decode steps."""
+        return (self.tokens - 1) / self.decode_s if self.tokens > 1 and self.decode_s > 0 else 0.0
+
+    @property
+    def prompt_per_s(self) -> float:
+        """Tokens of the prompt a second."""
+        return self.prompt_tokens / self.first_s if self.first_s > 0 else 0.0
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Raise UserError EDGEC-E243 for values outside of their range."""
+    checks = (
+        ("temperature", sampling.temperature, 0.0 <= sampling.temperature <= MAX_TEMPERATURE, "0 to 1000"),
+        ("top_k", sampling.top_k, 0 <= sampling.top_k < 1 << 31, "0 (all tokens) or more"),
+        ("top_p", sampling.top_p, 0.0 < sampling.top_p <= 1.0, "above 0, up to 1"),
+    )
+    for name, value, holds, wanted in checks:
+        if not holds:
+            raise UserError("EDGEC-E243", f"choose a {name} of {wanted}: {value} was given")
+
+
+def tokens(
+    runner: Runner,
+    entries: Sequence[str],
+    prompt: Sequence[int],
+    most: int,
+    sampling: Sampling = Sampling(),
+    stop: frozenset[int] = frozenset(),
+    speed: Speed | None = None,
+) -> Iterator[int]:
+    """The tokens that follow `prompt`, at most `most` of them and as many as the cache holds; one of `stop` is the
+    last. `entries`: names of the program's entries. Raises UserError EDGEC-E240 to -E244."""
+    speed = speed if speed is not None else Speed()
+    lengths = _lengths(entries)
+    check_sampling(sampling)
+    if not len(prompt):
+        raise UserError(
+            "EDGEC-E241", "give a prompt: it holds no token, and a model continues what it is given"
+        )
+    settings = settings_of(sampling.temperature, sampling.top_k, sampling.top_p, sampling.seed)
+    context = int(runner.run("begin", {"settings": settings})["context"][0])
+    if len(prompt) > context:
+        raise UserError(
+            "EDGEC-E242",
+            f"shorten the prompt, or compile with a larger --context: it has {len(prompt)} tokens, the cache of this "
+            f"artifact holds {context}",
+        )
+    began = time.perf_counter()
+    last = 0
+    for begin, length in chunks(len(prompt), lengths):
+        ids = np.asarray(prompt[begin : begin + length], np.int32)
+        last = int(runner.run(f"prefill_{length}", {"tokens": ids})["token"][0])
+    now = time.perf_counter()
+    speed.prompt_tokens, speed.first_s, speed.tokens = len(prompt), now - began, 1
+    began = now
+    yield last
+    room = context - len(prompt) + 1
+    while speed.tokens < min(most, room) and last not in stop:
+        last = int(runner.run("decode", {})["token"][0])
+        speed.tokens += 1
+        speed.decode_s = time.perf_counter() - began
+        yield last
+
+
+def _lengths(entries: Sequence[str]) -> tuple[int, ...]:
+    """Prefill lengths, longest first. Raises UserError EDGEC-E240."""
+    if not set(NEEDED) <= set(entries):
+        raise UserError(
+            "EDGEC-E240",
+            f"compile a language model (a folder of transformers, or such a module): this artifact has the entries "
+            f"{', '.join(entries)}, generating takes begin, prefill_1 and decode",
+        )
+    found = (name.removeprefix("prefill_") for name in entries if name.startswith("prefill_"))
+    return tuple(sorted(map(int, found), reverse=True))
+
+
+def chunks(count: int, lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """(begin, length) of the prefill calls for `count` tokens: always the longest that fits; one length is 1."""
+    begin = 0
+    while begin < count:
+        length = next(n for n in lengths if n <= count - begin)
+        yield begin, length
+        begin += length
+
+
+# Text
+
+
+class Tokenizer:
+    """A tokenizer of transformers from its folder. Raises UserError EDGEC-E245, TargetError EDGEC-EA06."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            import transformers
+        except ImportError:
+            raise TargetError(
+                "EDGEC-EA06",
+                "run pip install 'edgec[lm]': tokenizers need transformers, which is not installed",
+            ) from None
+        if not folder.is_dir():
+            raise UserError("EDGEC-E245", f"give a folder with a tokenizer: {folder} is none")
+        try:
+            self._own: Any = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        except Exception as error:  # of whatever is wrong with the files
+            raise UserError(
+                "EDGEC-E245",
+                "give a folder with a tokenizer (tokenizer.json or what transformers saved): that of "
+                f"{folder} cannot be read ({type(error).__name__})",
+            ) from None
+
+    @property
+    def stop(self) -> frozenset[int]:
+        """The tokens that end a text."""
+        end = self._own.eos_token_id
+        return frozenset(() if end is None else (int(end),))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids, with those that the model expects at the start."""
+        return [int(i) for i in self._own.encode(text)] if text else []
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text without special tokens."""
+        return str(self._own.decode(list(ids), skip_special_tokens=True))
+
+
+def stream_text(found: Iterator[int], decode: Callable[[Sequence[int]], str]) -> Iterator[str]:
+    """The text of the tokens, piece by piece; a character that several tokens make comes when it is whole."""
+    ids: list[int] = []
+    done = 0
+    for token in found:
+        ids.append(token)
+        text = decode(ids)
+        if len(text) > done and not text.endswith("\N{REPLACEMENT CHARACTER}"):
+            yield text[done:]
+            done = len(text)
+    rest = decode(ids)[done:] if ids else ""
+    if rest:
+        yield rest
