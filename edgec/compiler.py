@@ -83,13 +83,13 @@ class Golden:
 
 
 def transform(request: Request) -> Transformed:
-    """Import and run every graph pass: all that does not depend on the target, but for the roofline by which w8a8 and
-    w4a16 choose their layers. Raises UserError."""
+    """Import and run every graph pass: all that does not depend on the target, but for its GPU, which has passes of its
+    own and the roofline by which w8a8 and w4a16 choose their layers. Raises UserError."""
     program = load(request)
     options = settled(request)
     _refuse_huge(program, _calibrated(options))
     arrays, made_up = calibration(request, program)
-    gpu = _gpu(request.target) if options.precision in ("w8a8", "w4a16") else None
+    gpu = _gpu(request.target)
     journal = Journal()
     steps = pipeline.graph_steps(options, arrays, gpu, journal)
     return Transformed(pipeline.run(program, steps, options, arrays), arrays, made_up, journal, gpu)

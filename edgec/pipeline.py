@@ -17,6 +17,7 @@ import numpy as np
 from edgec import interp, log
 from edgec.errors import InternalError, UserError
 from edgec.ir import Array, DType, Pass, Program
+from edgec.passes.attention_places import attention_places
 from edgec.passes.bias_correct import bias_correct
 from edgec.passes.cache_places import cache_places
 from edgec.passes.calibrate import calibrate
@@ -36,6 +37,9 @@ from edgec.passes.memory import plan_memory
 from edgec.passes.merge_linears import merge_linears
 from edgec.passes.norm_gain import norm_gain
 from edgec.passes.quantize import Scheme, quantize
+from edgec.passes.recognise_attention import recognise_attention
+from edgec.passes.recognise_linear_attention import recognise_linear_attention
+from edgec.passes.recognise_windows import recognise_windows
 from edgec.passes.rotary import rotary
 from edgec.passes.schedule import schedule
 from edgec.passes.simplify import simplify
@@ -122,8 +126,20 @@ def float_steps() -> tuple[Step, ...]:
         Step("layout", layout),  # after fold: a folded batch norm no longer stands between transposes
         Step("simplify", simplify),  # after layout: removes the pairs of transposes and reshapes it left
         Step("fold again", fold),  # simplify exposes constants behind reshapes
+        # After layout and fold: transposes have one form, a mask's parts are constants. Before fuse: it would put
+        # activations into the products.
+        Step("attention", recognise_attention),
         Step("fuse", fuse),  # last: a convolution and its clamp become one node, which calibration must see
         Step("dead", remove_dead),
+    )
+
+
+def gpu_steps() -> tuple[Step, ...]:
+    """Passes for backends whose kernels take whole attentions where their operands stand."""
+    return (
+        Step("linear attention", recognise_linear_attention),
+        Step("windows", recognise_windows),  # before the places: it moves projections out of the windows
+        Step("attention places", attention_places),  # last: what no window took reads its projections
     )
 
 
@@ -137,6 +153,10 @@ def graph_steps(
         steps += (Step("equalize", equalize),)  # before calibration: it changes the ranges
     if options.precision in ("w8a8", "w4a16"):
         steps += _low_steps(options, arrays, gpu, journal or Journal())
+    if gpu is not None:
+        steps += (
+            gpu_steps()
+        )  # after the folds of scales, which know attention; int8 leaves these forms in float
     if options.precision == "int8":
         if options.smooth not in (None, "off"):  # before calibration, too
             steps += (Step("smooth", partial(_smooth, arrays=arrays, options=options)),)

@@ -38,7 +38,9 @@ def boolean_attention(at: Rewrite, node: Node) -> str | None:
             return None
         mask = allowed(at, mask) or ""
     data = at.data(mask) if mask else None
-    if data is not None and _is_causal(at, node, data):
+    if data is not None and data.all():
+        mask = ""
+    elif data is not None and _is_causal(at, node, data):
         mask, attrs = "", replace(attrs, causal=True)
     if mask == node.inputs[3]:
         return None
