@@ -153,7 +153,7 @@ def index_select(c: Call) -> Result:
 
 
 def index(c: Call) -> Result:
-    """x[..., i, ...] of one index tensor, or of several that each run along an axis of their own."""
+    """x[..., i, ...] of one index tensor, or of several on axes side by side that broadcast."""
     x = c.ref()
     given = [(axis, i) for axis, i in enumerate(c["indices"]) if i is not None]
     if any(c.b.types[i].dtype is DType.B8 for _, i in given):
@@ -163,16 +163,47 @@ def index(c: Call) -> Result:
     if len(given) == 1:
         axis, i = given[0]
         return c.emit("index_select", x, i, axis=axis)
-    ranks = {len(c.dims(i)) for _, i in given}
-    adjacent = [axis for axis, _ in given] == list(range(given[0][0], given[0][0] + len(given)))
-    rank = max(ranks)
-    for place, (axis, i) in enumerate(given):
-        own = rank - len(given) + place
-        dims = (*(1,) * (rank - len(c.dims(i))), *c.dims(i))
-        if rank != len(given) or not adjacent or any(d != 1 for a, d in enumerate(dims) if a != own):
-            raise Unsupported("several index tensors at once; pick with one, or along one axis each")
-        x = c.emit("index_select", x, c.reshape(i, (dims[own],)), axis=axis)
-    return x
+    axes = [axis for axis, _ in given]
+    if axes != list(range(axes[0], axes[0] + len(axes))):
+        raise Unsupported("several index tensors on axes apart; pick along one after the other")
+    rank = max(len(c.dims(i)) for _, i in given)
+    owners = [
+        [a for a, d in enumerate((*(1,) * (rank - len(c.dims(i))), *c.dims(i))) if d != 1] for _, i in given
+    ]
+    if rank == len(given) and all(own in ([], [place]) for place, own in enumerate(owners)):
+        for axis, i in given:
+            x = c.emit("index_select", x, c.reshape(i, (math.prod(c.dims(i)),)), axis=axis)
+        return x
+    return _index_together(c, x, axes, [i for _, i in given])
+
+
+def _index_together(c: Call, x: Ref, axes: Sequence[int], indices: Sequence[Ref]) -> Ref:
+    """x with neighbouring axes indexed by tensors that broadcast: as one axis, at the sum of index times stride."""
+    dims, first, last = c.dims(x), axes[0], axes[-1]
+    place: Ref | None = None
+    for axis, i in zip(axes, indices, strict=True):
+        index = c.cast(i, DType.I32)
+        size = c.constant(np.int32(dims[axis]), "size")
+        behind = c.emit("lt", index, c.constant(np.int32(0), "zero"))
+        index = c.emit("where", behind, c.emit("add", index, size), index)
+        stride = math.prod(dims[axis + 1 : last + 1])
+        index = c.emit("mul", index, c.constant(np.int32(stride), "stride")) if stride != 1 else index
+        place = index if place is None else c.emit("add", place, index)
+    assert place is not None
+    whole = c.reshape(x, (*dims[:first], math.prod(dims[first : last + 1]), *dims[last + 1 :]))
+    return c.emit("index_select", whole, place, axis=first)
+
+
+def unfold(c: Call) -> Result:
+    """Windows of an axis: [..., windows, ..., size]."""
+    x, size, step = c.ref(), c["size"], c["step"]
+    dims = c.dims(x)
+    axis = c.axis(c["dimension"], len(dims))
+    count = (dims[axis] - size) // step + 1
+    places = np.arange(count)[:, None] * step + np.arange(size)[None]
+    windows = c.emit("index_select", x, c.constant(places.astype(np.int32), "windows"), axis=axis)
+    rank = len(dims) + 1
+    return c.transpose(windows, [a for a in range(rank) if a != axis + 1] + [axis + 1])
 
 
 def index_put(c: Call) -> Result:
@@ -234,6 +265,7 @@ def flip(c: Call) -> Result:
 
 
 TABLE: dict[str, Importer] = {
+    "unfold": unfold,
     **dict.fromkeys(
         ("reshape", "view", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_copy"),
         reshape,

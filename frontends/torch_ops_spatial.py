@@ -6,8 +6,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from edgec.frontends.torch_call import Call, Importer, Ref, Result, Unsupported, pair
-from edgec.ir import DType
+from edgec.ir import Array, DType
 
 
 def _batched(c: Call, ref: Ref, rank: int) -> tuple[Ref, bool]:
@@ -319,9 +321,32 @@ def prelu(c: Call) -> Result:
     return c.channels_first(c.emit("prelu", c.channels_last(x), slope))
 
 
+def _places(mode: str, size: int, before: int, after: int) -> Array:
+    """Which of `size` elements stands at each place of a padded axis."""
+    at = np.arange(-before, size + after)
+    if mode == "replicate":
+        return np.clip(at, 0, size - 1).astype(np.int32)
+    if mode == "circular":
+        return (at % size).astype(np.int32)
+    period = max(1, 2 * (size - 1))
+    return (size - 1 - np.abs(at % period - (size - 1))).astype(np.int32)
+
+
+def _copied_pad(c: Call, x: Ref, mode: str) -> Ref:
+    """Padding by copies of elements: each padded axis is picked from."""
+    amounts, dims = list(c["pad"]), c.dims(x)
+    for i in range(len(amounts) // 2):
+        axis, before, after = len(dims) - 1 - i, amounts[2 * i], amounts[2 * i + 1]
+        if before or after:
+            places = c.constant(_places(mode, dims[axis], before, after), mode)
+            x = c.emit("index_select", x, places, axis=axis)
+    return x
+
+
 def constant_pad_nd(c: Call) -> Result:
-    if c.get("mode", "constant") != "constant":
-        raise Unsupported(f"padding mode {c['mode']!r}; constant padding is supported")
+    mode = c.get("mode", "constant")
+    if mode in ("reflect", "replicate", "circular"):
+        return _copied_pad(c, c.ref(), mode)
     x, amounts = c.ref(), list(c["pad"])
     dims = c.dims(x)
     pads = [(0, 0)] * len(dims)

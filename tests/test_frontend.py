@@ -118,6 +118,19 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
     "clamp": (lambda x: x.clamp(-0.5, 0.7) + x.clamp(min=0.1) + x.clamp(max=0.2), (X,)),
     "clamp with tensors": (lambda x, y: x.clamp(y - 0.1, y + 0.1), (X, X * 0.2)),
     "any all": (lambda b: torch.stack([b.any(1), b.all(1)]), (B,)),
+    # windows, several indices, padding by copies
+    "unfold": (lambda x: F.unfold(x, 3, padding=1, stride=2), (X,)),
+    "windows of an axis": (lambda x: x.unfold(2, 3, 2).unfold(1, 2, 1), (X,)),
+    "two indices": (lambda x: x[:, [0, 2, 1], [1, 0, -1]] + x[:, 0, [1, 2, 3]], (X,)),
+    "two indices that broadcast": (lambda x: x[:, :, [[0], [4]], [[1, -1, 2]]], (X,)),
+    "reflect, replicate, circular": (
+        lambda x: (
+            F.pad(x, (1, 2, 3, 0), mode="reflect")
+            + F.pad(x, (1, 2, 3, 0), mode="replicate")
+            + F.pad(x, (1, 2, 3, 0), mode="circular")
+        ),
+        (X,),
+    ),
     # activations
     "relu": (lambda x: F.relu(x) + F.relu6(x * 5) + torch.relu_(x.clone()), (X,)),
     "hardtanh": (lambda x: F.hardtanh(x) + F.hardtanh(x, -0.3, 0.8), (X,)),
