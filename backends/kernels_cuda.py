@@ -21,6 +21,7 @@ from edgec.backends import (
     kernels_cuda_pointwise,
     kernels_cuda_pool,
     kernels_cuda_reduce,
+    kernels_cuda_sample,
     kernels_cuda_w4,
 )
 from edgec.plan import Kernel
@@ -42,5 +43,6 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     *kernels_cuda_norm.KERNELS,
     *kernels_cuda_pool.KERNELS,
     *kernels_cuda_reduce.KERNELS,
+    *kernels_cuda_sample.KERNELS,
     *kernels_cuda_w4.KERNELS,
 )

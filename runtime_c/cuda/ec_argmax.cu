@@ -7,41 +7,9 @@
  * Scratch: outer * splits times 8 bytes; the last block of a row joins what the others found. Counters: outer.
  * ec_argmax_inner_body: any inner, one output a thread.
  */
+#include "ec_ranked.cuh"
 #include "ec_reduce.cuh"
 #include "ec_reduce_params.h"
-
-/* A number and its index as one unsigned number that is larger where the number is, or the index smaller. */
-template <typename T> __device__ __forceinline__ unsigned long long ec_ranked(T v, int index)
-{
-    const float f = ec_float(v);
-    const uint32_t bits = __float_as_uint(f);
-    uint32_t order = bits >> 31 ? ~bits : bits | 0x80000000u;
-    order = f != f ? 0xffffffffu : f == 0.0f ? 0x80000000u : order;
-    return (unsigned long long)order << 32 | (uint32_t)~index;
-}
-template <> __device__ __forceinline__ unsigned long long ec_ranked<int32_t>(int32_t v, int index)
-{
-    return (unsigned long long)((uint32_t)v ^ 0x80000000u) << 32 | (uint32_t)~index;
-}
-
-__device__ __forceinline__ unsigned long long ec_block_max(unsigned long long best)
-{
-    __shared__ unsigned long long warps[32];
-#pragma unroll
-    for (int step = 16; step > 0; step >>= 1) {
-        const unsigned long long other = __shfl_xor_sync(0xffffffffu, best, step);
-        best = other > best ? other : best;
-    }
-    __syncthreads();
-    if (threadIdx.x % 32u == 0) {
-        warps[threadIdx.x / 32u] = best;
-    }
-    __syncthreads();
-    for (uint32_t w = 0; w < blockDim.x / 32u; w++) {
-        best = warps[w] > best ? warps[w] : best;
-    }
-    return best;
-}
 
 template <typename T, int V>
 __device__ __forceinline__ void ec_argmax_body(const ec_argmax_cuda_params &p, const void *x, void *y, void *scratch,
@@ -70,7 +38,7 @@ __device__ __forceinline__ void ec_argmax_body(const ec_argmax_cuda_params &p, c
         best = ec_block_max((int)threadIdx.x < p.splits ? __ldcg(parts + threadIdx.x) : 0ull);
     }
     if (threadIdx.x == 0) {
-        ((int32_t *)y)[blockIdx.y] = (int32_t)~(uint32_t)best;
+        ((int32_t *)y)[blockIdx.y] = ec_ranked_index(best);
     }
 }
 
@@ -89,5 +57,5 @@ __device__ __forceinline__ void ec_argmax_inner_body(const ec_argmax_cuda_params
         const unsigned long long here = ec_ranked<T>(from[(size_t)k * p.inner], k);
         best = here > best ? here : best;
     }
-    ((int32_t *)y)[i] = (int32_t)~(uint32_t)best;
+    ((int32_t *)y)[i] = ec_ranked_index(best);
 }
