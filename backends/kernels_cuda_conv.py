@@ -13,13 +13,14 @@ from edgec.backends.cuda_gemm import (
     grid_of,
     is_weighted_float,
     pitch_of,
+    run_length,
     scratch_bytes,
     size_fields,
     weight_constants,
     weights_can_be_used,
 )
-from edgec.backends.cuda_record import CUDA_TYPE, blocks_for
-from edgec.backends.cuda_tiles import Product
+from edgec.backends.cuda_record import CUDA_TYPE, blocks_for, gpu_of
+from edgec.backends.cuda_tiles import SLICE_BYTES, Product, Tile
 from edgec.backends.kernel_record import int_fields
 from edgec.ops.conv import Conv1dAttrs, ConvTranspose2dAttrs
 from edgec.ops.conv2d import Clamp, Conv2dAttrs
@@ -28,6 +29,9 @@ from edgec.plan import Grid, Kernel, Launch, NodeView, Target
 SOURCE: Final = "cuda/ec_conv2d.cu"
 INT32_MOST: Final = 2**31 - 1
 GROUPED_THREADS: Final = 128
+PATCH_ROWS: Final = 64  # places of a block
+PATCH_COLUMNS_MOST: Final = 128
+PATCH_BYTES_MOST: Final = 112 << 10  # so that an H100 holds two blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,72 @@ def _launch(node: NodeView, target: Target) -> Launch:
     return Launch("ec_conv_params", fields, inputs, constants, (grid,))
 
 
+@dataclass(frozen=True, slots=True)
+class _Patches:
+    """How the patch kernel covers a map: tiles of PATCH_ROWS places, `tile_w` wide."""
+
+    tile: Tile
+    slices: int
+    tile_w: int
+    rows: int  # of a patch
+    columns: int  # elements of one of its rows
+
+
+def _patches(node: NodeView) -> _Patches:
+    product, o, x = conv_product(node), window_of(node), node.inputs[0]
+    taps_h = product.k // (o.c * o.taps_w)
+    columns = min(-(-product.n // 32) * 32, PATCH_COLUMNS_MOST)
+    warps = (2, 1, 2) if columns == 32 else (2, 2, 1)
+    tile_w = 8 if o.q > 4 else 4
+    return _Patches(
+        Tile(PATCH_ROWS, columns, *warps, 1),
+        -(-product.k * x.dtype.bytes // SLICE_BYTES),
+        tile_w,
+        (PATCH_ROWS // tile_w - 1) * o.stride_h + (taps_h - 1) * o.dilation_h + 1,
+        ((tile_w - 1) * o.stride_w + (o.taps_w - 1) * o.dilation_w + 1) * o.c,
+    )
+
+
+def _patch_bytes(node: NodeView) -> int:
+    """Shared memory of the patch kernel."""
+    patches, size = _patches(node), node.inputs[0].dtype.bytes
+    tiles = patches.slices * (patches.tile.rows + patches.tile.columns) * SLICE_BYTES
+    pixels = -(-patches.rows * patches.columns // 8) * 8 * size
+    places = patches.slices * SLICE_BYTES // size * 2
+    return max(tiles + pixels + places, patches.tile.shared_bytes)
+
+
+def _accepts_patch(node: NodeView, target: Target) -> bool:
+    if not _accepts(node, target) or window_of(node).c % chunk_of(node.inputs[0]) == 0:
+        return False
+    patches = _patches(node)
+    fits = _patch_bytes(node) <= min(PATCH_BYTES_MOST, gpu_of(target).shared_bytes)
+    return fits and patches.rows * patches.columns < 2**15 and node.constants[1] is not None
+
+
+def _launch_patch(node: NodeView, target: Target) -> Launch:
+    product, x, o, patches = conv_product(node), node.inputs[0], window_of(node), _patches(node)
+    inputs, constants = weight_constants(node)
+    tiles_h = -(-o.p // (PATCH_ROWS // patches.tile_w))
+    tiles_w = -(-o.q // patches.tile_w)
+    fields = (
+        *int_fields(n=product.n, k=product.k, pitch_b=pitch_of(node)),
+        *((name, getattr(o, name)) for name in Window.__slots__ if not name.startswith("up_")),
+        *int_fields(patch_h=patches.rows, patch_w=patches.columns, tiles_h=tiles_h, tiles_w=tiles_w),
+        *clamp_fields(_attrs(node)[1]),
+    )
+    run = run_length(product.n, x.dtype)
+    grid = Grid(
+        "ec_conv_patch_body",
+        (patches.tile.text(CUDA_TYPE[x.dtype]), str(patches.slices), str(patches.tile_w), str(run)),
+        (x.dims[0] * tiles_h * tiles_w, -(-product.n // patches.tile.columns), 1),
+        patches.tile.threads,
+        _patch_bytes(node),
+        waits=True,
+    )
+    return Launch("ec_conv_patch_params", fields, inputs, constants, (grid,))
+
+
 def _accepts_grouped(node: NodeView, target: Target) -> bool:
     return _fits(node)
 
@@ -173,6 +243,15 @@ def _records(op: str) -> tuple[Kernel, Kernel]:
     )
 
 
-KERNELS: Final[tuple[Kernel, ...]] = tuple(
-    record for op in ("conv2d", "conv1d", "conv_transpose2d") for record in _records(op)
+KERNELS: Final[tuple[Kernel, ...]] = (
+    Kernel(
+        op="conv2d",
+        symbol="ec_conv2d_patch_cuda",
+        source="cuda/ec_conv_patch.cu",
+        rank=60,
+        accepts=_accepts_patch,
+        launch=_launch_patch,
+        epilogue=True,
+    ),
+    *(record for op in ("conv2d", "conv1d", "conv_transpose2d") for record in _records(op)),
 )

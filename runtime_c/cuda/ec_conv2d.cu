@@ -11,8 +11,9 @@
 #include "ec_gemm.cuh"
 #include "ec_gemm_params.h"
 #include "ec_rows.cuh"
+#include "ec_wgmma.cuh"
 
-extern __shared__ __align__(128) unsigned char ec_shared[];
+extern __shared__ __align__(1024) unsigned char ec_shared[];
 
 /* Rows are windows; see ec_rows_conv. */
 template <typename TILE, int SPLIT, int V, bool ALIGNED, bool UP, typename EPILOGUE>

@@ -42,4 +42,13 @@ typedef struct ec_conv_grouped_params {
     float act_min, act_max;
 } ec_conv_grouped_params;
 
+/* As ec_conv_params, of stride_h, ..., without `up`: blocks make tiles of places that read patches of patch_h rows of
+ * patch_w elements; tiles_h * tiles_w cover an image. */
+typedef struct ec_conv_patch_params {
+    int32_t n, k, pitch_b;
+    int32_t h, w, c, p, q, taps_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+    int32_t patch_h, patch_w, tiles_h, tiles_w;
+    float act_min, act_max;
+} ec_conv_patch_params;
+
 #endif

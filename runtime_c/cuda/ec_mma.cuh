@@ -45,7 +45,7 @@ template <> struct ec_mma<__half> {
     typedef float sum;
     static __device__ __forceinline__ void run(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
     {
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
                      "{%8, %9}, {%0, %1, %2, %3};"
                      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
@@ -56,7 +56,7 @@ template <> struct ec_mma<__nv_bfloat16> {
     typedef float sum;
     static __device__ __forceinline__ void run(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
     {
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
                      "{%8, %9}, {%0, %1, %2, %3};"
                      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
@@ -67,7 +67,7 @@ template <> struct ec_mma<int8_t> {
     typedef int32_t sum;
     static __device__ __forceinline__ void run(int32_t (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
     {
-        asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
                      "{%8, %9}, {%0, %1, %2, %3};"
                      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
@@ -85,6 +85,7 @@ template <> struct ec_mma<float> {
 template <typename T_, int BM_, int BN_, int WM_, int WN_, int WK_, int STAGES_> struct ec_tile {
     typedef T_ T;
     typedef typename ec_mma<T_>::sum sum;
+    static constexpr bool WIDE = false;
     static constexpr int BM = BM_, BN = BN_, WM = WM_, WN = WN_, WK = WK_, STAGES = STAGES_;
     static constexpr int THREADS = 32 * WM * WN * WK;
     static constexpr int SLICE = EC_SLICE_BYTES / (int)sizeof(T_); /* elements */
@@ -102,8 +103,10 @@ template <typename T_, int BM_, int BN_, int WM_, int WN_, int WK_, int STAGES_>
     static_assert(WK == 1 || WK == 2 || WK == 4, "a slice has four steps");
 };
 
-/* The sums of one warp by tensor cores. */
-template <typename TILE, typename T = typename TILE::T> struct ec_sums {
+/*
+ * The sums of one warp by tensor cores. `start` and `add` of a slice stand before and after the copies of a later one.
+ */
+template <typename TILE, typename T = typename TILE::T, bool WIDE = TILE::WIDE> struct ec_sums {
     static constexpr int MI = TILE::MT / 16, NI = TILE::NT / 8;
     typename TILE::sum at[MI][NI][4];
 
@@ -121,37 +124,53 @@ template <typename TILE, typename T = typename TILE::T> struct ec_sums {
         }
     }
 
+    __device__ __forceinline__ void start(uint32_t a, uint32_t b)
+    {
+    }
+
     /* Adds one slice: a and b are shared addresses of its tiles. B_ROWS_K: b's rows are k, not columns. */
     template <bool B_ROWS_K> __device__ __forceinline__ void add(uint32_t a, uint32_t b)
     {
-        const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-        const int wm = warp % TILE::WM, wn = warp / TILE::WM % TILE::WN, wk = warp / (TILE::WM * TILE::WN);
-        const uint32_t a_row = a + (wm * TILE::MT + (lane & 15)) * EC_SLICE_BYTES;
-        const uint32_t b_row = b + (wn * TILE::NT + (lane & 7) + ((lane >> 4) << 3)) * EC_SLICE_BYTES;
+        constexpr int STEPS = 4 / TILE::WK;
+        uint32_t fa[2][MI][4], fb[2][NI / 2][4]; /* of this step and of the next */
+        read<B_ROWS_K>(fa[0], fb[0], a, b, 0);
 #pragma unroll
-        for (int step = 0; step < 4 / TILE::WK; step++) {
-            const int k = step * TILE::WK + wk;
-            uint32_t fa[MI][4], fb[NI / 2][4];
-#pragma unroll
-            for (int i = 0; i < MI; i++) {
-                ec_ldmatrix(fa[i], a_row + i * 16 * EC_SLICE_BYTES + (((2 * k + (lane >> 4)) ^ (lane & 7)) << 4));
-            }
-#pragma unroll
-            for (int j = 0; j < NI / 2; j++) {
-                if (B_ROWS_K) {
-                    ec_ldmatrix_transposed(fb[j], b + rows_k(16 * k + (lane & 15),
-                                                             (wn * TILE::NT + j * 16) / 8 + (lane >> 4)));
-                } else {
-                    ec_ldmatrix(fb[j], b_row + j * 16 * EC_SLICE_BYTES +
-                                           (((2 * k + ((lane >> 3) & 1)) ^ (lane & 7)) << 4));
-                }
+        for (int step = 0; step < STEPS; step++) {
+            if (step + 1 < STEPS) {
+                read<B_ROWS_K>(fa[(step + 1) % 2], fb[(step + 1) % 2], a, b, step + 1);
             }
 #pragma unroll
             for (int i = 0; i < MI; i++) {
 #pragma unroll
                 for (int j = 0; j < NI; j++) {
-                    ec_mma<T>::run(at[i][j], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
+                    ec_mma<T>::run(at[i][j], fa[step % 2][i], fb[step % 2][j / 2][j % 2 * 2],
+                                   fb[step % 2][j / 2][j % 2 * 2 + 1]);
                 }
+            }
+        }
+    }
+
+    template <bool B_ROWS_K>
+    static __device__ __forceinline__ void read(uint32_t (&fa)[MI][4], uint32_t (&fb)[NI / 2][4], uint32_t a,
+                                                uint32_t b, int step)
+    {
+        const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+        const int wm = warp % TILE::WM, wn = warp / TILE::WM % TILE::WN, wk = warp / (TILE::WM * TILE::WN);
+        const int k = step * TILE::WK + wk;
+        a += (wm * TILE::MT + (lane & 15)) * EC_SLICE_BYTES + (((2 * k + (lane >> 4)) ^ (lane & 7)) << 4);
+#pragma unroll
+        for (int i = 0; i < MI; i++) {
+            ec_ldmatrix(fa[i], a + i * 16 * EC_SLICE_BYTES);
+        }
+        const int row = wn * TILE::NT + (lane & 7) + ((lane >> 4) << 3);
+        const uint32_t b_row = b + row * EC_SLICE_BYTES + (((2 * k + ((lane >> 3) & 1)) ^ (lane & 7)) << 4);
+#pragma unroll
+        for (int j = 0; j < NI / 2; j++) {
+            if (B_ROWS_K) {
+                const int chunk = (wn * TILE::NT + j * 16) / 8 + (lane >> 4);
+                ec_ldmatrix_transposed(fb[j], b + rows_k(16 * k + (lane & 15), chunk));
+            } else {
+                ec_ldmatrix(fb[j], b_row + j * 16 * EC_SLICE_BYTES);
             }
         }
     }
@@ -186,7 +205,7 @@ template <typename TILE, typename T = typename TILE::T> struct ec_sums {
 };
 
 /* The sums of one warp in plain float: lane l has the rows l / 4 + 8 i and the columns l % 4 + 4 j. */
-template <typename TILE> struct ec_sums<TILE, float> {
+template <typename TILE> struct ec_sums<TILE, float, false> {
     static constexpr int MI = TILE::MT / 8, NI = TILE::NT / 4;
     float at[MI][NI];
 
@@ -199,6 +218,10 @@ template <typename TILE> struct ec_sums<TILE, float> {
                 at[i][j] = 0.0f;
             }
         }
+    }
+
+    __device__ __forceinline__ void start(uint32_t a, uint32_t b)
+    {
     }
 
     static __device__ __forceinline__ void load(float (&v)[4], uint32_t from)
@@ -251,6 +274,14 @@ template <typename TILE> struct ec_sums<TILE, float> {
     }
 };
 
+/* What this thread has copied to shared memory is seen by the instructions that read it from there (sm_90). */
+__device__ __forceinline__ void ec_fence_copies()
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
 /* Every slice of K is taken: the mask of dense products. A sparse one gives the next slice with work in it. */
 struct ec_all_slices {
     __device__ __forceinline__ int next(int slice) const
@@ -264,7 +295,7 @@ struct ec_all_slices {
  *
  * ROWS_A and ROWS_B say where the chunks of a row stand (ec_rows.cuh): `seek(slice)`, then `copy(i, to)` for each row
  * that this thread copies. B's chunks are asked for before the previous kernel has ended where ROWS_B::CONSTANT; every
- * thread waits for that kernel here. `shared`: TILE::SHARED_BYTES, aligned to 128; free again when this returns.
+ * thread waits for that kernel here. `shared`: TILE::SHARED_BYTES, aligned to 1024; free again when this returns.
  */
 template <typename TILE, typename ROWS_A, typename ROWS_B, typename SLICES>
 __device__ __forceinline__ void ec_gemm_core(ec_sums<TILE> &sums, ROWS_A &a, ROWS_B &b, const SLICES &slices,
@@ -304,7 +335,11 @@ __device__ __forceinline__ void ec_gemm_core(ec_sums<TILE> &sums, ROWS_A &a, ROW
     int stage = 0, filled = TILE::STAGES - 1;
     for (int slice = first; slice < last; slice = slices.next(slice + 1)) {
         ec_copy_wait<TILE::STAGES - 2>();
+        if (TILE::WIDE) {
+            ec_fence_copies();
+        }
         __syncthreads();
+        sums.start(at + stage * TILE::STAGE_BYTES, at + stage * TILE::STAGE_BYTES + TILE::A_BYTES);
         if (ahead < last) {
             a.seek(ahead);
             b.seek(ahead);

@@ -35,6 +35,15 @@ CONV: tuple[tuple[Shape, Shape, Attrs], ...] = (
     ((1, 8, 9, 12), (10, 3, 3, 12), Conv2dAttrs(pad=(1, 1, 1, 1))),
     ((2, 5, 5, 20), (6, 1, 1, 20), Conv2dAttrs()),
 )
+PATCH: tuple[tuple[Shape, Shape, Attrs], ...] = (
+    ((1, 64, 48, 3), (64, 7, 7, 3), Conv2dAttrs((2, 2), (3, 3, 3, 3), act=(0.0, float("inf")))),
+    ((2, 33, 31, 3), (32, 3, 3, 3), Conv2dAttrs((2, 2), (0, 1, 0, 1), act=(0.0, 6.0))),
+    ((1, 32, 32, 3), (96, 4, 4, 3), Conv2dAttrs((4, 4), (1, 1, 1, 1))),
+    ((2, 9, 9, 1), (7, 3, 3, 1), Conv2dAttrs(pad=(1, 1, 1, 1), dilation=(2, 1))),
+    ((1, 20, 3, 5), (200, 2, 3, 5), Conv2dAttrs(pad=(1, 0, 1, 1))),
+    ((1, 30, 30, 3), (16, 5, 5, 3), Conv2dAttrs((1, 2), (2, 2, 2, 2))),
+    ((1, 224, 224, 3), (96, 4, 4, 3), Conv2dAttrs((4, 4), (0, 1, 0, 1))),
+)
 GROUPED: tuple[tuple[Shape, Shape, Attrs], ...] = (
     ((2, 9, 8, 12), (18, 3, 3, 4), Conv2dAttrs((2, 1), (1, 1, 1, 1), groups=3)),
     ((1, 7, 7, 10), (10, 3, 3, 1), Conv2dAttrs(pad=(1, 1, 1, 1), groups=10, act=(0.0, 1.0))),
@@ -56,6 +65,7 @@ TRANSPOSED_GROUPED: tuple[tuple[Shape, Shape, Attrs], ...] = (
 )
 TABLE = (
     ("conv2d", "ec_conv2d_cuda", CONV),
+    ("conv2d", "ec_conv2d_patch_cuda", PATCH),
     ("conv2d", "ec_conv2d_grouped_cuda", GROUPED),
     ("conv1d", "ec_conv1d_cuda", CONV1D),
     ("conv_transpose2d", "ec_conv_transpose2d_cuda", TRANSPOSED),
