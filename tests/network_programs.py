@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ import numpy as np
 import torch
 
 from edgec import compiler, cuda_artifact, pipeline
+from edgec.errors import TargetError
 from edgec.frontends import LoadOptions, load
 from edgec.ir import Array, Program
 from edgec.pipeline import Options
+from edgec.targets.load import load_target
 from examples.networks import NETWORKS
 
 
@@ -84,6 +87,45 @@ def compiled(name: str, target: str, precision: str, small: bool = True) -> comp
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return compiler.plan(request)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Whether every node has a kernel, or which ops have none."""
+
+    missing: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "no: " + ", ".join(self.missing) if self.missing else "yes"
+
+
+def outcome(name: str, target: str, precision: str) -> Outcome:
+    """What comes of planning the small network for the target."""
+    one = made(name)
+    options = Options(precision=precision)  # type: ignore[arg-type]
+    program = pipeline.run(
+        one.program, pipeline.graph_steps(options, one.arrays), options, one.arrays
+    ).program
+    chip = load_target(target)
+    kernels = compiler.kernels_of(chip)
+    try:
+        plan = pipeline.lower(program, chip, options, kernels, name)
+    except TargetError as error:
+        if error.code != "EDGEC-E402":
+            raise
+        found = re.findall(r"^  (\w+)\(", error.message, re.MULTILINE)
+        return Outcome(tuple(sorted(set(found))))
+    assert plan.arenas
+    return Outcome()
+
+
+def table(target: str, precisions: tuple[str, ...], names: tuple[str, ...]) -> str:
+    """The rows of docs/networks.md."""
+    lines = [f"| network | {' | '.join(precisions)} |", "|---" * (len(precisions) + 1) + "|"]
+    for name in names:
+        cells = (str(outcome(name, target, precision)) for precision in precisions)
+        lines.append(f"| {NETWORKS[name].title} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def written(done: compiler.Compiled, folder: Path) -> Path:
