@@ -23,6 +23,7 @@ from edgec.backends import (
     kernels_cuda_reduce,
     kernels_cuda_sample,
     kernels_cuda_w4,
+    kernels_cuda_w8a8,
 )
 from edgec.plan import Kernel
 
@@ -45,4 +46,5 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     *kernels_cuda_reduce.KERNELS,
     *kernels_cuda_sample.KERNELS,
     *kernels_cuda_w4.KERNELS,
+    *kernels_cuda_w8a8.KERNELS,
 )

@@ -68,6 +68,12 @@ template <> struct ec_element<__nv_bfloat16> {
         return __float2bfloat16_rn(v);
     }
 };
+template <> struct ec_element<int8_t> {
+    static __device__ __forceinline__ int8_t of(float v)
+    {
+        return (int8_t)fminf(fmaxf(rintf(v), -128.0f), 127.0f);
+    }
+};
 
 /* V elements of T as one access; `aligned` to its own size. */
 template <typename T, int V> struct alignas(sizeof(T) * V) ec_vector {

@@ -50,7 +50,7 @@ def cases() -> Iterator[Case]:
     for rows in (1, 2, 3, 7, 8, 9, 13, 16):
         for group, symmetric in ((64, True), (64, False), (128, True), (128, False)):
             outputs, channels = int(rng.integers(1, 400)), group * int(rng.integers(1, 9))
-            attrs = LinearW4Attrs(group, (-0.5, 3.0) if rows % 2 else None)
+            attrs = LinearW4Attrs(group, (-20.0, 30.0) if rows % 2 else None)
             yield case(rng, FEW, attrs, (rows, channels), outputs, symmetric=symmetric, bias=rows > 4)
     for rows, channels, outputs in (
         (1, 4096, 6144),
@@ -78,7 +78,7 @@ def cases() -> Iterator[Case]:
     for rows in (1, 17, 32, 33, 63, 64, 65, 100, 127, 128, 129, 130):
         for group, symmetric in ((64, False), (128, True)):
             outputs, channels = int(rng.integers(1, 700)), group * int(rng.integers(1, 20))
-            attrs = LinearW4Attrs(group, (-3.0, 3.0) if rows % 2 else None)
+            attrs = LinearW4Attrs(group, (-20.0, 30.0) if rows % 2 else None)
             yield case(rng, MANY, attrs, (rows, channels), outputs, symmetric=symmetric, bias=rows > 64)
     for rows, channels, outputs in ((128, 4096, 4096), (64, 14336, 512), (300, 1024, 2000), (20, 2048, 16)):
         yield case(rng, MANY, LinearW4Attrs(128), (rows, channels), outputs)
