@@ -9,6 +9,7 @@
 #ifndef EC_GEMM_CUH
 #define EC_GEMM_CUH
 
+#include "ec_cluster.cuh"
 #include "ec_mma.cuh"
 
 enum { EC_SPLIT_NONE, EC_SPLIT_CLUSTER, EC_SPLIT_SCRATCH };
@@ -45,31 +46,6 @@ struct ec_place {
         return ((k + TILE::SLICE - 1) / TILE::SLICE + splits - 1) / splits;
     }
 };
-
-/* Every thread of every block of the cluster has come here. */
-__device__ __forceinline__ void ec_cluster_sync()
-{
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-#endif
-}
-
-/* 16 bytes of the shared memory of block `rank` of the cluster, at this block's address `from`. */
-template <typename S> __device__ __forceinline__ void ec_cluster_load(S (&v)[4], const S *from, int rank)
-{
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    uint32_t at = (uint32_t)__cvta_generic_to_shared(from), r[4];
-    asm volatile("mapa.shared::cluster.u32 %0, %0, %1;" : "+r"(at) : "r"(rank));
-    asm volatile("ld.shared::cluster.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(at)
-                 : "memory");
-#pragma unroll
-    for (int e = 0; e < 4; e++) {
-        v[e] = *reinterpret_cast<const S *>(&r[e]);
-    }
-#endif
-}
 
 /* v = the sum of this block's WK groups at `from`. */
 template <typename TILE, typename S> __device__ __forceinline__ void ec_sum_groups(S (&v)[8], const S *from)
