@@ -42,7 +42,7 @@ PATCH: tuple[tuple[Shape, Shape, Attrs], ...] = (
     ((2, 9, 9, 1), (7, 3, 3, 1), Conv2dAttrs(pad=(1, 1, 1, 1), dilation=(2, 1))),
     ((1, 20, 3, 5), (200, 2, 3, 5), Conv2dAttrs(pad=(1, 0, 1, 1))),
     ((1, 30, 30, 3), (16, 5, 5, 3), Conv2dAttrs((1, 2), (2, 2, 2, 2))),
-    ((1, 224, 224, 3), (96, 4, 4, 3), Conv2dAttrs((4, 4), (0, 1, 0, 1))),
+    ((1, 224, 224, 3), (96, 4, 4, 3), Conv2dAttrs((4, 4), (0, 0, 1, 3))),
 )
 GROUPED: tuple[tuple[Shape, Shape, Attrs], ...] = (
     ((2, 9, 8, 12), (18, 3, 3, 4), Conv2dAttrs((2, 1), (1, 1, 1, 1), groups=3)),
