@@ -20,7 +20,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -319,6 +319,32 @@ class Artifact:
 
             return cuda_run.output(self.folder, data, steps)
         return device.run(self.built(on, sanitize=sanitize), data, steps, device.RunOptions()).output
+
+    @property
+    def entry_names(self) -> list[str]:
+        """Names of the entries, in order."""
+        return [e["name"] for e in self.manifest["entries"]]
+
+    def generate(
+        self,
+        prompt: Sequence[int],
+        *,
+        max_tokens: int = 128,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        stop: Sequence[int] = (),
+        on: Place | None = None,
+    ) -> Iterator[int]:
+        """The token ids that follow those of `prompt`, as they come, of a language model (generate.tokens)."""
+        from edgec import generate
+
+        sampling = generate.Sampling(temperature, top_k, top_p, seed)
+        with generate.opened(self, on) as runner:
+            yield from generate.tokens(
+                runner, self.entry_names, prompt, max_tokens, sampling, frozenset(stop)
+            )
 
     def built(self, on: Place, profile: bool = False, sanitize: bool = False) -> device.Built:
         """The program for `on`, built where it is not yet."""

@@ -121,6 +121,20 @@ def _model_options(p: argparse.ArgumentParser) -> None:
         help="layer that stays in float in an int8, w8a8 or w4a16 network; may be given more than once",
     )
     _weight_options(p)
+    p.add_argument(
+        "--context",
+        type=_count,
+        metavar="TOKENS",
+        help="of a language model: what its cache holds (default 1024)",
+    )
+    p.add_argument(
+        "--prefill",
+        type=_count,
+        action="append",
+        metavar="TOKENS",
+        help="of a language model: tokens of the prompt that go in at once; may be given more than once (default 32, "
+        "128)",
+    )
     p.add_argument("--ram", metavar="SIZE", help="RAM budget, e.g. 64K (K = 1024)")
     p.add_argument("--flash", metavar="SIZE", help="flash budget, e.g. 1M")
 
@@ -191,6 +205,8 @@ def _artifact_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
     p.add_argument("--raw", action="store_true", help="outputs as the device's own integers")
     p.add_argument("--entry", default="infer", help="which entry of the program (default infer)")
 
+    _generate_command(sub)
+
     p = _add(sub, "bench", "Count instructions, memory and stack of an artifact.")
     p.add_argument("artifact", type=Path)
     p.add_argument(
@@ -205,6 +221,29 @@ def _artifact_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
     p.add_argument("artifact", type=Path)
     p.add_argument("--html", type=Path, metavar="FILE", help="write it as one HTML page")
     p.add_argument("--png", type=Path, metavar="FILE", help="write the memory timeline as a picture")
+
+
+def _generate_command(sub: argparse._SubParsersAction[_Parser]) -> None:
+    p = _add(sub, "generate", "Continue a text with an artifact of a language model.")
+    p.add_argument("artifact", type=Path)
+    p.add_argument(
+        "--tokenizer", type=Path, required=True, metavar="DIR", help="folder of the model's tokenizer"
+    )
+    p.add_argument("--prompt", required=True, metavar="TEXT", help="the text to continue")
+    p.add_argument("--max-tokens", type=_count, default=128, help="at most so many new tokens (default 128)")
+    p.add_argument("--temperature", type=float, default=0.0, help="0: always the likeliest token (default 0)")
+    p.add_argument(
+        "--top-k", type=int, default=0, help="draw from the so many likeliest tokens (default 0: all)"
+    )
+    p.add_argument(
+        "--top-p", type=float, default=1.0, help="draw from the likeliest with this share (default 1)"
+    )
+    p.add_argument(
+        "--on",
+        choices=("host", "cuda"),
+        default=None,
+        help="this computer, or its GPU (default host; cuda for a CUDA target)",
+    )
 
 
 def _other_commands(sub: argparse._SubParsersAction[_Parser]) -> None:

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,6 +34,7 @@ def _refuse(args: argparse.Namespace, rows: Json, error: EdgecError) -> NoReturn
 
 def _request(args: argparse.Namespace, target: str) -> Any:
     from edgec.compiler import Request, default_precision
+    from edgec.frontends.decoder_options import CONTEXT, DecoderOptions
     from edgec.pipeline import Options
     from edgec.targets.load import parse_size
 
@@ -55,9 +57,11 @@ def _request(args: argparse.Namespace, target: str) -> Any:
     )
     calib = str(args.calib) if args.calib is not None else None
     name = getattr(args, "name", None)
-    return Request(
+    request = Request(
         args.model, target, options, calib, factory=args.factory, trust=args.trust, name=name, seed=args.seed
     )
+    prefill = None if args.prefill is None else tuple(args.prefill)
+    return replace(request, decoder=DecoderOptions(args.context or CONTEXT, prefill))
 
 
 def compile(args: argparse.Namespace) -> Json:
@@ -129,6 +133,29 @@ def run(args: argparse.Namespace) -> Json:
     return {
         n: {"shape": list(a.shape), "dtype": str(a.dtype), "values": a.tolist()} for n, a in outputs.items()
     }
+
+
+def generate(args: argparse.Namespace) -> Json:
+    """`edgec generate`: text on stdout as it comes, speed on stderr."""
+    from edgec import generate as generation
+    from edgec.artifact import Artifact
+
+    made = Artifact(args.artifact)
+    tokenizer = generation.Tokenizer(args.tokenizer)
+    sampling = generation.Sampling(args.temperature, args.top_k, args.top_p, args.seed)
+    speed, found = generation.Speed(), []
+    ids = tokenizer.encode(args.prompt)
+    with generation.opened(made, args.on) as runner:
+        told = generation.tokens(
+            runner, made.entry_names, ids, args.max_tokens, sampling, tokenizer.stop, speed
+        )
+        for piece in generation.stream_text(told, tokenizer.decode):
+            found.append(piece)
+            if not args.json:
+                print(printable(piece), end="", flush=True)
+    _show(args, "")
+    log.say(generation.summary(made, speed))
+    return {"text": "".join(found), **generation.figures(made, speed)}
 
 
 def bench(args: argparse.Namespace) -> Json:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
 from edgec.errors import TargetError, UserError
 from edgec.ir import Array
 from edgec.ops.token_choice import settings_of
+
+if TYPE_CHECKING:
+    from edgec.artifact import Artifact
 
 MAX_TEMPERATURE: Final = 1000.0
 NEEDED: Final = ("begin", "prefill_1", "decode")
@@ -43,10 +47,12 @@ class Sampling:
 
 @dataclass(slots=True)
 class Speed:
-    """What a generation took. `first_s`: until the first token, the prompt included; `decode_s`: all tokens after."""
+    """What a generation took; `context`: of its cache. `first_s`: until the first token, the prompt included;
+    `decode_s`: all tokens after."""
 
     prompt_tokens: int = 0
     tokens: int = 0
+    context: int = 0
     first_s: float = 0.0
     decode_s: float = 0.0
 
@@ -105,7 +111,7 @@ def tokens(
         ids = np.asarray(prompt[begin : begin + length], np.int32)
         last = int(runner.run(f"prefill_{length}", {"tokens": ids})["token"][0])
     now = time.perf_counter()
-    speed.prompt_tokens, speed.first_s, speed.tokens = len(prompt), now - began, 1
+    speed.context, speed.prompt_tokens, speed.first_s, speed.tokens = context, len(prompt), now - began, 1
     began = now
     yield last
     room = context - len(prompt) + 1
@@ -135,6 +141,72 @@ def chunks(count: int, lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
         length = next(n for n in lengths if n <= count - begin)
         yield begin, length
         begin += length
+
+
+# Artifacts
+
+
+@contextmanager
+def opened(artifact: Artifact, on: str | None) -> Iterator[Runner]:
+    """A fresh instance of the artifact on this computer ("host") or its GPU ("cuda"); None: where it belongs. Raises
+    UserError EDGEC-E239 for a place that it is not for."""
+    own = "cuda" if artifact.target.family == "cuda" else "host"
+    if on not in (None, own):
+        raise UserError("EDGEC-E239", f"use --on {own}: {artifact.folder} is for {artifact.target.name}")
+    if own == "host":
+        from edgec.host_library import HostInstance
+
+        yield HostInstance(artifact)
+        return
+    from edgec.cuda_library import Library
+
+    library = Library(artifact.folder)
+    instance = library.instance()
+    try:
+        yield instance
+    finally:
+        instance.close()
+        library.close()
+
+
+def bytes_per_token(artifact: Artifact, context: int, tokens_seen: float) -> int:
+    """What a decode step reads: every weight but the embedding's table, and the cache of `tokens_seen` tokens."""
+    entry = next(e for e in artifact.report()["entries"] if e["name"] == "decode")
+    weights = sum(row["constant_bytes"] for row in entry["layers"] if "embedding" not in row["op"])
+    caches = sum(a["persistent_bytes"] for a in artifact.manifest["arenas"])
+    return int(weights + caches * min(tokens_seen / context, 1.0))
+
+
+def figures(artifact: Artifact, speed: Speed) -> dict[str, float | int | None]:
+    """Speed as numbers. `bound_share`: of the rate at which the target's memory could give the bytes of a token; None
+    for a target without a stated bandwidth."""
+    gpu = artifact.target.gpu
+    seen = speed.prompt_tokens + speed.tokens / 2
+    needed = bytes_per_token(artifact, max(speed.context, 1), seen)
+    bound = gpu.bandwidth / needed if gpu is not None and needed else None
+    return {
+        "prompt_tokens": speed.prompt_tokens,
+        "tokens": speed.tokens,
+        "prompt_tokens_per_s": round(speed.prompt_per_s, 2),
+        "tokens_per_s": round(speed.tokens_per_s, 2),
+        "bytes_per_token": needed,
+        "bound_share": None if bound is None else round(speed.tokens_per_s / bound, 4),
+    }
+
+
+def summary(artifact: Artifact, speed: Speed) -> str:
+    """Speed in one line."""
+    f = figures(artifact, speed)
+    line = (
+        f"prompt {f['prompt_tokens']} tokens, {f['prompt_tokens_per_s']:,.1f} tokens/s; "
+        f"{f['tokens']} new tokens, {f['tokens_per_s']:,.1f} tokens/s"
+    )
+    if f["bound_share"] is not None:
+        line += (
+            f" ({f['bound_share']:.0%} of the bandwidth bound: {f['bytes_per_token']:,} B a token, "
+            f"{artifact.target.name} reads {artifact.target.gpu.bandwidth / 1e9:,.0f} GB/s)"  # type: ignore[union-attr]
+        )
+    return line
 
 
 # Text

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from edgec import interp, log
 from edgec.fixedpoint import dequantize_array
 from edgec.ir import Array, Node, Program, Quant, Type
-from edgec.plan import Entry, Plan, Stream, Target, Use
+from edgec.plan import Call, ConstantArg, Entry, Plan, Stream, Target, Use
+
+MOST_HISTOGRAM_BYTES: Final = 1 << 30
 
 Json = dict[str, Any]
 _BINS = 32
@@ -159,8 +161,8 @@ def build(
                     "in": list(call.in_types[0].dims) if call.in_types else [],
                     "out": list(call.out_types[0].dims),
                     "macs": call.macs,
-                    "constant_bytes": sum(c.data.nbytes for c in plan.constants if c.name in {a.constant for
-                    a in call.constants}), "out_bytes": call.out_types[0].bytes,
+                    "constant_bytes": sum(c.data.nbytes for c in plan.constants if c.name in _read(call)),
+                    "out_bytes": call.out_types[0].bytes,
                     "streamed": isinstance(item, Stream),
                     "snr_db": None if fid is None or fid.snr_db is None else round(fid.snr_db, 2),
                     "saturated_percent": None if fid is None else round(fid.saturated_percent, 3),
@@ -181,8 +183,17 @@ def build(
     }
 
 
+def _read(call: Call) -> frozenset[str]:
+    """Names of the Plan's constants that the call reads."""
+    arguments = (*call.inputs, *call.constants)
+    return frozenset(a.constant for a in arguments if isinstance(a, ConstantArg))
+
+
 def _weights(program: Program) -> list[Json]:
-    """Each constant of the network with the histogram of its real values: packed ones mix several in one array."""
+    """Each constant of the network with the histogram of its real values: packed ones mix several in one array.
+    None of a network whose weights are too many to read for that."""
+    if sum(c.type.bytes for c in program.constants.values()) > MOST_HISTOGRAM_BYTES:
+        return []
     rows: list[Json] = []
     for name, constant in program.constants.items():
         t = constant.type

@@ -59,8 +59,8 @@ def import_decoder(
     source = _Cached(weights if weights is not None else own_weights(model))
     programs = [_exported(model, n, options, source) for n in options.lengths]
     entries = [_entry(p, f"prefill_{n}", options) for n, p in zip(options.lengths, programs, strict=True)]
-    decode = _decode(entries[0])
-    return merge([decode, *reversed(entries), _begin(options)])
+    # The longest prefill first: it is the entry that calibration runs.
+    return merge([*reversed(entries), _decode(entries[0]), _begin(options)])
 
 
 def own_weights(model: torch.nn.Module) -> Weights:

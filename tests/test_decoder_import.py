@@ -52,7 +52,7 @@ def test_logits_are_those_of_transformers() -> None:
 
 
 def test_entries_share_weights_and_state(llama: Program) -> None:
-    assert [g.name for g in llama.graphs] == ["decode", "prefill_4", "prefill_1", "begin"]
+    assert [g.name for g in llama.graphs] == ["prefill_4", "prefill_1", "decode", "begin"]
     assert sorted(llama.state) == [
         *("context", "keys_0", "keys_1", "position", "settings", "token", "values_0", "values_1"),
     ]
