@@ -14,6 +14,7 @@ from edgec import __version__, artifact, buildfiles, device, interp, log, pipeli
 from edgec.buildfiles import BuildSpec
 from edgec.cost import cost
 from edgec.errors import TargetError, UserError
+from edgec.frontends import DecoderOptions
 from edgec.ir import Array, Program
 from edgec.passes.low_precision import Journal
 from edgec.pipeline import Options
@@ -30,7 +31,8 @@ class Request:
     """What to compile: the model (a path, a module or an exported program), for which target, and how.
 
     `calib`: arrays by input name, the path of an .npz with them, or "random". `factory`: package.module:function
-    for a state dict. `name`: C name of the model; made from the file's name where None.
+    for a state dict. `name`: C name of the model; made from the file's name where None. `decoder`: context and
+    prefill lengths of a language model.
     """
 
     model: Any
@@ -42,6 +44,7 @@ class Request:
     trust: bool = False
     name: str | None = None
     seed: int = 0
+    decoder: DecoderOptions = field(default_factory=DecoderOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +174,9 @@ def load(request: Request) -> Program:
     from edgec.frontends import load as load_model
 
     with log.step("import") as notes:
-        options = LoadOptions(request.example_inputs, request.factory, request.trust)
+        options = LoadOptions(
+            request.example_inputs, request.factory, request.trust, decoder=request.decoder
+        )
         program = load_model(request.model, options)
         for graph in program.graphs:
             found = cost(program, graph)
