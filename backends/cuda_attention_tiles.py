@@ -11,6 +11,8 @@ from edgec.plan import Gpu
 
 DEPTH_MAX: Final = 256  # channels of a head that the registers of a warp hold
 ROWS_A_WARP: Final = 16  # of the matrix instruction
+MANY, FEW = 4, 0.4  # blocks a multiprocessor
+LONG: Final = 512  # keys above which narrow tiles in flight beat wide ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +71,24 @@ def padded(depth: int) -> int:
 def choose_tile(rows: int, heads: int, keys: int, depths: tuple[int, int], gpu: Gpu) -> AttentionTile:
     """The tile for `rows` query rows of each of `heads` key heads (of all samples) over `keys` keys.
 
-    The most rows a block that still gives each multiprocessor a block; where not even 16 rows do, so be it. Warps that
-    are not needed for rows share the keys.
+    64 rows a block where that makes enough blocks to hide each other's waits; else 32 rows whose two pairs of warps
+    share the keys, and 16 rows where even that leaves most multiprocessors idle (measured on an H200).
     """
     depth, value_depth = (padded(d) for d in depths)
-    row_warps = 4
-    while row_warps > 1 and -(-rows // (ROWS_A_WARP * row_warps)) * heads < gpu.sms:
-        row_warps //= 2
-    while row_warps > 1 and ROWS_A_WARP * row_warps // 2 >= rows:
-        row_warps //= 2
-    key_warps = 4 // row_warps
-    while key_warps > 1 and 16 * (key_warps - 1) >= keys:
+
+    def blocks(row_warps: int) -> int:
+        return -(-rows // (ROWS_A_WARP * row_warps)) * heads
+
+    if blocks(4) >= MANY * gpu.sms and rows > ROWS_A_WARP:
+        row_warps, key_warps = 4, 1
+    elif blocks(2) >= FEW * gpu.sms and rows > ROWS_A_WARP:
+        row_warps, key_warps = 2, 2
+    else:
+        row_warps, key_warps = 1, 4
+    while key_warps > 1 and ROWS_A_WARP * (key_warps - 1) >= keys:
         key_warps //= 2
-    most = 64 if max(depth, value_depth) <= 128 and key_warps == 1 else 32
+    wide = max(depth, value_depth) <= (128 if key_warps == 1 else 64) and (key_warps == 1 or keys <= LONG)
+    most = 64 if wide and key_warps < 4 else 32
     own = min(most, max(16, padded(-(-keys // key_warps))))
     tile = AttentionTile(depth, value_depth, own if own in (16, 32, 64) else most, row_warps, key_warps)
     while tile.shared_bytes(keys) > gpu.shared_bytes and tile.keys > 16:

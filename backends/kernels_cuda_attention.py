@@ -28,7 +28,7 @@ MaskKind = Literal["", "boolean", "additive"]
 LOG2E: Final = math.log2(math.e)
 VECTOR: Final = 8  # half elements of a 16-byte load
 PLAIN_WARPS: Final = 4
-LINEAR_THREADS: Final = 256
+LINEAR_WARPS: Final = 16
 LINEAR_DEPTHS: Final = (8, 16, 32)
 LINEAR_TOKENS: Final = 1024  # that one block sums up; more are divided
 LINEAR_PART: Final = 256
@@ -308,7 +308,9 @@ def _launch_linear(bodies: tuple[str, ...]) -> Launcher:
             ("eps", a.eps),
         )
         template = (CUDA_TYPE[node.inputs[0].dtype], str(a.depth))
-        grids = tuple(Grid(b, template, (parts, a.heads, a.batch), LINEAR_THREADS) for b in bodies)
+        shared = 4 * (LINEAR_WARPS + 1) * a.depth * (a.depth + 1)
+        blocks = (parts, a.heads, a.batch)
+        grids = tuple(Grid(b, template, blocks, 32 * LINEAR_WARPS, shared) for b in bodies)
         return Launch("ec_linear_attention_params", fields, (0, 1, 2), (), grids)
 
     return launch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Final
 
 from edgec.backends.cuda_attention_tiles import DEPTH_MAX, AttentionTile, choose_tile, padded
@@ -16,6 +17,9 @@ from edgec.plan import Gpu, Grid, Kernel, Launch, NodeView, Target
 LOG2E: Final = math.log2(math.e)
 NEW_TOKENS: Final = 16  # that a decoding block takes beside the cache: one matrix instruction
 DECODE_ROWS: Final = 64
+CLUSTER_COMPUTE: Final = 90
+CLUSTER_BLOCKS: Final = 8
+CLUSTER_KEYS: Final = 4096
 WRITE_WARPS: Final = 4
 
 
@@ -40,10 +44,9 @@ def _accepts_prefill(node: NodeView, target: Target) -> bool:
 
 
 def _accepts_decode(node: NodeView, target: Target) -> bool:
-    """k, v and q are read element by element, so that only the caches' rows must be whole vectors."""
     a = cached_attrs(node)
     few = a.tokens <= NEW_TOKENS and a.tokens * (a.heads // a.kv_heads) <= DECODE_ROWS
-    fits = a.depth <= DEPTH_MAX and whole_vectors(a.depth, a.value_depth)
+    fits = a.depth <= DEPTH_MAX and whole_vectors(a.depth, a.value_depth, *a.q, *a.k, *a.v)
     return _accepts_plain(node, target) and node.inputs[0].dtype.is_half and few and fits
 
 
@@ -73,26 +76,37 @@ def _fields(node: NodeView) -> Fields:
     )
 
 
-def decode_tile(a: CachedAttentionAttrs) -> AttentionTile:
-    """Few rows: the warps share the keys."""
-    rows = a.tokens * (a.heads // a.kv_heads)
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How the cached keys of a head divide: over `splits` blocks, which are a cluster or leave parts in the scratch."""
+
+    tile: AttentionTile
+    splits: int
+    cluster: bool
+
+
+def decoding(a: CachedAttentionAttrs, keys: int, gpu: Gpu) -> Decoding:
+    """Few rows: the warps of a block share the keys, and so do blocks, until each multiprocessor has one.
+
+    Clusters join their parts without a way through memory; they have at most eight blocks, which longer caches outgrow.
+    """
+    rows, heads = a.tokens * (a.heads // a.kv_heads), a.kv_heads * a.batch
     row_warps = 1 if rows <= 16 else 2 if rows <= 32 else 4
-    depth, value_depth = padded(a.depth), padded(a.value_depth)
-    return AttentionTile(
-        depth, value_depth, 16, row_warps, 4 if row_warps == 1 else 2, 3 if depth <= 128 else 2
-    )
+    depths = padded(a.depth), padded(a.value_depth)
+    room = max(1, gpu.sms // heads)
+    cluster = gpu.compute >= CLUSTER_COMPUTE and keys <= CLUSTER_KEYS and room > 1
+    tile = AttentionTile(*depths, 16, row_warps, 4 if row_warps == 1 else 2, 3 if max(depths) <= 128 else 2)
+    splits = min(room, -(-keys // tile.keys_a_tile), CLUSTER_BLOCKS if cluster else room)
+    return Decoding(tile, splits, cluster and splits > 1)
 
 
-def decode_splits(a: CachedAttentionAttrs, keys: int, tile: AttentionTile, gpu: Gpu) -> int:
-    """Blocks that share the keys of one key head: one a multiprocessor, but none for less than a tile."""
-    return max(1, min(gpu.sms // (a.kv_heads * a.batch), -(-keys // tile.keys_a_tile)))
+def _decoding(node: NodeView, target: Target) -> Decoding:
+    return decoding(cached_attrs(node), node.inputs[3].dims[2], gpu_of(target))
 
 
 def _decode_scratch(node: NodeView, target: Target) -> int:
-    a = cached_attrs(node)
-    tile = decode_tile(a)
-    splits = decode_splits(a, node.inputs[3].dims[2], tile, gpu_of(target))
-    return 4 * a.batch * a.kv_heads * splits * tile.rows * (a.value_depth + 2)
+    a, how = cached_attrs(node), _decoding(node, target)
+    return 4 * a.batch * a.kv_heads * how.splits * how.tile.rows * (a.value_depth + 4)
 
 
 def _decode_counters(node: NodeView, target: Target) -> int:
@@ -100,11 +114,12 @@ def _decode_counters(node: NodeView, target: Target) -> int:
     return 4 * a.batch * a.kv_heads
 
 
-def _decode_shared(tile: AttentionTile, splits: int) -> int:
-    """q, the new tokens' keys and values, the stages; the weights of the splits come last, over all that."""
+def _decode_shared(how: Decoding) -> int:
+    """q, the new tokens' keys and values, the stages; over all that, in the end, the warps' parts and the block's."""
+    tile = how.tile
     new = 2 * NEW_TOKENS * (tile.depth + tile.value_depth + 16)
     held = tile.query_bytes + new + tile.stages * tile.stage_bytes
-    return max(held, tile.join_bytes, 8 * tile.rows * splits)
+    return max(held, tile.join_bytes + 4 * tile.rows * (tile.value_depth + 4))
 
 
 def _is_old(node: NodeView, *indices: int) -> bool:
@@ -113,17 +128,16 @@ def _is_old(node: NodeView, *indices: int) -> bool:
 
 
 def _launch_decode(node: NodeView, target: Target) -> Launch:
-    a, gpu = cached_attrs(node), gpu_of(target)
-    tile, dtype = decode_tile(a), node.inputs[0].dtype
-    splits = decode_splits(a, node.inputs[3].dims[2], tile, gpu)
-    early = _is_old(node, 3, 4, 5)
+    a, how = cached_attrs(node), _decoding(node, target)
+    flags = ("true" if flag else "false" for flag in (_is_old(node, 3, 4, 5), how.cluster))
     grid = Grid(
         "ec_attention_decode_body" if a.rotary == "none" else "ec_attention_decode_rotary_body",
-        (*tile.template(dtype), "true" if early else "false"),
-        (splits, a.kv_heads, a.batch),
-        tile.threads,
-        _decode_shared(tile, splits),
+        (*how.tile.template(node.inputs[0].dtype), *flags),
+        (how.splits, a.kv_heads, a.batch),
+        how.tile.threads,
+        _decode_shared(how),
         waits=True,
+        cluster=how.splits if how.cluster else 1,
     )
     return Launch("ec_cached_attention_params", _fields(node), tuple(range(len(node.inputs))), (), (grid,))
 

@@ -134,10 +134,13 @@ def float_steps() -> tuple[Step, ...]:
     )
 
 
-def gpu_steps() -> tuple[Step, ...]:
+def gpu_steps(options: Options) -> tuple[Step, ...]:
     """Passes for backends whose kernels take whole attentions where their operands stand."""
+    linear = Step("linear attention", recognise_linear_attention)
+    if options.precision == "int8":
+        return (linear,)  # integer attention has operands of its own; these forms would stay in float
     return (
-        Step("linear attention", recognise_linear_attention),
+        linear,
         Step("windows", recognise_windows),  # before the places: it moves projections out of the windows
         Step("attention places", attention_places),  # last: what no window took reads its projections
     )

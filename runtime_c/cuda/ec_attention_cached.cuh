@@ -36,34 +36,6 @@ __device__ __forceinline__ int ec_pair_channel(const ec_cached_attention_params 
     return p.pair_step == 1 ? 2 * i : i;
 }
 
-/*
- * One row of `depth` channels from `from` to `to` by the threads lane, lane + lanes, ...: pairs turned as `turns` says,
- * the rest as it is. `again`: a second place that gets the same (null: none).
- */
-template <typename T>
-__device__ __forceinline__ void ec_turned_row(const ec_cached_attention_params &p, const float2 *turns, const T *from,
-                                              T *to, T *again, int depth, int lane, int lanes)
-{
-    for (int i = lane; i < p.rotary; i += lanes) {
-        const int a = ec_pair_channel(p, i), b = a + p.pair_step;
-        const float x = ec_float(from[a]), y = ec_float(from[b]);
-        const float2 turn = turns[i];
-        const T first = ec_element<T>::of(x * turn.x - y * turn.y), second = ec_element<T>::of(y * turn.x + x * turn.y);
-        to[a] = first;
-        to[b] = second;
-        if (again != nullptr) {
-            again[a] = first;
-            again[b] = second;
-        }
-    }
-    for (int c = 2 * p.rotary + lane; c < depth; c += lanes) {
-        to[c] = from[c];
-        if (again != nullptr) {
-            again[c] = from[c];
-        }
-    }
-}
-
 /* Where the new cache is not the old one's memory: rows first..last-1 of `old` but for those of the new tokens. */
 template <typename T>
 __device__ __forceinline__ void ec_keep_cache(T *to, const T *old, int first, int last, int position, int tokens,

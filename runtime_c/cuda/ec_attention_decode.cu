@@ -6,17 +6,19 @@
  *   without the causal rule), and j > position + t - window with one.
  *
  * q, k, v: T at the places of ec_cached_attention_params; caches [n][b][keys][depth], [n][b][keys][value_depth]; y
- * [n][tokens][heads][value_depth]; rows 16-byte aligned, depths multiples of 8. position: int32. frequency: float32
+ * [n][tokens][heads][value_depth]; all rows 16-byte aligned, depths multiples of 8. position: int32. frequency: float32
  * [rotary]. New caches may be the old ones' memory; else the rest of them is copied.
  * Grid: (splits, kv_heads, batch); the heads of a group times tokens are at most ROWS = 16 WM rows, tokens at most 16.
- * The cached keys divide over as many splits as there is work for; the last one of a key head (counter) joins them.
- * The new keys are never read back from the cache, so no block waits for another. Scratch: float [batch][kv_heads]
- * [splits][ROWS][value_depth + 2]; counters: int32[batch kv_heads], zero again at the end.
+ * The cached keys divide over as many splits as there is work for. CLUSTER (sm_90 and later): the splits of a key head
+ * are one cluster and join their results in distributed shared memory. Else the last one of a key head (counter) joins
+ * them from the scratch, float [batch][kv_heads][splits][ROWS][value_depth + 4]; counters: int32[batch kv_heads], zero
+ * again at the end. The new keys are never read back from the cache, so no block waits for another.
  * EARLY: position and old caches were written by no kernel of this graph, and the cached keys are asked for before the
  * previous kernel ends. Sums in float32. Equals edgec.ops.cached_attention within rounding.
  */
 #include "ec_attention.cuh"
 #include "ec_attention_cached.cuh"
+#include "ec_cluster.cuh"
 
 /* The part of the cached keys first..position-1 that one block takes. */
 struct ec_split {
@@ -61,73 +63,121 @@ __device__ __forceinline__ void ec_decode_new(ec_attention_rows<TILE> &rows, con
     rows.template average<16>(s, v_at);
 }
 
-/* The new tokens' k and v of this key head: to shared memory and to the caches. */
-template <typename TILE>
-__device__ __forceinline__ void ec_decode_update(const ec_cached_attention_params &p, const float2 *turns,
-                                                 const typename TILE::T *k, const typename TILE::T *v,
-                                                 typename TILE::T *k_new, typename TILE::T *v_new,
-                                                 typename TILE::T *keys, typename TILE::T *values, int position)
+/* Turns `count` rows of q or k in shared memory, PITCH apart; row r belongs to token r / group. */
+template <typename T>
+__device__ __forceinline__ void ec_turn_rows(const ec_cached_attention_params &p, const float2 *turns, T *rows,
+                                             int pitch, int count, int group, int threads)
 {
-    typedef typename TILE::T T;
-    for (int at = threadIdx.x; at < 16 * (TILE::K_PITCH + TILE::V_PITCH); at += TILE::THREADS) {
-        k_new[at] = ec_element<T>::of(0.0f); /* v_new follows */
-    }
-    __syncthreads();
-    for (int t = 0; t < p.tokens; t++) {
-        const int64_t row = position + t;
-        ec_turned_row(p, turns + t * p.rotary, k + t * p.k_token, k_new + t * TILE::K_PITCH, keys + row * p.depth,
-                      p.depth, (int)threadIdx.x, TILE::THREADS);
-        for (int c = threadIdx.x; c < p.value_depth; c += TILE::THREADS) {
-            v_new[t * TILE::V_PITCH + c] = values[row * p.value_depth + c] = v[t * p.v_token + c];
-        }
+    for (int at = threadIdx.x; at < count * p.rotary; at += threads) {
+        const int row = at / p.rotary, pair = at % p.rotary;
+        T *const a = rows + row * pitch + ec_pair_channel(p, pair), *const b = a + p.pair_step;
+        const float x = ec_float(*a), y = ec_float(*b);
+        const float2 turn = turns[row / group * p.rotary + pair];
+        *a = ec_element<T>::of(x * turn.x - y * turn.y);
+        *b = ec_element<T>::of(y * turn.x + x * turn.y);
     }
 }
 
-/* Joins the splits of a key head: the block that comes last does it. `weights`: float[ROWS][splits] shared. */
+/* `count` rows of `depth` channels from shared memory, PITCH apart, to a cache. */
+template <typename T>
+__device__ __forceinline__ void ec_put_rows(T *to, const T *rows, int pitch, int count, int depth, int threads)
+{
+    const int chunks = depth / 8;
+    for (int at = threadIdx.x; at < count * chunks; at += threads) {
+        const int row = at / chunks, chunk = at % chunks * 8;
+        *reinterpret_cast<ec_vector<T, 8> *>(to + row * depth + chunk) =
+            *reinterpret_cast<const ec_vector<T, 8> *>(rows + row * pitch + chunk);
+    }
+}
+
+/* Joins the splits' partial results, four channels of one row: sums(i, v) gets those of split i, ends(i, v) its top and
+ * total. */
+template <typename T, typename SUMS, typename ENDS>
+__device__ __forceinline__ void ec_decode_merge(int active, const SUMS &sums, const ENDS &ends, T *y)
+{
+    float top = -INFINITY, total = 0.0f, sum[4] = {};
+    for (int first = 0; first < active; first += 8) {
+        float v[8][4], end[8][4];
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            ends(min(first + i, active - 1), end[i]);
+            sums(min(first + i, active - 1), v[i]);
+        }
+        float now = top;
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            now = fmaxf(now, end[i][0]);
+        }
+        const float base = now == -INFINITY ? 0.0f : now, before = ec_exp2(top - base);
+        top = now;
+        total *= before;
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            sum[e] *= before;
+        }
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            const float weight = first + i < active ? ec_exp2(end[i][0] - base) : 0.0f;
+            total = fmaf(end[i][1], weight, total);
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                sum[e] = fmaf(v[i][e], weight, sum[e]);
+            }
+        }
+    }
+    const float factor = total > 0.0f ? 1.0f / total : 0.0f;
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+        sum[e] *= factor;
+    }
+    ec_store<T, 4>(y, sum);
+}
+
+/* Where y of a query row stands, from y of the sample on. */
+__device__ __forceinline__ int64_t ec_decode_place(const ec_cached_attention_params &p, const ec_query_rows &query,
+                                                   int row)
+{
+    return ((int64_t)(row / query.group) * p.heads + query.head0 + row % query.group) * p.value_depth;
+}
+
+/* Splits that are one cluster: `sums` float[ROWS][E] and `ends` float[ROWS][4] are of this block's shared memory. */
 template <typename TILE>
-__device__ __forceinline__ void ec_decode_join(const ec_cached_attention_params &p, const ec_query_rows &query,
-                                               int active, const float *sums, const float *ends, float *weights,
-                                               typename TILE::T *y)
+__device__ __forceinline__ void ec_decode_join_cluster(const ec_cached_attention_params &p, const ec_query_rows &query,
+                                                       int active, const float *sums, const float *ends,
+                                                       typename TILE::T *y)
 {
     typedef typename TILE::T T;
-    for (int at = threadIdx.x; at < query.count * active; at += TILE::THREADS) {
-        const int row = at / active, part = at % active;
-        const ec_vector<float, 2> end = *reinterpret_cast<const ec_vector<float, 2> *>(ends + (part * TILE::ROWS + row) * 2);
-        weights[2 * at] = end.at[0];
-        weights[2 * at + 1] = end.at[1];
+    const int fours = p.value_depth / 4;
+    for (int at = (int)threadIdx.x * active + (int)blockIdx.x; at < query.count * fours; at += TILE::THREADS * active) {
+        const int row = at / fours, channel = at % fours * 4;
+        ec_decode_merge<T>(
+            active,
+            [&](int part, float(&v)[4]) { ec_cluster_load(v, sums + row * TILE::E + channel, part); },
+            [&](int part, float(&v)[4]) { ec_cluster_load(v, ends + row * 4, part); },
+            y + ec_decode_place(p, query, row) + channel);
     }
-    __syncthreads();
+}
+
+/* Splits that left their results in the scratch: the block that comes last joins them. */
+template <typename TILE>
+__device__ __forceinline__ void ec_decode_join(const ec_cached_attention_params &p, const ec_query_rows &query,
+                                               int active, const float *sums, const float *ends, typename TILE::T *y)
+{
+    typedef typename TILE::T T;
     const int fours = p.value_depth / 4;
     for (int at = threadIdx.x; at < query.count * fours; at += TILE::THREADS) {
         const int row = at / fours, channel = at % fours * 4;
-        const float *const own = weights + 2 * row * active;
-        float top = -INFINITY, total = 0.0f, sum[4] = {};
-        for (int part = 0; part < active; part++) {
-            top = fmaxf(top, own[2 * part]);
-        }
-        const float base = top == -INFINITY ? 0.0f : top;
-#pragma unroll 8
-        for (int part = 0; part < active; part++) {
-            const float weight = ec_exp2(own[2 * part] - base);
-            const ec_vector<float, 4> v = *reinterpret_cast<const ec_vector<float, 4> *>(
-                sums + (int64_t)(part * TILE::ROWS + row) * p.value_depth + channel);
-            total = fmaf(own[2 * part + 1], weight, total);
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                sum[e] = fmaf(v.at[e], weight, sum[e]);
-            }
-        }
-        const float factor = total > 0.0f ? 1.0f / total : 0.0f;
-#pragma unroll
-        for (int e = 0; e < 4; e++) {
-            sum[e] *= factor;
-        }
-        const int token = row / query.group, head = query.head0 + row % query.group;
-        ec_store<T, 4>(y + ((int64_t)token * p.heads + head) * p.value_depth + channel, sum);
+        ec_decode_merge<T>(
+            active,
+            [&](int part, float(&v)[4]) {
+                ec_load<float, 4>(v, sums + (int64_t)(part * TILE::ROWS + row) * p.value_depth + channel);
+            },
+            [&](int part, float(&v)[4]) { ec_load<float, 4>(v, ends + (part * TILE::ROWS + row) * 4); },
+            y + ec_decode_place(p, query, row) + channel);
     }
 }
 
-template <typename TILE, bool EARLY>
+template <typename TILE, bool EARLY, bool CLUSTER>
 __device__ __forceinline__ void ec_decode_run(const ec_cached_attention_params &p, const void *q_, const void *k_,
                                               const void *v_, const void *keys_, const void *values_,
                                               const void *position_, const void *frequency, void *y_, void *new_keys_,
@@ -178,39 +228,48 @@ __device__ __forceinline__ void ec_decode_run(const ec_cached_attention_params &
         return;
     }
     const ec_query_rows query = {0, p.tokens * group, group, head0};
-    const T *const q = static_cast<const T *>(q_) + p.q_offset + sample * p.q_batch + head0 * p.q_head;
-    __syncthreads(); /* turns */
-    for (int row = threadIdx.x / 32; row < TILE::ROWS; row += TILE::THREADS / 32) {
-        const int lane = threadIdx.x & 31;
-        if (row < query.count) {
-            ec_turned_row<T>(p, turns + row / group * p.rotary, q + row % group * p.q_head + row / group * p.q_token,
-                             shared + row * TILE::K_PITCH, nullptr, p.depth, lane, 32);
-        }
-        const int filled = row < query.count ? p.depth : 0;
-        for (int c = filled + lane; c < TILE::D; c += 32) {
-            shared[row * TILE::K_PITCH + c] = ec_element<T>::of(0.0f);
-        }
-    }
+    const ec_grouped_rows<T> q_from = {static_cast<const T *>(q_) + p.q_offset + sample * p.q_batch + head0 * p.q_head,
+                                       p.q_head, p.q_token, group};
+    const ec_strided_rows<T> k_from = {
+        static_cast<const T *>(k_) + p.k_offset + sample * p.k_batch + b * p.k_head, p.k_token};
+    const ec_strided_rows<T> v_from = {
+        static_cast<const T *>(v_) + p.v_offset + sample * p.v_batch + b * p.v_head, p.v_token};
+    ec_copy_rows<TILE::ROWS, TILE::D, TILE::THREADS>(shared, q_from, 0, query.count, p.depth);
     if (newest) {
-        ec_decode_update<TILE>(p, turns, static_cast<const T *>(k_) + p.k_offset + sample * p.k_batch + b * p.k_head,
-                               static_cast<const T *>(v_) + p.v_offset + sample * p.v_batch + b * p.v_head, k_new,
-                               v_new, new_keys, new_values, position);
+        ec_copy_rows<16, TILE::D, TILE::THREADS>(k_new, k_from, 0, p.tokens, p.depth);
+        ec_copy_rows<16, TILE::E, TILE::THREADS>(v_new, v_from, 0, p.tokens, p.value_depth);
     }
+    ec_copy_commit();
+    ec_copy_wait<0>();
+    __syncthreads();
+    ec_turn_rows(p, turns, shared, TILE::K_PITCH, query.count, group, TILE::THREADS);
+    if (newest) {
+        ec_turn_rows(p, turns, k_new, TILE::K_PITCH, p.tokens, 1, TILE::THREADS);
+    }
+    __syncthreads();
     ec_attention_rows<TILE> rows;
     rows.clear();
     const uint32_t q_at = (uint32_t)__cvta_generic_to_shared(shared);
-    __syncthreads();
-    if (newest && threadIdx.x / 32 < TILE::WM) {
-        ec_decode_new<TILE>(rows, p, query, q_at, (uint32_t)__cvta_generic_to_shared(k_new),
-                            (uint32_t)__cvta_generic_to_shared(v_new));
+    if (newest) {
+        ec_put_rows(new_keys + (int64_t)position * p.depth, k_new, TILE::K_PITCH, p.tokens, p.depth, TILE::THREADS);
+        ec_put_rows(new_values + (int64_t)position * p.value_depth, v_new, TILE::V_PITCH, p.tokens, p.value_depth,
+                    TILE::THREADS);
+        if (threadIdx.x / 32 < TILE::WM) {
+            ec_decode_new<TILE>(rows, p, query, q_at, (uint32_t)__cvta_generic_to_shared(k_new),
+                                (uint32_t)__cvta_generic_to_shared(v_new));
+        }
     }
     ec_no_mask mask;
     stream.run(rows, mask, shown, query, p.scale, q_at);
     T *const y = static_cast<T *>(y_) + (int64_t)sample * p.tokens * p.heads * p.value_depth;
-    float *const sums = static_cast<float *>(scratch) + (int64_t)index * gridDim.x * TILE::ROWS * p.value_depth;
-    float *const ends = static_cast<float *>(scratch) +
-                        (int64_t)gridDim.z * p.kv_heads * gridDim.x * TILE::ROWS * p.value_depth +
-                        (int64_t)index * gridDim.x * TILE::ROWS * 2;
+    /* Partial results: behind the sums that the warps join where the splits are a cluster, else in the scratch. */
+    constexpr int JOINED = ec_attention_ends<TILE>() + 2 * TILE::WN * TILE::ROWS;
+    float *const joined = reinterpret_cast<float *>(ec_shared) + JOINED;
+    const int pitch = CLUSTER ? TILE::E : p.value_depth, row0 = CLUSTER ? 0 : (int)blockIdx.x * TILE::ROWS;
+    const int64_t splits = (int64_t)index * gridDim.x * TILE::ROWS;
+    const int64_t all = (int64_t)gridDim.z * p.kv_heads * gridDim.x * TILE::ROWS * p.value_depth;
+    float *const sums = CLUSTER ? joined : static_cast<float *>(scratch) + splits * p.value_depth;
+    float *const ends = CLUSTER ? joined + TILE::ROWS * TILE::E : static_cast<float *>(scratch) + all + splits * 4;
     ec_attention_join<TILE>(rows, reinterpret_cast<float *>(ec_shared),
                             [&](int row, int channel, float(&sum)[8], float top, float total) {
                                 if (row >= query.count || channel >= p.value_depth) {
@@ -218,18 +277,23 @@ __device__ __forceinline__ void ec_decode_run(const ec_cached_attention_params &
                                 }
                                 if (split.active == 1) {
                                     ec_normalise(sum, total);
-                                    const int token = row / group, head = head0 + row % group;
-                                    ec_store<T, 8>(y + ((int64_t)token * p.heads + head) * p.value_depth + channel, sum);
+                                    ec_store<T, 8>(y + ec_decode_place(p, query, row) + channel, sum);
                                     return;
                                 }
-                                const int at = (int)blockIdx.x * TILE::ROWS + row;
-                                ec_store<float, 8>(sums + (int64_t)at * p.value_depth + channel, sum);
+                                float *const to = sums + (int64_t)(row0 + row) * pitch + channel;
+                                ec_store<float, 4>(to, {sum[0], sum[1], sum[2], sum[3]});
+                                ec_store<float, 4>(to + 4, {sum[4], sum[5], sum[6], sum[7]});
                                 if (channel == 0) {
-                                    ends[2 * at] = top;
-                                    ends[2 * at + 1] = total;
+                                    ec_store<float, 4>(ends + 4 * (row0 + row), {top, total, 0.0f, 0.0f});
                                 }
                             });
     if (split.active == 1) {
+        return;
+    }
+    if constexpr (CLUSTER) {
+        ec_cluster_sync();
+        ec_decode_join_cluster<TILE>(p, query, split.active, sums, ends, y);
+        ec_cluster_sync(); /* the others have read this block's results */
         return;
     }
     __threadfence();
@@ -244,26 +308,26 @@ __device__ __forceinline__ void ec_decode_run(const ec_cached_attention_params &
     }
     __syncthreads();
     if (last_one) {
-        ec_decode_join<TILE>(p, query, split.active, sums, ends, reinterpret_cast<float *>(ec_shared), y);
+        ec_decode_join<TILE>(p, query, split.active, sums, ends, y);
     }
 }
 
-template <typename T, int D, int E, int BN, int WM, int WN, int STAGES, bool EARLY>
+template <typename T, int D, int E, int BN, int WM, int WN, int STAGES, bool EARLY, bool CLUSTER>
 __device__ __forceinline__ void
 ec_attention_decode_body(const ec_cached_attention_params &p, const void *q, const void *k, const void *v,
                          const void *keys, const void *values, const void *position, void *y, void *new_keys,
                          void *new_values, void *scratch, void *counters)
 {
-    ec_decode_run<ec_attention_tile<T, D, E, BN, WM, WN, STAGES>, EARLY>(
+    ec_decode_run<ec_attention_tile<T, D, E, BN, WM, WN, STAGES>, EARLY, CLUSTER>(
         p, q, k, v, keys, values, position, nullptr, y, new_keys, new_values, scratch, counters);
 }
 
-template <typename T, int D, int E, int BN, int WM, int WN, int STAGES, bool EARLY>
+template <typename T, int D, int E, int BN, int WM, int WN, int STAGES, bool EARLY, bool CLUSTER>
 __device__ __forceinline__ void
 ec_attention_decode_rotary_body(const ec_cached_attention_params &p, const void *q, const void *k, const void *v,
                                 const void *keys, const void *values, const void *position, const void *frequency,
                                 void *y, void *new_keys, void *new_values, void *scratch, void *counters)
 {
-    ec_decode_run<ec_attention_tile<T, D, E, BN, WM, WN, STAGES>, EARLY>(
+    ec_decode_run<ec_attention_tile<T, D, E, BN, WM, WN, STAGES>, EARLY, CLUSTER>(
         p, q, k, v, keys, values, position, frequency, y, new_keys, new_values, scratch, counters);
 }

@@ -3,15 +3,15 @@
  * S = sum_t relu(k_t)^T v_t [D][D] and s = sum_t relu(k_t).
  *
  * q, k, v: T at the places of ec_linear_attention_params, rows 16-byte aligned; y: T [n][tokens][heads][D]. D is 8, 16
- * or 32. A block takes `part` tokens of one head for S and s, each warp every eighth of them; the warps' sums are added
- * in shared memory in a fixed order. One launch where one block takes all tokens; else a first launch, grid (parts,
+ * or 32. A block takes `part` tokens of one head for S and s, each warp every sixteenth of them; the warps' sums are added
+ * in dynamic shared memory (float [WARPS + 1][D][D + 1]) in a fixed order. One launch where one block takes all tokens; else a first launch, grid (parts,
  * heads, batch), leaves float [n][heads][parts][D][D + 1] in the scratch, and a second, same grid, adds them up and
  * makes y. All in float32. Equals edgec.ops.linear_attention within rounding.
  */
 #include "ec_attention_params.h"
 #include "ec_cuda.cuh"
 
-enum { EC_LINEAR_WARPS = 8, EC_LINEAR_THREADS = 32 * EC_LINEAR_WARPS };
+enum { EC_LINEAR_WARPS = 16, EC_LINEAR_THREADS = 32 * EC_LINEAR_WARPS };
 
 /* Sums of the tokens first..last-1, [D][D + 1] in `shared` (float [WARPS + 1][D][D + 1]); the last column is s. */
 template <typename T, int D>
@@ -23,7 +23,7 @@ __device__ __forceinline__ void ec_linear_sums(const T *k, const T *v, int64_t k
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, d = lane / EACH, e = lane % EACH * OWN;
     constexpr int LOAD = OWN < 4 ? OWN : 4;
     float sum[OWN] = {}, total = 0.0f;
-#pragma unroll 4
+#pragma unroll 8
     for (int t = first + warp; t < last; t += EC_LINEAR_WARPS) {
         const float key = fmaxf(ec_float(k[t * k_step + d]), 0.0f);
         total += key;
@@ -106,7 +106,8 @@ template <typename T, int D>
 __device__ __forceinline__ void ec_linear_attention_body(const ec_linear_attention_params &p, const void *q,
                                                          const void *k, const void *v, void *y)
 {
-    __shared__ float shared[(EC_LINEAR_WARPS + 1) * D * (D + 1)];
+    extern __shared__ __align__(128) unsigned char ec_shared[];
+    float *const shared = reinterpret_cast<float *>(ec_shared);
     const ec_linear_head<T> head(p, q, k, v, y);
     ec_linear_sums<T, D>(head.k, head.v, p.k_token, p.v_token, 0, p.tokens, shared);
     ec_linear_apply<T, D>(head.q, p.q_token, head.y, (int64_t)p.heads * D, 0, p.tokens, p.eps, shared);
@@ -116,7 +117,8 @@ template <typename T, int D>
 __device__ __forceinline__ void ec_linear_attention_sums_body(const ec_linear_attention_params &p, const void *q,
                                                               const void *k, const void *v, void *y, void *scratch)
 {
-    __shared__ float shared[(EC_LINEAR_WARPS + 1) * D * (D + 1)];
+    extern __shared__ __align__(128) unsigned char ec_shared[];
+    float *const shared = reinterpret_cast<float *>(ec_shared);
     constexpr int SIZE = D * (D + 1);
     const ec_linear_head<T> head(p, q, k, v, y);
     const int first = blockIdx.x * p.part, last = min(first + p.part, p.tokens);
