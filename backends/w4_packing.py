@@ -2,32 +2,21 @@
 
 Rows of weights stand in tiles of 16, channels in chunks of 64; a tile's chunk is 32 lanes of four 32-bit words, a word
 an instruction of 16 channels. Word j of lane 4 g + t holds the rows g and g + 8 and, from channel 16 j + 2 t on, the
-channels 0, 1, 8, 9: nibble e is row g + 8 (e % 2) and channel ORDER[e], so that one AND leaves two neighbouring
-channels of a row in the two halves of a register. N is filled up to whole tiles with scale 0.
+channels 0, 1, 8, 9: nibbles 0..3 are (g, 0), (g + 8, 0), (g, 8), (g + 8, 8) and 4..7 the channels behind these, so
+that one AND leaves two neighbouring channels of a row in the two halves of a register. N is filled up to whole tiles.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from edgec.ir import Array
-from edgec.ops.linear_w4 import unpack_nibbles
 
 TILE: Final = 16
 CHUNK: Final = 64
-ORDER: Final = (
-    (0, 0),
-    (0, 0),
-    (1, 0),
-    (1, 0),
-    (0, 1),
-    (0, 1),
-    (1, 1),
-    (1, 1),
-)  # (8s, 1s) of nibble e's channel
 
 U32 = npt.NDArray[np.uint32]
 
@@ -39,22 +28,14 @@ def tiles_of(outputs: int) -> int:
 
 def pack_w4(q: Array) -> U32:
     """u32[tiles, K/64, 32, 4] of q u8[N, K/2], K a multiple of 64."""
-    outputs, channels = q.shape[0], 2 * q.shape[1]
-    packed = np.empty((tiles_of(outputs), channels // CHUNK, 32, 4), np.uint32)
-    step = max(1, (1 << 22) // channels)  # tiles at a time: the nibbles of a whole layer as words are large
-    for first in range(0, len(packed), step):
-        rows = _whole_tiles(unpack_nibbles(q[first * TILE : (first + step) * TILE]))
-        packed[first : first + step] = _words(rows.reshape(-1, 2, 8, channels // CHUNK, 4, 2, 4, 2))
-    return packed
-
-
-def _words(nibbles: npt.NDArray[np.uint8]) -> U32:
-    """nibbles[tile, half, g, chunk, j, eights, t, ones] as words [tile, chunk, lane, j]."""
-    tiles, _, _, chunks = nibbles.shape[:4]
-    words = np.zeros((tiles, 8, chunks, 4, 4), np.uint32)  # [tile, g, chunk, j, t]
-    for place, (eights, ones) in enumerate(ORDER):
-        words |= nibbles[:, place % 2, :, :, :, eights, :, ones].astype(np.uint32) << np.uint32(4 * place)
-    return np.ascontiguousarray(words.transpose(0, 2, 1, 4, 3)).reshape(tiles, chunks, 32, 4)
+    outputs, chunks = q.shape[0], 2 * q.shape[1] // CHUNK
+    packed = np.empty((tiles_of(outputs), chunks, 8, 4, 4, 4), np.uint8)  # [tile, chunk, g, t, j, byte]
+    for tile, place in enumerate(packed):
+        rows = _whole_tiles(np.asarray(q[tile * TILE : tile * TILE + TILE], np.uint8))
+        low, high = rows.reshape(2, 8, chunks, 4, 2, 4)  # [half] of [g, chunk, j, eights, t]
+        place[..., :2] = ((low & 15) | (high << 4)).transpose(1, 0, 4, 2, 3)
+        place[..., 2:] = ((low >> 4) | (high & 0xF0)).transpose(1, 0, 4, 2, 3)
+    return packed.reshape(len(packed), chunks, 32, 16).view(np.uint32)
 
 
 def pack_pairs(values: Array) -> Array:
@@ -64,7 +45,7 @@ def pack_pairs(values: Array) -> Array:
     return np.ascontiguousarray(pairs)
 
 
-def _whole_tiles(rows: Array) -> Array:
+def _whole_tiles(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """`rows` with zeros below them up to a multiple of 16."""
     missing = -len(rows) % TILE
     return np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)]) if missing else rows

@@ -36,13 +36,6 @@ def test_the_fragments_of_the_packed_weights_are_the_weights(outputs: int, chann
     np.testing.assert_array_equal(unpack(pack_w4(q), outputs), values)
 
 
-def test_a_large_layer_is_packed_in_parts_like_a_whole() -> None:
-    q = np.random.default_rng(2).integers(0, 256, (48, 1 << 21)).astype(np.uint8)
-    whole = pack_w4(q)
-    for tile in range(3):
-        np.testing.assert_array_equal(whole[tile], pack_w4(q[16 * tile : 16 * tile + 16])[0])
-
-
 def test_pairs_are_the_rows_of_one_lane() -> None:
     scale = np.arange(20 * 3, dtype=np.float32).reshape(20, 3)
     pairs = pack_pairs(scale)
