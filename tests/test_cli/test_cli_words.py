@@ -40,7 +40,7 @@ SLIPS = (
     ),
     Slip(
         f"{M0} --precision int4",
-        "EDGEC-E203: use int8: --precision may be int8, fp32, fp16, bf16; 'int4' is none of them",
+        "EDGEC-E203: use int8: --precision may be int8, fp32, fp16, bf16, w8a8, w4a16; 'int4' is none of them",
         f"{M0} --precision int8",
     ),
     Slip(
