@@ -37,17 +37,19 @@ class LoadOptions:
 
 
 def load(
-    model: str | os.PathLike[str] | torch.nn.Module | torch.export.ExportedProgram,
+    model: str | os.PathLike[str] | torch.nn.Module | torch.export.ExportedProgram | Program,
     options: LoadOptions = LoadOptions(),
 ) -> Program:
     """The Program, with the one graph `infer`, of a file, a module or an exported program. A folder with a
     config.json and a generating model of transformers, given without example inputs, become the entries of
-    torch_decoder.py.
+    torch_decoder.py. A Program is what it is.
 
     Raises UserError: EDGEC-E30x for what kind of file it is, -E31x for an unsafe one, -E32x where torch
     cannot export it, -E33x for weights and shapes, -E34x for language models, -E401 for unsupported operators,
     all of them together.
     """
+    if isinstance(model, Program):
+        return model
     import torch
 
     from edgec.frontends.checkpoint import load_file

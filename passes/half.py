@@ -77,7 +77,7 @@ def half_constant(constant: Constant, dtype: DType, limit: float) -> Constant:
 
     def load() -> Array:
         data = constant.data
-        if data.size and float(np.max(np.abs(data))) > limit:
+        if data.size and max(float(data.max()), -float(data.min())) > limit:
             data = np.where(np.isinf(data), data, np.clip(data, -limit, limit))
         return data.astype(dtype.numpy)
 
