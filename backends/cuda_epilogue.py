@@ -33,9 +33,13 @@ _INDEX_MOST: Final = 2**31
 
 def emit_epilogue(call: Call) -> tuple[str, str]:
     """(name, text) of the struct for a call with more steps than its own. Equal structs have equal names."""
-    text = _struct("NAME", call)
+    if call.out_types[0].quant is not None:
+        from edgec.backends.cuda_epilogue_s8 import s8_struct as struct
+    else:
+        struct = _struct
+    text = struct("NAME", call)
     name = f"ec_epilogue_{zlib.crc32(text.encode()):08x}"
-    return name, _struct(name, call)
+    return name, struct(name, call)
 
 
 def _struct(name: str, call: Call) -> str:
@@ -54,7 +58,7 @@ def _struct(name: str, call: Call) -> str:
 
 def _load(k: int, operand: Type, output: Type) -> list[str]:
     """a<k>: what the V channels read of an operand, as floats."""
-    place, vector = _place(operand, output)
+    place, vector = place_of(operand, output)
     kind = CUDA_TYPE[operand.dtype]
     width = "V" if vector else "1"
     return [
@@ -63,7 +67,7 @@ def _load(k: int, operand: Type, output: Type) -> list[str]:
     ]
 
 
-def _place(operand: Type, output: Type) -> tuple[str, bool]:
+def place_of(operand: Type, output: Type) -> tuple[str, bool]:
     """(element of the operand that `index` reads, whether its neighbours are neighbours)."""
     plan = broadcast(output.dims, [operand.dims, output.dims])
     sizes, strides = plan.sizes, plan.strides[0]

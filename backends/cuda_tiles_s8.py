@@ -27,8 +27,8 @@ class Tile:
 
     @property
     def shared_bytes(self) -> int:
-        sums = (self.warps_k - 1) * self.bm * self.bn * 4
-        return max(self.stages * (self.bm + self.bn) * self.bk, sums)
+        sums = self.warps_k * self.bm * self.bn * 4  # where the stages were
+        return max(self.stages * (self.bm + self.bn) * self.bk, sums) + 16 * self.bn
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,13 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A tile, the parts of k that blocks share, and the steps of each."""
+    """A tile, the parts of k that blocks share, and the steps of each. `cluster`: the blocks of a tile's splits are a
+    cluster."""
 
     tile: Tile
     splits: int
     steps: int
+    cluster: bool = False
 
     def tiles(self, work: Work) -> tuple[int, int]:
         """Blocks along rows and outputs."""
@@ -60,30 +62,47 @@ TILES: Final = (
     Tile(64, 64, 64, 2, 2, 1, 6),
     Tile(64, 64, 128, 2, 2, 2, 4),
     Tile(64, 32, 64, 2, 1, 2, 6),
-    Tile(64, 32, 128, 2, 1, 2, 5),
-    Tile(32, 32, 128, 1, 1, 4, 5),
-    Tile(32, 32, 64, 1, 1, 2, 6),
+    Tile(64, 32, 128, 2, 1, 2, 6),
+    Tile(32, 32, 128, 1, 1, 4, 8),
+    Tile(32, 32, 64, 1, 1, 2, 8),
+    Tile(32, 64, 128, 1, 2, 2, 6),
+    Tile(16, 64, 128, 1, 1, 4, 8),
+    Tile(16, 64, 128, 1, 2, 2, 6),
+    Tile(16, 32, 128, 1, 1, 4, 8),
+    Tile(16, 64, 256, 1, 2, 4, 5),
+    Tile(32, 32, 256, 1, 1, 8, 6),
+    Tile(32, 64, 256, 1, 2, 4, 4),
+    Tile(64, 32, 256, 2, 1, 4, 4),
+    Tile(64, 64, 256, 2, 2, 2, 3),
 )
 START_CLOCKS: Final = 1200  # of a block: its first copies, its last store
 SPLIT_CLOCKS: Final = 1800  # of a sum over blocks: a store, a fence, a counter, a load
+CLUSTER_CLOCKS: Final = 600  # of a sum over a cluster
 STEP_CLOCKS: Final = (
     90  # of a step with little work: a barrier and the latency of its loads from shared memory
 )
 BYTES_A_CLOCK: Final = 40  # from L2 to one SM
 PRODUCTS_A_CLOCK: Final = 1500  # of one SM
 SPLITS: Final = (1, 2, 3, 4, 6, 8, 12, 16)
+CLUSTERS: Final = (2, 4, 8)
+CLUSTER_COMPUTE: Final = 90  # the first with clusters
 
 
 def choose(work: Work, gpu: Gpu, tiles: tuple[Tile, ...] = TILES) -> Choice:
     """The choice with the smallest estimate."""
-    options = [
-        Choice(tile, -(-all_steps // steps), steps)
-        for tile in tiles
-        if tile.shared_bytes <= gpu.shared_bytes
-        for all_steps in (-(-work.k // tile.bk),)
-        for steps in sorted({-(-all_steps // s) for s in SPLITS})
-    ]
+    fitting = (tile for tile in tiles if tile.shared_bytes <= gpu.shared_bytes)
+    options = [choice for tile in fitting for choice in choices(tile, work, gpu)]
     return min(options, key=lambda c: (estimate(c, work, gpu), c.splits))
+
+
+def choices(tile: Tile, work: Work, gpu: Gpu) -> tuple[Choice, ...]:
+    """Every split of k with this tile; small ones by a cluster where the GPU has them."""
+    whole = -(-work.k // tile.bk)
+    steps = sorted({-(-whole // s) for s in SPLITS})
+    plain = tuple(Choice(tile, -(-whole // n), n) for n in steps)
+    if gpu.compute < CLUSTER_COMPUTE:
+        return plain
+    return (*plain, *(Choice(tile, n, -(-whole // n), True) for n in CLUSTERS if n <= whole))
 
 
 def estimate(choice: Choice, work: Work, gpu: Gpu) -> float:
@@ -98,6 +117,8 @@ def estimate(choice: Choice, work: Work, gpu: Gpu) -> float:
     together = min(rounds, resident)
     step = max(bytes_, products, STEP_CLOCKS / together)
     clocks = START_CLOCKS * -(-rounds // resident) + rounds * choice.steps * step
-    if choice.splits > 1:
+    if choice.cluster:
+        clocks += CLUSTER_CLOCKS
+    elif choice.splits > 1:
         clocks += SPLIT_CLOCKS + choice.splits * tile.bm * tile.bn * 4 / BYTES_A_CLOCK
     return clocks

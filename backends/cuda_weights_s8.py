@@ -14,10 +14,12 @@ BLOCK: Final = 32  # outputs, and elements of k, of a block of packed weights
 SHIFTS_HIGH: Final = (33, 55)  # shifts whose rounding lies in the high word, with room for a zero point
 
 
-def channel_records(node: NodeView, outputs: int, groups: int, padded: int) -> tuple[bool, Packed]:
-    """(HIGH, int32[groups * padded][4]): folded bias, multiplier, round and shift of each output channel, each
-    group's channels followed by zeros up to `padded`."""
-    bias = folded_bias(node).data.astype(np.int64)
+def channel_records(
+    node: NodeView, outputs: int, groups: int, padded: int, bias: Array | None = None
+) -> tuple[bool, Packed]:
+    """(HIGH, int32[groups * padded][4]): bias (folded where not given), multiplier, round and shift of each output
+    channel, each group's channels followed by zeros up to `padded`."""
+    bias = (folded_bias(node).data if bias is None else bias).astype(np.int64)
     multiplier, shift = (c.data.astype(np.int64) for c in requant_constants(node, outputs))
     zero = zero_of(node.outputs[0])
     shift = np.where(multiplier == 0, SHIFTS_HIGH[0], shift)

@@ -182,7 +182,8 @@ def _launch_dequantize(node: NodeView, target: Target) -> Launch:
 
 
 def _unary(op: str, name: str, accepts: Accepts, launch: Launcher, in_place: tuple[int, ...]) -> Kernel:
-    return Kernel(op, f"ec_{name}_s8_cuda", "cuda/ec_unary_s8.cu", 100, accepts, launch, in_place=in_place)
+    symbol, step = f"ec_{name}_s8_cuda", name in ("lut", "requantize")
+    return Kernel(op, symbol, "cuda/ec_unary_s8.cu", 100, accepts, launch, in_place=in_place, step=step)
 
 
 KERNELS: Final[tuple[Kernel, ...]] = (
@@ -195,6 +196,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
             accepts=_accepts_binary,
             launch=_launch_binary,
             in_place=(0, 1),
+            step=True,
         )
         for op in _BINARY
     ),

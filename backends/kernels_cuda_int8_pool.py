@@ -1,4 +1,4 @@
-"""Kernel records of the CUDA backend: int8 pooling and resize."""
+"""Kernel records of the CUDA backend: int8 pooling, resize and reductions."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from typing import Final
 import numpy as np
 
 from edgec.backends.cuda_record import blocks_for
-from edgec.backends.kernel_record import Accepts, Fields, all_s8, int_fields, zero_of
+from edgec.backends.kernel_record import INT32_MAX, Accepts, Fields, all_s8, int_fields, zero_of
 from edgec.backends.kernels_c_pool import INDEX_MAX, SUM_MAX
 from edgec.backends.kernels_cuda_int8_conv import fits_index
 from edgec.backends.kernels_cuda_int8_pointwise import flat_grid, vector_of
+from edgec.backends.strided import split_axes
 from edgec.ops.pool import AdaptiveAvgPool2dAttrs, AdaptiveMaxPool2dAttrs, AvgPool2dAttrs, MaxPool2dAttrs
+from edgec.ops.reduce import ReduceAttrs, count, sum_multiplier
 from edgec.ops.resize import ResizeAttrs, bilinear_rows, integer_weights
 from edgec.plan import Grid, Kernel, Launch, NodeView, Packed, Target
 
 GLOBAL_WARPS: Final = 8
+REDUCE_AXES: Final = 3
+_SUMS: Final = ("reduce_sum", "reduce_mean")
 _MAXIMUM: Final = ("max_pool2d", "adaptive_max_pool2d")
 _ADAPTIVE: Final = ("adaptive_avg_pool2d", "adaptive_max_pool2d")
 
@@ -100,6 +104,35 @@ def _launch_bilinear(node: NodeView, target: Target) -> Launch:
     return Launch("ec_resize_s8_params", fields, (0,), tuple(tables), (grid,))
 
 
+def _reduces(node: NodeView, target: Target) -> bool:
+    """At most three kept and three reduced axes, and an int32 sum."""
+    attrs, x, y = node.node.attrs, node.inputs[0], node.outputs[0]
+    assert isinstance(attrs, ReduceAttrs)
+    few = all(len(part.sizes) <= REDUCE_AXES for part in split_axes(x.dims, attrs.axes))
+    same = node.node.op in _SUMS or x.quant == y.quant
+    fits = all_s8(node, target) and fits_index(node) and count(attrs, x) * 255 <= INT32_MAX
+    return few and same and fits
+
+
+def _launch_reduce(node: NodeView, target: Target) -> Launch:
+    attrs, x, y = node.node.attrs, node.inputs[0], node.outputs[0]
+    assert isinstance(attrs, ReduceAttrs)
+    kept, gone = (part.padded(REDUCE_AXES) for part in split_axes(x.dims, attrs.axes))
+    m, shift = sum_multiplier(node.node.op, attrs, x, y) if node.node.op in _SUMS else (0, 1)
+    named = (
+        *(("kept", kept.sizes), ("kept_stride", kept.strides[0])),
+        *(("size", gone.sizes), ("stride", gone.strides[0])),
+    )
+    fields = (
+        *((f"{name}{i}", value) for name, values in named for i, value in enumerate(values)),
+        *int_fields(zero_in=zero_of(x), multiplier=m, shift=shift, zero_out=zero_of(y)),
+    )
+    lanes = 1 if kept.strides[0][-1] == 1 and kept.sizes[-1] >= 32 else 32
+    kind = 0 if node.node.op in _SUMS else 1 if node.node.op == "reduce_max" else 2
+    grid = flat_grid("ec_reduce_s8_body", (str(kind), str(lanes)), y.size * lanes)
+    return Launch("ec_reduce_cuda_s8_params", fields, (0,), (), (grid,))
+
+
 def _pool(op: str) -> tuple[Kernel, ...]:
     source = "cuda/ec_pool2d_s8.cu"
     own: Accepts = _accepts
@@ -110,6 +143,10 @@ def _pool(op: str) -> tuple[Kernel, ...]:
 
 
 KERNELS: Final[tuple[Kernel, ...]] = (
+    *(
+        Kernel(op, f"ec_{op}_s8_cuda", "cuda/ec_reduce_s8.cu", 100, _reduces, _launch_reduce)
+        for op in (*_SUMS, "reduce_max", "reduce_min")
+    ),
     *(kernel for op in ("max_pool2d", "avg_pool2d", *_ADAPTIVE) for kernel in _pool(op)),
     Kernel(
         op="resize",

@@ -194,6 +194,7 @@ class Kernel:
     argument is that size. `specialize`: model.c includes the source and calls `<symbol>_body` with literals, so
     that the C compiler unrolls. `counters` (CUDA): bytes of int32 counters, all zero when the kernel starts and
     again when it ends. `epilogue` (CUDA): its body applies a generated chain of pointwise steps to its results.
+    `step` (CUDA): a call of it may become a step of such a chain on quantised values.
     `renews`: pairs (output, input): the output is the input with some elements changed and may stand in its memory,
     where the kernel then writes those alone.
     """
@@ -211,6 +212,7 @@ class Kernel:
     bounded: bool = False
     counters: Callable[[NodeView, Target], int] | None = None
     epilogue: bool = False
+    step: bool = False
     renews: tuple[tuple[int, int], ...] = ()
 
 

@@ -1,7 +1,8 @@
 """join_epilogues: pointwise calls that follow a product, a convolution or the like become its epilogue.
 
 A call whose kernel takes epilogues (`Kernel.epilogue`) and whose result has a single reader, a generated pointwise call
-of the same shape and element type, is done with the reader's steps: the value between them stays in registers. The
+of the same shape and element type (int8: a call of a kernel with `Kernel.step` of the same shape), is done with the
+reader's steps: the value between them stays in registers. The
 joined call stands where the reader stood, so its other operands are there; it repeats until nothing joins. Operands may
 broadcast to the output in any way. This runs after join_loops, whose loops read a value once that several of their
 steps use.
@@ -9,9 +10,11 @@ steps use.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from edgec.ir import OF_NUMPY, DType, Type
 from edgec.passes.lifetimes import bound_uses, root_of, touches, with_lifetimes
 from edgec.plan import Argument, Buffer, BufferArg, Call, Entry, Item, LoopStep, Plan, Use
 
@@ -24,7 +27,12 @@ Buffers = dict[str, Buffer]
 def join_epilogues(plan: Plan) -> Plan:
     """The Plan with joined calls and without the buffers between them; same object where there are none."""
     buffers = {b.name: b for b in plan.buffers}
-    entries = tuple(_entry(entry, buffers) for entry in plan.entries)
+    constants = {
+        c.name: Type(c.data.shape, OF_NUMPY[c.data.dtype.name])
+        for c in plan.constants
+        if c.data.dtype.name in OF_NUMPY
+    }
+    entries = tuple(_entry(entry, buffers, constants) for entry in plan.entries)
     if all(a is b for a, b in zip(entries, plan.entries, strict=True)):
         return plan
     kept = {b.name: b for b in plan.buffers if b.use is Use.STATE}
@@ -34,18 +42,27 @@ def join_epilogues(plan: Plan) -> Plan:
     return replace(plan, entries=entries, buffers=ordered)
 
 
-def _entry(entry: Entry, buffers: Buffers) -> Entry:
+def _entry(entry: Entry, buffers: Buffers, constants: Mapping[str, Type]) -> Entry:
     private = _private(entry, buffers)
     items: list[Item] = []
     for item in entry.items:
-        at = _maker(items, item, private, buffers)
+        reader = _as_step(item, constants)
+        at = _maker(items, reader, private, buffers)
         if at is None:
             items.append(item)
             continue
         maker = items.pop(at)
-        assert isinstance(maker, Call) and isinstance(item, Call)
-        items.append(_joined(maker, item, buffers))
+        assert isinstance(maker, Call) and isinstance(reader, Call)
+        items.append(_joined(maker, reader, buffers))
     return entry if len(items) == len(entry.items) else replace(entry, items=tuple(items))
+
+
+def _as_step(item: Item, constants: Mapping[str, Type]) -> Item:
+    """A call of a kernel with `step` as the generated call that a chain takes: its constants are operands too."""
+    if not isinstance(item, Call) or not item.kernel.step:
+        return item
+    types = (*item.in_types[: len(item.inputs)], *(constants[c.constant] for c in item.constants))
+    return replace(item, inputs=(*item.inputs, *item.constants), in_types=types, constants=(), grids=())
 
 
 def _private(entry: Entry, buffers: Buffers) -> frozenset[str]:
@@ -69,7 +86,9 @@ def _private(entry: Entry, buffers: Buffers) -> frozenset[str]:
 
 def _maker(items: list[Item], reader: Item, private: frozenset[str], buffers: Buffers) -> int | None:
     """The place of the latest call that `reader` can be the epilogue of, None where there is none."""
-    if not isinstance(reader, Call) or reader.kernel.source or reader.grids or reader.halo is not None:
+    if not isinstance(reader, Call) or reader.grids or reader.halo is not None:
+        return None
+    if reader.kernel.source and not reader.kernel.step:
         return None
     for at in reversed(range(len(items))):
         maker = items[at]
@@ -89,13 +108,15 @@ def _reads_state(call: Call, buffers: Buffers) -> bool:
 
 def _can_join(maker: Call, reader: Call) -> bool:
     (between,), (made,), (result,) = maker.outputs, maker.out_types, reader.out_types
-    if made != result or made.bounds or made.quant is not None or not made.dtype.is_float:
+    if made.bounds or made.dims != result.dims or made.dtype is not result.dtype:
+        return False
+    if not (made.dtype is DType.I8 and reader.kernel.step) and not made.dtype.is_float:
         return False
     for argument, t in zip(reader.inputs, reader.in_types, strict=True):
         same = isinstance(argument, BufferArg) and argument.buffer == between.buffer
         if same and (argument != between or t != made):
             return False
-        if t.quant is not None or not t.dtype.is_float or t.bounds:
+        if (t.dtype is not DType.I8 if reader.kernel.step else not t.dtype.is_float) or t.bounds:
             return False
     extra = len(_others(maker, reader)) + len(maker.inputs) - len(_own(maker).operands)
     steps = max(1, len(maker.loop)) + max(1, len(reader.loop))

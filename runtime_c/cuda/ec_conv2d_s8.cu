@@ -10,10 +10,12 @@
  * map read, so that they contribute exactly zero; y int8[N][P][Q][O]. x and y aligned to 16 bytes.
  *
  * A block makes BM rows by BN outputs of one group and one split of k, in steps of BK; VEC: bytes of one copy, which
- * divide C and the channels of a group (1: any number of channels, through registers). TAPS is false where the kernel is
- * 1x1 without padding. OUT: 8 where the outputs of a group are a multiple of 8, else 1. Weights are fetched before the
+ * divide C and the channels of a group (1: any number of channels, through registers). KIND: how rows stand in x; kernels
+ * have at most 16 rows and columns. OUT: 8 where the outputs of a group are a multiple of 8, else 1. Weights are fetched before the
  * previous kernel has finished.
- * Grid: (rows / BM, outputs of a group / BN, groups * splits). Shared memory: STAGES * (BM + BN) * BK bytes.
+ * CLUSTER: the blocks of a tile's splits are a cluster of so many and add their sums through its shared memory (sm_90);
+ * 1: through scratch.
+ * Grid: (rows / BM * splits, outputs of a group / BN, groups). Shared memory: STAGES * (BM + BN) * BK + 16 * BN bytes.
  * Scratch, where splits > 1: 4 bytes a sum and split; counters: one a tile.
  *
  * One rounding; sums exact in int32. Equals conv2d.quant of edgec/ops/conv2d.py and linear.quant of edgec/ops/linear.py.
@@ -21,38 +23,73 @@
 #include "ec_conv2d_s8_params.h"
 #include "ec_tile_s8.cuh"
 
-/* The rows of a tile that a thread copies: always the same BYTES of each step, of ROWS rows. */
-template <int BM, int BK, int THREADS, int VEC, bool TAPS> struct ec_rows_s8 {
+/* How the rows of the product stand in x. */
+enum {
+    EC_ROWS_DENSE = 0,   /* row m is x[m][C]: a linear layer, a 1x1 kernel of stride 1 */
+    EC_ROWS_PIXELS = 1,  /* a pixel each: a 1x1 kernel with a stride */
+    EC_ROWS_WINDOWS = 2, /* a window each */
+    EC_ROWS_RUNS = 3 /* a window each, whose rows are runs of kernel_w * C bytes at any address; in k, each run is filled
+                        up to group_in, a multiple of 16 (w is zero there) */
+};
+
+/* Bits of the bytes low..high-1 of a word; low and high may lie outside of it. */
+__device__ __forceinline__ uint32_t ec_byte_mask(int low, int high)
+{
+    const int from = min(max(low, 0), 4), to = min(max(high, 0), 4);
+    return (uint32_t)((((uint64_t)1 << (8 * to)) - 1) & ~(((uint64_t)1 << (8 * from)) - 1));
+}
+
+/* The rows of a tile that a thread copies: always the same PIECE bytes of each step, of ROWS rows. */
+template <int BM, int BK, int THREADS, int VEC, int KIND> struct ec_rows_s8 {
     static constexpr int PIECE = VEC == 1 ? 16 : VEC; /* bytes of a row that a thread writes */
     static constexpr int PIECES = BK / PIECE, STEP = THREADS / PIECES, ROWS = BM / STEP;
+    static constexpr bool TAPS = KIND == EC_ROWS_WINDOWS, RUNS = KIND == EC_ROWS_RUNS;
     static_assert(THREADS % PIECES == 0 && BM % STEP == 0, "a thread keeps its place in the rows");
 
-    int32_t base[ROWS];   /* of the window's first tap in x; may be before it */
-    int32_t corner[ROWS]; /* its row and column, 16 bits each */
-    int32_t k, c, s, r;   /* where this thread's piece of the coming step lies */
+    int32_t base[ROWS];    /* of the window's first tap in x; may be before it */
+    uint32_t inside[ROWS]; /* bit r: tap row r lies in the map; bit 16 + s: tap column s does (RUNS: h and v) */
+    int32_t k, c, s, r;    /* where this thread's piece of the coming step lies */
+    int32_t offset;        /* from the window's first tap */
+    int32_t left;          /* rows of the product from this thread's first on; what is copied of others is never read */
 
     __device__ __forceinline__ void begin(const ec_conv2d_s8_params &p, int first_row, int first_k, int group)
     {
         k = first_k + threadIdx.x % PIECES * PIECE;
-        const int tap = TAPS ? k / p.group_in : 0;
-        c = TAPS ? k - tap * p.group_in : k;
-        r = TAPS ? tap / p.kernel_w : 0;
+        left = p.rows - first_row - (int)(threadIdx.x / PIECES);
+        const int tap = TAPS || RUNS ? k / p.group_in : 0;
+        c = TAPS || RUNS ? k - tap * p.group_in : k;
+        r = TAPS ? tap / p.kernel_w : tap;
         s = TAPS ? tap - r * p.kernel_w : 0;
+        offset = (r * p.dilation_h * p.in_w + s * p.dilation_w) * p.in_c + c;
 #pragma unroll
         for (int i = 0; i < ROWS; i++) {
             int m = first_row + threadIdx.x / PIECES + i * STEP;
             m = m < p.rows ? m : 0;
-            const int column = m % p.out_w, line = m / p.out_w, image = line / p.out_h;
+            if (KIND == EC_ROWS_DENSE) {
+                base[i] = m * p.in_c + group * p.group_in;
+                continue;
+            }
+            const int line = m / p.out_w, column = m - line * p.out_w, image = line / p.out_h;
             const int h = (line - image * p.out_h) * p.stride_h - p.pad_top, v = column * p.stride_w - p.pad_left;
             base[i] = ((image * p.in_h + h) * p.in_w + v) * p.in_c + group * p.group_in;
-            corner[i] = (h << 16) | (v & 0xffff);
+            if (RUNS) {
+                inside[i] = (uint32_t)h << 16 | (v & 0xffff);
+            }
+            if (TAPS) {
+                inside[i] = 0;
+                for (int t = 0; t < p.kernel_h; t++) {
+                    inside[i] |= (uint32_t)(h + t * p.dilation_h) < (uint32_t)p.in_h ? 1u << t : 0;
+                }
+                for (int t = 0; t < p.kernel_w; t++) {
+                    inside[i] |= (uint32_t)(v + t * p.dilation_w) < (uint32_t)p.in_w ? 0x10000u << t : 0;
+                }
+            }
         }
     }
 
-    __device__ __forceinline__ bool inside(const ec_conv2d_s8_params &p, int i, int below, int right) const
+    __device__ __forceinline__ bool real(const ec_conv2d_s8_params &p, int i, int at, int below, int right) const
     {
-        const int h = (corner[i] >> 16) + below, v = (int16_t)(corner[i] & 0xffff) + right;
-        return (uint32_t)h < (uint32_t)p.in_h && (uint32_t)v < (uint32_t)p.in_w;
+        return at < p.k && (!TAPS || (inside[i] >> below & inside[i] >> (16 + right) & 1));
     }
 
     /* Copies this thread's pieces of one step to the tile at `to`, then moves on to the next step. */
@@ -60,31 +97,75 @@ template <int BM, int BK, int THREADS, int VEC, bool TAPS> struct ec_rows_s8 {
                                          const int8_t *padding)
     {
         const int piece = threadIdx.x % PIECES, row = threadIdx.x / PIECES;
-        if constexpr (VEC == 1) {
+        if constexpr (RUNS) {
+            runs(p, to, x, padding, row, piece);
+        } else if constexpr (VEC == 1) {
             gather(p, to, x, padding, row, piece);
         } else {
-            const int below = r * p.dilation_h, right = s * p.dilation_w;
-            const int offset = TAPS ? (below * p.in_w + right) * p.in_c + c : c;
 #pragma unroll
             for (int i = 0; i < ROWS; i++) {
-                const bool real = k < p.k && (!TAPS || inside(p, i, below, right));
-                const int8_t *from = real ? x + (base[i] + offset) : padding;
-                const uint32_t at = ec_swizzle<BK>(row + i * STEP, piece * PIECE / 16) + piece * PIECE % 16;
-                ec_copy_async<PIECE>((uint32_t)__cvta_generic_to_shared(to + at), from);
+                if (k < p.k && i * STEP < left) { /* beyond k weights are zero: any bytes will do */
+                    const int8_t *from = real(p, i, k, r, s) ? x + (base[i] + offset) : padding;
+                    const uint32_t at = ec_swizzle<BK>(row + i * STEP, piece * PIECE / 16) + piece * PIECE % 16;
+                    ec_copy_async<PIECE, TAPS>((uint32_t)__cvta_generic_to_shared(to + at), from);
+                }
             }
-            c += BK;
+            offset += BK;
             if (TAPS) {
+                c += BK;
                 while (c >= p.group_in) {
                     c -= p.group_in;
+                    offset += p.dilation_w * p.in_c - p.group_in;
                     s++;
                     if (s == p.kernel_w) {
                         s = 0;
                         r++;
+                        offset += (p.dilation_h * p.in_w - p.kernel_w * p.dilation_w) * p.in_c;
                     }
                 }
             }
         }
         k += BK;
+    }
+
+    /* The same for runs: 16 bytes at any address, by aligned words; beyond the map's columns, zero_in. */
+    __device__ __forceinline__ void runs(const ec_conv2d_s8_params &p, uint8_t *to, const int8_t *x,
+                                         const int8_t *padding, int row, int piece)
+    {
+        const uint32_t pad = *reinterpret_cast<const uint32_t *>(padding);
+        const int run = p.kernel_w * p.in_c, wide = p.in_w * p.in_c;
+        uint32_t words[ROWS][4];
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) {
+            const int h = (int)inside[i] >> 16, v = (int16_t)(inside[i] & 0xffff);
+            const bool valid = k < p.k && i * STEP < left && (uint32_t)(h + r * p.dilation_h) < (uint32_t)p.in_h;
+            const int at = base[i] + offset, first = at & ~3, shift = 8 * (at & 3);
+            uint32_t in[5];
+#pragma unroll
+            for (int j = 0; j < 5; j++) {
+                const int place = first + 4 * j;
+                in[j] = valid && (uint32_t)place < (uint32_t)p.in_bytes ? *reinterpret_cast<const uint32_t *>(x + place)
+                                                                        : pad;
+            }
+            const int low = -v * p.in_c - c, high = min(run, wide - v * p.in_c) - c; /* bytes of the piece in the map */
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const uint32_t mask = valid ? ec_byte_mask(low - 4 * j, high - 4 * j) : 0;
+                words[i][j] = (__funnelshift_r(in[j], in[j + 1], shift) & mask) | (pad & ~mask);
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) {
+            *reinterpret_cast<uint4 *>(to + ec_swizzle<BK>(row + i * STEP, piece)) =
+                make_uint4(words[i][0], words[i][1], words[i][2], words[i][3]);
+        }
+        c += BK;
+        offset += BK;
+        while (c >= p.group_in) {
+            c -= p.group_in;
+            r++;
+            offset += p.dilation_h * wide - p.group_in;
+        }
     }
 
     /* The same where channels divide into no vectors: 16 elements, one by one. */
@@ -98,12 +179,10 @@ template <int BM, int BK, int THREADS, int VEC, bool TAPS> struct ec_rows_s8 {
         int column = TAPS ? tap - line * p.kernel_w : 0;
 #pragma unroll
         for (int b = 0; b < 16; b++) {
-            const int below = line * p.dilation_h, right = column * p.dilation_w;
-            const int offset = (below * p.in_w + right) * p.in_c + channel;
+            const int at = (line * p.dilation_h * p.in_w + column * p.dilation_w) * p.in_c + channel;
 #pragma unroll
             for (int i = 0; i < ROWS; i++) {
-                const bool real = k + b < p.k && (!TAPS || inside(p, i, below, right));
-                const uint32_t value = (uint8_t)(real ? x[base[i] + offset] : pad);
+                const uint32_t value = (uint8_t)(real(p, i, k + b, line, column) ? x[base[i] + at] : pad);
                 words[i][b / 4] = b % 4 == 0 ? value : words[i][b / 4] | value << (8 * (b % 4));
             }
             channel++;
@@ -148,8 +227,101 @@ __device__ __forceinline__ void ec_conv2d_s8_store(const ec_conv2d_s8_params &p,
     }
 }
 
-template <int BM, int BN, int BK, int WARPS_M, int WARPS_N, int WARPS_K, int STAGES, int VEC, bool TAPS, bool HIGH,
-          int OUT, typename EPILOGUE = ec_no_epilogue>
+/* This warp's sums, and the parts of k that other warps and the cluster's other blocks took: written to shared memory,
+ * added and stored by all threads of the cluster, each 8 outputs of a row at a time. */
+template <int MI, int NB, int WARPS_M, int WARPS_N, int WARPS_K, int CLUSTER, bool HIGH, int OUT, typename EPILOGUE>
+__device__ __forceinline__ void ec_conv2d_s8_finish(const ec_conv2d_s8_params &p, const int32_t (&acc)[MI][4 * NB][4],
+                                                    uint32_t shared, uint32_t records, int row0, int column0, int group,
+                                                    int8_t *y, const EPILOGUE &epilogue)
+{
+    constexpr int SLICE = 32 * WARPS_M * WARPS_N, UNITS = 2 * MI * NB, PART = UNITS * SLICE * 32;
+    const int rank = CLUSTER > 1 ? (int)(blockIdx.x % CLUSTER) : 0;
+    const uint32_t mine = shared + threadIdx.x / SLICE * PART + threadIdx.x % SLICE * 16;
+    __syncthreads();
+#pragma unroll
+    for (int unit = 0; unit < UNITS; unit++) {
+        const int half = unit % 2, i = unit / 2 % MI, n = unit / 2 / MI;
+#pragma unroll
+        for (int part = 0; part < 2; part++) {
+            const int j = 4 * n + 2 * part;
+            ec_store_shared16(mine + (2 * unit + part) * SLICE * 16,
+                              make_int4(acc[i][j][2 * half], acc[i][j][2 * half + 1], acc[i][j + 1][2 * half],
+                                        acc[i][j + 1][2 * half + 1]));
+        }
+    }
+    ec_cluster_sync<CLUSTER>();
+    for (int q = rank * SLICE * WARPS_K + threadIdx.x; q < UNITS * SLICE; q += CLUSTER * SLICE * WARPS_K) {
+        const int unit = q / SLICE, thread = q % SLICE, half = unit % 2, i = unit / 2 % MI, n = unit / 2 / MI;
+        const int warp = thread / 32, lane = thread % 32;
+        int32_t sums[8] = {};
+#pragma unroll
+        for (int peer = 0; peer < CLUSTER; peer++) {
+#pragma unroll
+            for (int part = 0; part < WARPS_K; part++) {
+                const uint32_t from = shared + part * PART + 2 * unit * SLICE * 16 + thread * 16;
+                const int4 a = ec_load_cluster16<CLUSTER>(from, peer);
+                const int4 b = ec_load_cluster16<CLUSTER>(from + SLICE * 16, peer);
+                sums[0] += a.x;
+                sums[1] += a.y;
+                sums[2] += a.z;
+                sums[3] += a.w;
+                sums[4] += b.x;
+                sums[5] += b.y;
+                sums[6] += b.z;
+                sums[7] += b.w;
+            }
+        }
+        const int row = row0 + (warp % WARPS_M * MI + i) * 16 + half * 8 + lane / 4;
+        const int inner = (warp / WARPS_M * NB + n) * 32 + lane % 4 * 8;
+        if (row < p.rows) {
+            int4 constants[8];
+#pragma unroll
+            for (int j = 0; j < 8; j++) {
+                constants[j] = ec_load_cluster16<1>(records + 16 * (inner + j), 0);
+            }
+            ec_conv2d_s8_store<HIGH, OUT>(p, sums, row, column0 + inner, group, constants, y, epilogue);
+        }
+    }
+    if (CLUSTER > 1) {
+        ec_cluster_sync<CLUSTER>(); /* the others still read this block's memory */
+    }
+}
+
+/* The same from registers, where each warp has whole sums. */
+template <int MI, int NB, int WARPS_M, int WARPS_N, bool HIGH, int OUT, typename EPILOGUE>
+__device__ __forceinline__ void ec_conv2d_s8_direct(const ec_conv2d_s8_params &p, const int32_t (&acc)[MI][4 * NB][4],
+                                                    uint32_t records, int row0, int column0, int group, int8_t *y,
+                                                    const EPILOGUE &epilogue)
+{
+    const int warp = threadIdx.x / 32 % (WARPS_M * WARPS_N), lane = threadIdx.x % 32;
+#pragma unroll
+    for (int n = 0; n < NB; n++) {
+        const int inner = (warp / WARPS_M * NB + n) * 32 + lane % 4 * 8;
+        int4 constants[8];
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            constants[i] = ec_load_cluster16<1>(records + 16 * (inner + i), 0);
+        }
+#pragma unroll
+        for (int i = 0; i < MI; i++) {
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const int row = row0 + (warp % WARPS_M * MI + i) * 16 + half * 8 + lane / 4;
+                int32_t sums[8];
+#pragma unroll
+                for (int j = 0; j < 8; j++) {
+                    sums[j] = acc[i][4 * n + j / 2][2 * half + j % 2];
+                }
+                if (row < p.rows) {
+                    ec_conv2d_s8_store<HIGH, OUT>(p, sums, row, column0 + inner, group, constants, y, epilogue);
+                }
+            }
+        }
+    }
+}
+
+template <int BM, int BN, int BK, int WARPS_M, int WARPS_N, int WARPS_K, int STAGES, int VEC, int KIND, int CLUSTER,
+          bool HIGH, int OUT, typename EPILOGUE = ec_no_epilogue>
 __device__ __forceinline__ void ec_conv2d_s8_body(const ec_conv2d_s8_params &p, const void *input, const void *w,
                                                   const void *channel, const void *padding, void *output, void *scratch,
                                                   void *counters, const EPILOGUE &epilogue = EPILOGUE())
@@ -157,17 +329,23 @@ __device__ __forceinline__ void ec_conv2d_s8_body(const ec_conv2d_s8_params &p, 
     constexpr int MI = BM / WARPS_M / 16, NB = BN / WARPS_N / 32, SLICE = 32 * WARPS_M * WARPS_N;
     constexpr int THREADS = SLICE * WARPS_K, COUNT = MI * NB * 16, TILE = BM * BK, STAGE = (BM + BN) * BK;
     extern __shared__ __align__(128) uint8_t ec_shared[];
+    ec_launch_next();
     const int8_t *const x = static_cast<const int8_t *>(input), *const pad = static_cast<const int8_t *>(padding);
-    const int group = blockIdx.z / p.splits, split = blockIdx.z - group * p.splits;
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const int warp_m = warp % WARPS_M, warp_n = warp / WARPS_M % WARPS_N, warp_k = warp / (WARPS_M * WARPS_N);
+    int8_t *const y = static_cast<int8_t *>(output);
+    const int splits = CLUSTER > 1 ? CLUSTER : p.splits, tile_m = blockIdx.x / splits, group = blockIdx.z;
+    const int split = blockIdx.x - tile_m * splits, row0 = tile_m * BM, column0 = blockIdx.y * BN;
+    const int warp = threadIdx.x / 32, warp_m = warp % WARPS_M, warp_n = warp / WARPS_M % WARPS_N;
+    const int warp_k = warp / (WARPS_M * WARPS_N);
     const int all = (p.k + BK - 1) / BK, first = split * p.steps, steps = min(all - first, p.steps);
     const int block = group * p.n_blocks + blockIdx.y * (BN / 32);
     const uint8_t *weights =
         static_cast<const uint8_t *>(w) + ((size_t)block * p.k_blocks + first * (BK / 32)) * EC_WEIGHT_BLOCK;
-    const uint32_t shared = (uint32_t)__cvta_generic_to_shared(ec_shared);
+    const uint32_t shared = (uint32_t)__cvta_generic_to_shared(ec_shared), records = shared + STAGES * STAGE;
+    const int4 *const channels = static_cast<const int4 *>(channel) + group * p.n_blocks * 32 + column0;
 
-    ec_launch_next();
+    for (int i = threadIdx.x; i < BN; i += THREADS) {
+        ec_copy_async<16, false>(records + 16 * i, channels + i);
+    }
 #pragma unroll
     for (int stage = 0; stage < STAGES - 1; stage++) {
         if (stage < steps) {
@@ -175,8 +353,8 @@ __device__ __forceinline__ void ec_conv2d_s8_body(const ec_conv2d_s8_params &p, 
             weights += BK / 32 * EC_WEIGHT_BLOCK;
         }
     }
-    ec_rows_s8<BM, BK, THREADS, VEC, TAPS> rows;
-    rows.begin(p, blockIdx.x * BM, first * BK, group);
+    ec_rows_s8<BM, BK, THREADS, VEC, KIND> rows;
+    rows.begin(p, row0, first * BK, group);
     ec_wait_previous();
 #pragma unroll
     for (int stage = 0; stage < STAGES - 1; stage++) {
@@ -202,41 +380,18 @@ __device__ __forceinline__ void ec_conv2d_s8_body(const ec_conv2d_s8_params &p, 
         next = next + 1 == STAGES ? 0 : next + 1;
     }
     ec_copy_wait<0>();
-    ec_sum_slices<COUNT, SLICE, WARPS_K>(&acc[0][0][0], reinterpret_cast<int32_t *>(ec_shared));
-    if (p.splits > 1) {
-        const int tile = (group * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
-        if (!ec_sum_splits<COUNT, SLICE>(&acc[0][0][0], tile, split, p.splits, scratch,
-                                         static_cast<int32_t *>(counters),
-                                         reinterpret_cast<volatile int32_t *>(ec_shared))) {
-            return;
+    if (CLUSTER <= 1 && p.splits > 1) {
+        ec_sum_slices<COUNT, SLICE, WARPS_K>(&acc[0][0][0], reinterpret_cast<int32_t *>(ec_shared));
+        const int tile = (group * gridDim.y + blockIdx.y) * (gridDim.x / splits) + tile_m;
+        if (ec_sum_splits<COUNT, SLICE>(&acc[0][0][0], tile, split, splits, scratch, static_cast<int32_t *>(counters),
+                                        reinterpret_cast<volatile int32_t *>(ec_shared)) &&
+            warp_k == 0) {
+            ec_conv2d_s8_direct<MI, NB, WARPS_M, WARPS_N, HIGH, OUT>(p, acc, records, row0, column0, group, y, epilogue);
         }
-    }
-    if (warp_k > 0) {
-        return;
-    }
-#pragma unroll
-    for (int n = 0; n < NB; n++) {
-        const int column = blockIdx.y * BN + (warp_n * NB + n) * 32 + lane % 4 * 8;
-        int4 constants[8];
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            constants[i] = __ldg(static_cast<const int4 *>(channel) + group * p.n_blocks * 32 + column + i);
-        }
-#pragma unroll
-        for (int i = 0; i < MI; i++) {
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                const int row = blockIdx.x * BM + (warp_m * MI + i) * 16 + half * 8 + lane / 4;
-                int32_t sums[8];
-#pragma unroll
-                for (int j = 0; j < 8; j++) {
-                    sums[j] = acc[i][4 * n + j / 2][2 * half + j % 2];
-                }
-                if (row < p.rows) {
-                    ec_conv2d_s8_store<HIGH, OUT>(p, sums, row, column, group, constants, static_cast<int8_t *>(output),
-                                                  epilogue);
-                }
-            }
-        }
+    } else if (WARPS_K > 1 || CLUSTER > 1) {
+        ec_conv2d_s8_finish<MI, NB, WARPS_M, WARPS_N, WARPS_K, CLUSTER, HIGH, OUT>(p, acc, shared, records, row0, column0,
+                                                                                   group, y, epilogue);
+    } else {
+        ec_conv2d_s8_direct<MI, NB, WARPS_M, WARPS_N, HIGH, OUT>(p, acc, records, row0, column0, group, y, epilogue);
     }
 }

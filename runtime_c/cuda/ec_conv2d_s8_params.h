@@ -9,10 +9,11 @@ typedef struct ec_conv2d_s8_params {
     int32_t rows; /* outputs of one channel: N * P * Q */
     int32_t in_h, in_w, in_c;
     int32_t out_h, out_w, out_c;
-    int32_t kernel_w;
+    int32_t kernel_h, kernel_w;
     int32_t stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
-    int32_t group_in, group_out; /* channels of a group */
-    int32_t k;                   /* R * S * group_in */
+    int32_t group_in, group_out; /* channels of a group; with runs, group_in is their length in k */
+    int32_t in_bytes;            /* of x */
+    int32_t k;                   /* R * S * group_in; with runs, R * group_in */
     int32_t k_blocks;            /* of 32, in the packed weights of an output */
     int32_t n_blocks;            /* of 32 outputs, in the packed weights of a group */
     int32_t splits, steps;       /* parts of k, and their steps of BK */

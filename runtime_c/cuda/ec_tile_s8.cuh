@@ -43,10 +43,56 @@ __device__ __forceinline__ uint4 ec_load_shared16(uint32_t shared)
     return v;
 }
 
-/* BYTES (4, 8 or 16) from global to shared memory, asynchronously, through L1. */
-template <int BYTES> __device__ __forceinline__ void ec_copy_async(uint32_t to, const void *from)
+__device__ __forceinline__ void ec_store_shared16(uint32_t shared, int4 v)
 {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(from), "n"(BYTES) : "memory");
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(shared), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+                 : "memory");
+}
+
+/* 16 bytes of the shared memory of block `peer` of the cluster of CLUSTER; 1: of this block. */
+template <int CLUSTER> __device__ __forceinline__ int4 ec_load_cluster16(uint32_t shared, int peer)
+{
+    int4 v;
+    if constexpr (CLUSTER > 1) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+        uint32_t remote;
+        asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(shared), "r"(peer));
+        asm volatile("ld.shared::cluster.v4.u32 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                     : "r"(remote)
+                     : "memory");
+#endif
+    } else {
+        asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                     : "r"(shared)
+                     : "memory");
+    }
+    return v;
+}
+
+/* All threads of the cluster wait for each other and see what was written to its shared memory; 1: of this block. */
+template <int CLUSTER> __device__ __forceinline__ void ec_cluster_sync()
+{
+    if constexpr (CLUSTER > 1) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+        asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+        asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+    } else {
+        __syncthreads();
+    }
+}
+
+/* BYTES (4, 8 or 16) from global to shared memory, asynchronously; through L1 where AGAIN says that neighbours read
+ * them too. */
+template <int BYTES, bool AGAIN> __device__ __forceinline__ void ec_copy_async(uint32_t to, const void *from)
+{
+    if constexpr (AGAIN || BYTES < 16) {
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(from), "n"(BYTES) : "memory");
+    } else {
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+    }
 }
 
 /* Where 16-byte piece `chunk` of row `row` stands in a tile of rows of BK bytes: no two rows that a load of matrices
@@ -67,7 +113,7 @@ __device__ __forceinline__ void ec_weights_copy(uint32_t to, const uint8_t *w, i
         const int at = threadIdx.x + i * THREADS;
         if (COUNT % THREADS == 0 || at < COUNT) {
             const uint8_t *from = w + (size_t)(at / RUN) * k_blocks * EC_WEIGHT_BLOCK + (size_t)(at % RUN) * 16;
-            asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to + 16 * at), "l"(from) : "memory");
+            ec_copy_async<16, false>(to + 16 * at, from);
         }
     }
 }
