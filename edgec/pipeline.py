@@ -157,9 +157,7 @@ def graph_steps(
     if options.precision in ("w8a8", "w4a16"):
         steps += _low_steps(options, arrays, gpu, journal or Journal())
     if gpu is not None:
-        steps += (
-            gpu_steps()
-        )  # after the folds of scales, which know attention; int8 leaves these forms in float
+        steps += gpu_steps(options)  # after the folds of scales, which know attention
     if options.precision == "int8":
         if options.smooth not in (None, "off"):  # before calibration, too
             steps += (Step("smooth", partial(_smooth, arrays=arrays, options=options)),)
