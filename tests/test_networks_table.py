@@ -14,7 +14,7 @@ from tests.network_programs import table
 
 PAGE = Path(__file__).parent.parent / "docs" / "networks.md"
 BEGIN, END = "<!-- table -->\n", "<!-- end of table -->"
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "w8a8", "w4a16")
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
