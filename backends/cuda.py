@@ -18,7 +18,7 @@ from edgec.backends import cuda_tables
 from edgec.backends.ctext import comment_safe
 from edgec.backends.cuda_tables import Tables, Weights
 from edgec.ir import Array
-from edgec.plan import Call, Entry, Grid, Plan, Target
+from edgec.plan import BufferArg, Call, ConstantArg, Grid, Plan, Target
 from edgec.runtime_c import ROOT
 
 WEIGHT_ALIGN: Final = 256  # bytes; of device allocations, so that every vector load of a weight is aligned
@@ -60,15 +60,30 @@ def emit(plan: Plan, target: Target, head: str) -> Emitted:
         **{f"src/units/{u.name}.cu": u.text for u in made},
         **{f"src/{s}": (ROOT / s).read_text(encoding="utf-8") for s in sources(plan)},
     }
-    return Emitted(files, weights, made, {e.name: _described(e, launches) for e in plan.entries})
+    return Emitted(files, weights, made, _described(plan, launches))
 
 
-def _described(entry: Entry, launches: cuda_tables.Launches) -> list[dict[str, str | int]]:
-    return [
-        {"item": item, "kernel": name, "op": call.title, "layer": call.loc.layer, "macs": call.macs}
-        for item, call in enumerate(entry.calls)
-        for name, _ in launches[entry.name, call.name]
-    ]
+def _described(plan: Plan, launches: cuda_tables.Launches) -> dict[str, list[dict[str, str | int]]]:
+    """By entry, each launch as the manifest has it."""
+    sizes = {c.name: c.data.nbytes for c in plan.constants}
+    found: dict[str, list[dict[str, str | int]]] = {}
+    for entry in plan.entries:
+        found[entry.name] = rows = []
+        for item, call in enumerate(entry.calls):
+            for index, (name, _) in enumerate(launches[entry.name, call.name]):
+                work = {"macs": 0, "bytes": 0} if index else {"macs": call.macs, "bytes": _bytes(call, sizes)}
+                what = {"item": item, "kernel": name, "op": call.title, "layer": call.loc.layer}
+                rows.append({**what, **work})
+    return found
+
+
+def _bytes(call: Call, constants: Mapping[str, int]) -> int:
+    """Least bytes that a call moves: each input, constant (of these sizes) and output once."""
+    inputs = sum(
+        t.bytes for t, a in zip(call.in_types, call.inputs, strict=False) if isinstance(a, BufferArg)
+    )
+    named = [a.constant for a in (*call.inputs, *call.constants) if isinstance(a, ConstantArg)]
+    return inputs + sum(constants[n] for n in named) + sum(t.bytes for t in call.out_types)
 
 
 def sources(plan: Plan) -> tuple[str, ...]:

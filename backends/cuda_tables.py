@@ -70,6 +70,13 @@ _API: Final = (
         "ec_cuda_instance *m, uint32_t entry, uint32_t port, void *to, void *stream",
     ),
     ("wait", "ec_cuda_status", "ec_cuda_instance *m, void *stream"),
+    (
+        "host_allocate",
+        "ec_cuda_status",
+        "ec_cuda_loaded *loaded, uint64_t bytes, void **host, uint64_t *device",
+    ),
+    ("host_free", "void", "ec_cuda_loaded *loaded, void *host"),
+    ("copy_rate", "ec_cuda_status", "ec_cuda_loaded *loaded, uint64_t bytes, double *rate"),
     ("fill", "ec_cuda_status", "ec_cuda_instance *m, uint8_t byte"),
     ("time", "ec_cuda_status", "ec_cuda_instance *m, uint32_t entry, uint32_t runs, float *times"),
     ("profile", "ec_cuda_status", "ec_cuda_instance *m, uint32_t entry, uint32_t repeats, float *times"),

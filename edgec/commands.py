@@ -49,6 +49,7 @@ def _request(args: argparse.Namespace, target: str) -> Any:
         group=args.group or 128,
         symmetric=args.symmetric,
         quantize_head=args.quantize_head,
+        sensitivity=args.sensitivity,
         ram_bytes=parse_size(args.ram) if args.ram else None,
         flash_bytes=parse_size(args.flash) if args.flash else None,
         stream=getattr(args, "stream", "auto"),
@@ -191,7 +192,10 @@ def _show_times(args: argparse.Namespace, result: Json) -> None:
 
     _show(args, f"target        {result['target']} on this computer's GPU")
     rate = 2e-9 * result["macs"] / result["milliseconds"]
+    _show(args, f"gpu           {', '.join(f'{k} {v}' for k, v in result['gpu'].items())}")
     _show(args, f"time          {result['milliseconds']:.4f} ms, median of one graph ({rate:.2f} TFLOP/s)")
+    copies = f"{result['copy_bytes_per_s'] * 1e-9:.1f} GB/s that copies reach"
+    _show(args, f"bandwidth     {100 * result['share_of_bandwidth']:.1f} % of the {copies}")
     for key in ("macs", "arena_bytes", "library_bytes", "constant_bytes"):
         if result[key] is not None:
             _show(args, f"{key.replace('_bytes', ''):<13} {result[key]:,}{' B' if 'bytes' in key else ''}")
@@ -246,6 +250,28 @@ def check(args: argparse.Namespace) -> Json:
         text = f"{cure}, or another target: the model does not fit {names}"
         _refuse(args, rows, TargetError(refused[0].code if len(refused) == 1 else "EDGEC-E503", text))
     return rows
+
+
+def quantize(args: argparse.Namespace) -> Json:
+    """`edgec quantize`: the network's error as rounded, by layer with --sensitivity, and what each layer became."""
+    from edgec import compiler, pipeline
+    from edgec import report as reports
+
+    request = _request(args, args.target)
+    done = compiler.transform(request)
+    options = compiler.settled(request)
+    rows = compiler.sensitivity_rows(done, options) if options.sensitivity else []
+    layers = compiler.choices_of(done, options)
+    snr = pipeline.output_snr(done.trace, done.arrays)
+    _show(args, f"{options.precision}: {snr:.1f} dB signal to noise at the outputs, on the first sample")
+    for line in (*(reports.choice_text(row) for row in layers), *reports.sensitivity_text(rows)):
+        _show(args, line)
+    return {
+        "precision": options.precision,
+        "output_snr_db": snr,
+        "linear_layers": layers,
+        "sensitivity": rows,
+    }
 
 
 def targets(args: argparse.Namespace) -> Json:

@@ -102,6 +102,12 @@ class Library:
         """A new instance, with an arena and state of its own."""
         return Instance(self)
 
+    def copy_rate(self, size: int) -> float:
+        """Bytes a second that a copy of `size` bytes on the device moves, read and written ones counted."""
+        rate = ctypes.c_double()
+        self.call("copy_rate", self.handle, ctypes.c_uint64(size), ctypes.byref(rate))
+        return rate.value
+
     def close(self) -> None:
         """Free the weights; instances must be closed before."""
         if self.handle:
@@ -123,12 +129,16 @@ class Instance:
         self.library = library
         self.handle = ctypes.c_void_p()
         self._kept: dict[tuple[str, str], Any] = {}  # bound tensors, so that their memory lives
+        self._mapped: list[ctypes.c_void_p] = []
         library.call("create", library.handle, ctypes.byref(self.handle))
 
     def close(self) -> None:
         """Free the arena and the graphs."""
         if self.handle:
             self.library.function("destroy")(self.handle)
+            for host in self._mapped:
+                self.library.function("host_free")(self.library.handle, host)
+            self._mapped.clear()
             self.handle = ctypes.c_void_p()
 
     def entry(self, name: str) -> EntryInfo:
@@ -155,6 +165,22 @@ class Instance:
             "bind", self.handle, index, info.index, ctypes.c_uint64(address), ctypes.c_uint64(size)
         )
         self._kept[entry, label] = tensor
+
+    def mapped(self, entry: str, label: str) -> Array:
+        """An array on the host that the GPU uses in place: the port is bound to it until this instance is closed.
+
+        On a Jetson, whose CPU and GPU share their memory, the input or output then needs no copy.
+        """
+        info = self.entry(entry).find(label)
+        host, device = ctypes.c_void_p(), ctypes.c_uint64()
+        size = ctypes.c_uint64(info.type.bytes)
+        library = self.library
+        library.call("host_allocate", library.handle, size, ctypes.byref(host), ctypes.byref(device))
+        self._mapped.append(host)
+        library.call("bind", self.handle, self.entry(entry).index, info.index, device, size)
+        assert host.value is not None
+        raw = (ctypes.c_uint8 * info.type.bytes).from_address(host.value)
+        return np.frombuffer(raw, info.type.dtype.numpy).reshape(info.type.dims)
 
     def write(self, entry: str, label: str, array: Array, stream: int = 0) -> None:
         """Copy a host array of the port's shape and type to the device."""

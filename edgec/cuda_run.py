@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from edgec import log
-from edgec.cuda_library import Instance, Library
+from edgec import cuda_build, gpu_state, log
+from edgec.cuda_library import Library
 from edgec.device import Steps
+from edgec.ir import DType, Type
 
 if TYPE_CHECKING:
     from edgec.artifact import Artifact
 
-WARM_UP_RUNS = 20
+WARM_UP_RUNS: Final = 20
+COPY_BYTES: Final = 256 << 20  # beyond every L2
 
 
 def output(folder: Path, data: bytes, steps: Steps) -> bytes:
@@ -40,7 +42,11 @@ def output(folder: Path, data: bytes, steps: Steps) -> bytes:
 
 
 def bench(artifact: Artifact, runs: int) -> dict[str, Any]:
-    """Median device time of the first entry's graph and of each of its launches, and its memory."""
+    """Median device time of the first entry's graph and of each of its launches, against what the GPU reaches.
+
+    The bandwidth that copies reach is measured in the same run; `share` is the time that the bytes which must move
+    would take at that rate, over the time that was taken.
+    """
     library = Library(artifact.folder)
     instance = library.instance()
     try:
@@ -51,10 +57,16 @@ def bench(artifact: Artifact, runs: int) -> dict[str, Any]:
         with log.waiting("timing"):
             times = instance.times_ms(name, WARM_UP_RUNS + max(runs, 10))[WARM_UP_RUNS:]
             alone = instance.profile_ms(name)
-        return _result(artifact, instance, name, times, alone)
+            rate = library.copy_rate(COPY_BYTES)
+        return _result(artifact, name, float(np.median(times)), alone, rate)
     finally:
         instance.close()
         library.close()
+
+
+def artifact_port(j: dict[str, Any]) -> Type:
+    """The type of a port of the manifest."""
+    return Type(tuple(j["shape"]), DType(j["dtype"]))
 
 
 def _made_up(rng: np.random.Generator, dims: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
@@ -63,22 +75,33 @@ def _made_up(rng: np.random.Generator, dims: tuple[int, ...], dtype: np.dtype[An
     return rng.normal(size=dims).astype(dtype)
 
 
-def _result(artifact: Artifact, instance: Instance, name: str, times: Any, alone: Any) -> dict[str, Any]:
+def _result(artifact: Artifact, name: str, ms: float, alone: Any, rate: float) -> dict[str, Any]:
     manifest = artifact.manifest
     launches = next(e for e in manifest["entries"] if e["name"] == name)["launches"]
-    library = next((artifact.folder / "build").glob("*/lib*.so"), None)
+    built = cuda_build.runnable(artifact.target)
+    library = cuda_build.library_path(artifact.folder, manifest["name"], built)
     layers = [
-        {**launch, "microseconds": round(1000.0 * float(ms), 3)}
-        for launch, ms in zip(launches, alone, strict=True)
+        {**launch, "microseconds": round(1000.0 * float(one), 3)}
+        for launch, one in zip(launches, alone, strict=True)
     ]
+    moved = manifest["constant_bytes"] + sum(
+        artifact_port(j).bytes
+        for e in manifest["entries"]
+        if e["name"] == name
+        for j in (*e["inputs"], *e["outputs"])
+    )
     return {
         "target": artifact.target.name,
         "machine": "cuda",
+        "gpu": gpu_state.read(),
         "instructions": None,
-        "milliseconds": float(np.median(times)),
+        "milliseconds": ms,
         "macs": sum(layer["macs"] for layer in launches),
+        "least_bytes": moved,
+        "copy_bytes_per_s": rate,
+        "share_of_bandwidth": moved / rate / (1e-3 * ms),
         "arena_bytes": sum(a["bytes"] for a in manifest["arenas"]),
-        "library_bytes": library.stat().st_size if library is not None else None,
+        "library_bytes": library.stat().st_size,
         "constant_bytes": manifest["constant_bytes"],
         "layers": layers,
     }

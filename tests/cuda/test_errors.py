@@ -185,3 +185,13 @@ def test_tensors_are_bound_without_a_copy_and_instances_are_apart(model: Instanc
     model.bind("e0", "x0", None)
     model.bind("e0", "y0", None)
     other.close()
+
+
+def test_mapped_host_memory_is_used_in_place(model: Instance) -> None:
+    other = model.library.instance()
+    x, y = other.mapped("e0", "x0"), other.mapped("e0", "y0")
+    x[:], y[:] = CASE.arrays[0], np.nan
+    other.invoke("e0")
+    model.library.call("wait", other.handle, None)
+    assert cuda_harness.difference(np.array(y), CASE.expected()[0], CASE) == ""
+    other.close()

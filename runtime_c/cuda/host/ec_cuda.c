@@ -633,6 +633,33 @@ ec_cuda_status ec_cuda_wait(ec_cuda_instance *self, void *stream) {
     return checked(self->loaded->cu, result, "waiting for the GPU");
 }
 
+ec_cuda_status ec_cuda_host_allocate(ec_cuda_loaded *loaded, uint64_t bytes, void **host,
+                                     uint64_t *device) {
+    if (loaded == NULL || host == NULL || device == NULL) {
+        return fail(EC_CUDA_BAD_ARGUMENT, "a pointer is NULL");
+    }
+    CUcontext popped;
+    (void)loaded->cu->push(loaded->context);
+    CUresult result = loaded->cu->host_allocate(host, bytes > 0 ? bytes : 1, EC_CU_HOST_MAPPED);
+    if (result == 0) {
+        result = loaded->cu->host_address(device, *host, 0);
+        if (result != 0) {
+            (void)loaded->cu->host_free(*host);
+        }
+    }
+    (void)loaded->cu->pop(&popped);
+    return checked(loaded->cu, result, "allocating host memory");
+}
+
+void ec_cuda_host_free(ec_cuda_loaded *loaded, void *host) {
+    if (loaded != NULL && host != NULL) {
+        CUcontext popped;
+        (void)loaded->cu->push(loaded->context);
+        (void)loaded->cu->host_free(host);
+        (void)loaded->cu->pop(&popped);
+    }
+}
+
 ec_cuda_status ec_cuda_fill(ec_cuda_instance *self, uint8_t byte) {
     if (self == NULL) {
         return fail(EC_CUDA_BAD_ARGUMENT, "the instance is NULL");
@@ -744,4 +771,41 @@ ec_cuda_status ec_cuda_profile(ec_cuda_instance *self, uint32_t entry, uint32_t 
     watch_close(&watch);
     (void)cu->pop(&popped);
     return checked(cu, result, "profiling an entry");
+}
+
+/* The shortest of ten copies of `bytes` bytes. */
+static CUresult time_copies(const ec_cuda_driver *cu, CUdeviceptr from, CUdeviceptr to,
+                            uint64_t bytes, float *best) {
+    stop_watch watch;
+    CUresult result = watch_open(&watch, cu);
+    for (int i = 0; i < 10 && result == 0; i++) {
+        float ms = 0.0f;
+        result = cu->event_record(watch.first, NULL);
+        result = result != 0 ? result : cu->on_device(to, from, bytes, NULL);
+        result = result != 0 ? result : cu->event_record(watch.last, NULL);
+        result = result != 0 ? result : cu->event_wait(watch.last);
+        result = result != 0 ? result : cu->event_time(&ms, watch.first, watch.last);
+        *best = i == 0 || ms < *best ? ms : *best;
+    }
+    watch_close(&watch);
+    return result;
+}
+
+ec_cuda_status ec_cuda_copy_rate(ec_cuda_loaded *loaded, uint64_t bytes, double *rate) {
+    if (loaded == NULL || rate == NULL || bytes == 0) {
+        return fail(EC_CUDA_BAD_ARGUMENT, "a pointer is NULL, or nothing is copied");
+    }
+    const ec_cuda_driver *cu = loaded->cu;
+    CUcontext popped;
+    CUdeviceptr memory = 0;
+    float best = 0.0f;
+    (void)cu->push(loaded->context);
+    ec_cuda_status status = allocate(cu, &memory, 2 * bytes, "measuring the copy rate");
+    if (status == EC_CUDA_OK) {
+        status = checked(cu, time_copies(cu, memory, memory + bytes, bytes, &best), "copying");
+        (void)cu->free(memory);
+    }
+    (void)cu->pop(&popped);
+    *rate = best > 0.0f ? 2.0e3 * (double)bytes / (double)best : 0.0;
+    return status;
 }

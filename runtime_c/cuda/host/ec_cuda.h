@@ -150,6 +150,12 @@ ec_cuda_status ec_cuda_read(ec_cuda_instance *instance, uint32_t entry, uint32_t
                        void *stream);
 ec_cuda_status ec_cuda_wait(ec_cuda_instance *instance, void *stream);
 
+/* Host memory that the GPU reads and writes in place, for ec_cuda_bind: on a Jetson, whose CPU and GPU share their
+ * memory, an input or output then needs no copy at all. `*device` is its address there. */
+ec_cuda_status ec_cuda_host_allocate(ec_cuda_loaded *loaded, uint64_t bytes, void **host,
+                                     uint64_t *device);
+void ec_cuda_host_free(ec_cuda_loaded *loaded, void *host);
+
 /* Fill the arena's activations (not the state) with a byte: tests poison it. */
 ec_cuda_status ec_cuda_fill(ec_cuda_instance *instance, uint8_t byte);
 
@@ -158,6 +164,9 @@ ec_cuda_status ec_cuda_time(ec_cuda_instance *instance, uint32_t entry, uint32_t
 
 /* Device milliseconds of each launch of an entry on its own, `repeats` in a row, into `times[launch_count]`. */
 ec_cuda_status ec_cuda_profile(ec_cuda_instance *instance, uint32_t entry, uint32_t repeats, float *times);
+
+/* Bytes a second that copies on the device move, read and written bytes counted, for `bytes` at a time. */
+ec_cuda_status ec_cuda_copy_rate(ec_cuda_loaded *loaded, uint64_t bytes, double *rate);
 
 /* Why the last call of this thread failed, in words with numbers. Never NULL. */
 const char *ec_cuda_error(void);

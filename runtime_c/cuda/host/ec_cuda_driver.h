@@ -30,7 +30,8 @@ enum {
     EC_CU_POINTER_MEMORY_TYPE = 2,
     EC_CU_CAPTURE_THREAD_LOCAL = 1,
     EC_CU_STREAM_NON_BLOCKING = 1,
-    EC_CU_LAUNCH_PROGRAMMATIC = 6
+    EC_CU_LAUNCH_PROGRAMMATIC = 6,
+    EC_CU_HOST_MAPPED = 2
 };
 
 typedef struct {
@@ -81,6 +82,9 @@ typedef struct {
     X(function_set, "cuFuncSetAttribute", (CUfunction, int, int))                                  \
     X(allocate, "cuMemAlloc_v2", (CUdeviceptr *, size_t))                                          \
     X(free, "cuMemFree_v2", (CUdeviceptr))                                                         \
+    X(host_allocate, "cuMemHostAlloc", (void **, size_t, unsigned))                                \
+    X(host_free, "cuMemFreeHost", (void *))                                                        \
+    X(host_address, "cuMemHostGetDevicePointer_v2", (CUdeviceptr *, void *, unsigned))             \
     X(memory_info, "cuMemGetInfo_v2", (size_t *, size_t *))                                        \
     X(pointer_attribute, "cuPointerGetAttribute", (void *, int, CUdeviceptr))                      \
     X(to_device, "cuMemcpyHtoDAsync_v2", (CUdeviceptr, const void *, size_t, CUstream))            \

@@ -6,10 +6,10 @@
 ec_cubin_ec_conv_4f2b72d8:
     .incbin "ec_conv_4f2b72d8.cubin"
     .balign 64
-    .globl ec_cubin_ec_conv_4ff1bb7b
-    .hidden ec_cubin_ec_conv_4ff1bb7b
-ec_cubin_ec_conv_4ff1bb7b:
-    .incbin "ec_conv_4ff1bb7b.cubin"
+    .globl ec_cubin_ec_conv_patch_995d7f5b
+    .hidden ec_cubin_ec_conv_patch_995d7f5b
+ec_cubin_ec_conv_patch_995d7f5b:
+    .incbin "ec_conv_patch_995d7f5b.cubin"
     .balign 64
     .globl ec_cubin_ec_linear_5cdb47aa
     .hidden ec_cubin_ec_linear_5cdb47aa

@@ -5,23 +5,23 @@
 #include "cuda/ec_reduce_params.h"
 
 extern const unsigned char ec_cubin_ec_conv_4f2b72d8[];
-extern const unsigned char ec_cubin_ec_conv_4ff1bb7b[];
+extern const unsigned char ec_cubin_ec_conv_patch_995d7f5b[];
 extern const unsigned char ec_cubin_ec_linear_5cdb47aa[];
 extern const unsigned char ec_cubin_ec_reduce_columns_6ea50da9[];
 
 static const ec_cuda_function functions[] = {
     {"ec_conv_4f2b72d8", ec_cubin_ec_conv_4f2b72d8, 49152u},
-    {"ec_conv_4ff1bb7b", ec_cubin_ec_conv_4ff1bb7b, 49152u},
+    {"ec_conv_patch_995d7f5b", ec_cubin_ec_conv_patch_995d7f5b, 20480u},
     {"ec_linear_5cdb47aa", ec_cubin_ec_linear_5cdb47aa, 49152u},
     {"ec_reduce_columns_6ea50da9", ec_cubin_ec_reduce_columns_6ea50da9, 0u},
     {0, 0, 0}};
 
-static const ec_conv_params p_infer_relu = {.m = 64, .n = 16, .k = 27, .splits = 1, .pitch_b = 32,
-    .h = 16, .w = 16, .c = 3, .p = 8, .q = 8, .taps_w = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1,
-    .pad_w = 1, .dilation_h = 1, .dilation_w = 1, .up_h = 1, .up_w = 1, .act_min = 0.0f,
-    .act_max = 3.40282347e+38f};
+static const ec_conv_patch_params p_infer_relu = {.n = 16, .k = 27, .pitch_b = 32, .h = 16, .w = 16,
+    .c = 3, .p = 8, .q = 8, .taps_w = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1,
+    .dilation_h = 1, .dilation_w = 1, .patch_h = 17, .patch_w = 51, .tiles_h = 1, .tiles_w = 1,
+    .act_min = 0.0f, .act_max = 3.40282347e+38f};
 static const ec_cuda_arg a_invoke_0[] = {{0, 1, 2304u, 0u}, {1, 0, 0u, 0}, {1, 0, 1024u, 0}, {0, 0,
-    256u, 0u}, {0, 0, 3840u, 0u}, {0, 0, 0u, 0u}};
+    256u, 0u}};
 static const ec_conv_params p_infer_relu_1 = {.m = 64, .n = 16, .k = 144, .splits = 1,
     .pitch_b = 144, .h = 8, .w = 8, .c = 16, .p = 8, .q = 8, .taps_w = 3, .stride_h = 1,
     .stride_w = 1, .pad_h = 1, .pad_w = 1, .dilation_h = 1, .dilation_w = 1, .up_h = 1, .up_w = 1,
@@ -38,8 +38,8 @@ static const ec_cuda_arg a_invoke_3[] = {{0, 0, 256u, 0u}, {1, 0, 6144u, 0}, {1,
 
 static const ec_cuda_launch launches_invoke[] = {
     /* 0: stem, conv2d 16x16x3 -> 8x8x16, 27,648 MACs */
-    {1u, {4u, 1u, 1u}, 128u, 49152u, &p_infer_relu,
-     a_invoke_0, 6u, 0u, "stem"},
+    {1u, {1u, 1u, 1u}, 128u, 20480u, &p_infer_relu,
+     a_invoke_0, 4u, 0u, "stem"},
     /* 1: block, conv2d + add 8x8x16 -> 8x8x16, 147,456 MACs */
     {0u, {4u, 1u, 1u}, 128u, 49152u, &p_infer_relu_1,
      a_invoke_1, 7u, 1u, "block"},
@@ -112,6 +112,16 @@ EXPORTED ec_cuda_status edgec_net_read(ec_cuda_instance *m, uint32_t entry, uint
 }
 EXPORTED ec_cuda_status edgec_net_wait(ec_cuda_instance *m, void *stream) {
     return ec_cuda_wait(m, stream);
+}
+EXPORTED ec_cuda_status edgec_net_host_allocate(ec_cuda_loaded *loaded, uint64_t bytes, void **host,
+    uint64_t *device) {
+    return ec_cuda_host_allocate(loaded, bytes, host, device);
+}
+EXPORTED void edgec_net_host_free(ec_cuda_loaded *loaded, void *host) {
+    ec_cuda_host_free(loaded, host);
+}
+EXPORTED ec_cuda_status edgec_net_copy_rate(ec_cuda_loaded *loaded, uint64_t bytes, double *rate) {
+    return ec_cuda_copy_rate(loaded, bytes, rate);
 }
 EXPORTED ec_cuda_status edgec_net_fill(ec_cuda_instance *m, uint8_t byte) {
     return ec_cuda_fill(m, byte);

@@ -30,6 +30,10 @@ ec_cuda_status edgec_net_write(ec_cuda_instance *m, uint32_t entry, uint32_t por
 ec_cuda_status edgec_net_read(ec_cuda_instance *m, uint32_t entry, uint32_t port, void *to,
     void *stream);
 ec_cuda_status edgec_net_wait(ec_cuda_instance *m, void *stream);
+ec_cuda_status edgec_net_host_allocate(ec_cuda_loaded *loaded, uint64_t bytes, void **host,
+    uint64_t *device);
+void edgec_net_host_free(ec_cuda_loaded *loaded, void *host);
+ec_cuda_status edgec_net_copy_rate(ec_cuda_loaded *loaded, uint64_t bytes, double *rate);
 ec_cuda_status edgec_net_fill(ec_cuda_instance *m, uint8_t byte);
 ec_cuda_status edgec_net_time(ec_cuda_instance *m, uint32_t entry, uint32_t runs, float *times);
 ec_cuda_status edgec_net_profile(ec_cuda_instance *m, uint32_t entry, uint32_t repeats,
