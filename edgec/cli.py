@@ -156,6 +156,9 @@ def _weight_options(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--symmetric", action="store_true", help="4-bit weights without zero points")
     p.add_argument("--quantize-head", action="store_true", help="round the head, too (w8a8 and w4a16)")
+    p.add_argument(
+        "--sensitivity", action="store_true", help="report the network's error with each layer rounded alone"
+    )
 
 
 def _smooth(text: str) -> float | str:
@@ -251,6 +254,10 @@ def _other_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
     _model_options(p)
     p.add_argument("--target", action="append", help="may be given more than once")
     p.add_argument("--all-targets", action="store_true", help="every target that edgec knows")
+
+    p = _add(sub, "quantize", "Say what rounding does to a model's accuracy, without compiling it.")
+    _model_options(p)
+    p.add_argument("--target", default="host", help="whose speed decides what stays in float (default host)")
 
     _add(sub, "targets", "List the targets.")
     p = _add(sub, "ops", "List the operators, and where and at which precision each runs.")

@@ -174,9 +174,7 @@ def load(request: Request) -> Program:
     from edgec.frontends import load as load_model
 
     with log.step("import") as notes:
-        options = LoadOptions(
-            request.example_inputs, request.factory, request.trust, decoder=request.decoder
-        )
+        options = LoadOptions(request.example_inputs, request.factory, request.trust, decoder=request.decoder)
         program = load_model(request.model, options)
         for graph in program.graphs:
             found = cost(program, graph)
@@ -333,7 +331,22 @@ def make_report(compiled: Compiled, fidelity: bool = True) -> dict[str, Any]:
         found[graph.name] = report.fidelity(reference, program, graph.name, list(zip(*sets, strict=True)))
     made = report.build(compiled.plan, compiled.target, program, found, float_islands(compiled))
     rows = layer_choices(compiled)
-    return {**made, "linear_layers": rows} if rows else made
+    made |= {"linear_layers": rows} if rows else {}
+    if compiled.options.sensitivity:
+        made["sensitivity"] = sensitivity_rows(compiled.done, compiled.options)
+    return made
+
+
+def sensitivity_rows(done: Transformed, options: Options) -> list[dict[str, Any]]:
+    """The network's error with each layer rounded alone, the worst first; row 0 is that with all of them. Raises
+    UserError EDGEC-E20B."""
+    if options.precision not in ("int8", "w8a8", "w4a16"):
+        raise UserError(
+            "EDGEC-E20B",
+            f"choose --precision int8, w8a8 or w4a16: {options.precision} rounds no layer for itself, there is no "
+            "sensitivity to measure",
+        )
+    return [row.json() for row in pipeline.layer_sensitivity(done.trace, options, done.arrays)]
 
 
 def chosen_layers(compiled: Compiled) -> dict[str, Any]:
@@ -344,9 +357,13 @@ def chosen_layers(compiled: Compiled) -> dict[str, Any]:
 
 def layer_choices(compiled: Compiled) -> list[dict[str, Any]]:
     """What w8a8 and w4a16 made of each linear layer, and why; empty in the other precisions."""
+    return choices_of(compiled.done, compiled.options)
+
+
+def choices_of(done: Transformed, options: Options) -> list[dict[str, Any]]:
+    """`layer_choices` before there is a plan."""
     from edgec.passes.low_precision import choices
 
-    done, options = compiled.done, compiled.options
     if options.precision not in ("w8a8", "w4a16"):
         return []
     reference = done.trace.reference

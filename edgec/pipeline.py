@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
@@ -42,6 +42,7 @@ from edgec.passes.recognise_linear_attention import recognise_linear_attention
 from edgec.passes.recognise_windows import recognise_windows
 from edgec.passes.rotary import rotary
 from edgec.passes.schedule import schedule
+from edgec.passes.sensitivity import Sensitivity, sensitivity
 from edgec.passes.simplify import simplify
 from edgec.passes.smooth import Smoothing, smooth
 from edgec.passes.stream import stream
@@ -64,7 +65,7 @@ class Options:
     """What the user chose. `ram_bytes` and `flash_bytes` override the target's budget; None leaves it.
     `keep_float`: layers of the user's model that stay in float. `smooth`: alpha, "auto" or "off"; `awq`, `group`,
     `symmetric`: of 4-bit weights; `quantize_head`: in w8a8 and w4a16 the head's weights are rounded, too. None: as
-    `compiler.transform` says."""
+    `compiler.settled` says. `sensitivity`: the report compares the network with each layer rounded alone."""
 
     precision: Precision = "int8"
     calibration: Literal["minmax", "percentile", "entropy", "mse"] = "minmax"
@@ -76,6 +77,7 @@ class Options:
     group: int = 128
     symmetric: bool = False
     quantize_head: bool = False
+    sensitivity: bool = False
     ram_bytes: int | None = None
     flash_bytes: int | None = None
     stream: Literal["auto", "off", "all"] = "auto"
@@ -214,6 +216,23 @@ def _low_steps(options: Options, arrays: Arrays, gpu: Gpu | None, journal: Journ
     return (*first, Step("quantize", to_integers, exact=False))
 
 
+def layer_sensitivity(trace: Trace, options: Options, arrays: Arrays) -> tuple[Sensitivity, ...]:
+    """What rounding each layer alone does to the float network that was rounded (after smoothing or AWQ)."""
+    reference = trace.step("awq")
+    if options.precision == "int8":
+        ranges = calibrate(reference, _samples(reference, arrays), options.calibration)
+        own = frozenset(options.keep_float)
+        return sensitivity(
+            reference, arrays, lambda keep: quantize(reference, ranges, Scheme(keep_float=own | keep))
+        )
+    how = low_precision(reference, options, None)  # no target: also layers that would be slower
+    return sensitivity(
+        reference,
+        arrays,
+        lambda keep: round_layers(reference, replace(how, keep=how.keep | keep), Journal()),
+    )
+
+
 def kept_layers(program: Program, options: Options) -> frozenset[str]:
     """`options.keep_float`, every name of which is a layer of the program. Raises UserError EDGEC-E236."""
     layers = sorted({node.loc.layer for graph in program.graphs for node in graph.nodes if node.loc.layer})
@@ -280,6 +299,19 @@ def outputs(program: Program, arrays: Arrays) -> list[Array]:
     inputs = to_device(arrays, graph.input_ports, types, "the sample")[0]
     found, _ = interp.run(program, graph, inputs)
     return [value_to_user(found[p.ref], p, types[p.ref], raw=False) for p in graph.output_ports]
+
+
+def output_snr(trace: Trace, arrays: Arrays) -> float:
+    """Signal to noise of the outputs in dB against the float network's, at most 99, on the first sample."""
+    wanted, found = (
+        np.concatenate([np.asarray(y, np.float64).ravel() for y in outputs(p, arrays)])
+        for p in (trace.reference, trace.program)
+    )
+    finite = np.isfinite(wanted) & np.isfinite(found)
+    signal, noise = (float(np.square(x[finite]).sum()) for x in (wanted, wanted - found))
+    if noise == 0.0 or signal == 0.0:
+        return 99.0 if noise == 0.0 else 0.0
+    return min(99.0, 10.0 * float(np.log10(signal / noise)))
 
 
 def choose(program: Program, target: Target, options: Options, kernels: Sequence[Kernel], name: str) -> Plan:

@@ -225,18 +225,34 @@ def text(report: Json, sizes: Json | None) -> str:
             lines += _bars(timeline)
     if any(row["streamed"] for e in report["entries"] for row in e["layers"]):
         lines.append("~ runs row by row with its neighbours")
+    lines += sensitivity_text(report.get("sensitivity", ()))
     for row in report.get("linear_layers", ()):
-        lines.append(_choice(row))
+        lines.append(choice_text(row))
     for island in report["float_islands"]:
         lines.append(f"float: {one_line(island['layer'])} ({island['op']}): {island['why']}")
     return "\n".join(lines)
 
 
-def _choice(row: Json) -> str:
+def choice_text(row: Json) -> str:
     """What one linear layer became: the predicted microseconds are those of fp16 and of the rounded form."""
     predicted = row.get("predicted_us")
     times = f" [{predicted[0]:.2f} -> {predicted[1]:.2f} us predicted]" if predicted else ""
     return f"{row['became']}: {row['entry']} {one_line(row['layer'])}: {row['why']}{times}"
+
+
+def sensitivity_text(rows: Sequence[Json]) -> list[str]:
+    """Lines of a table of `passes.sensitivity` rows."""
+    if not rows:
+        return []
+    titles = f"{'op':<14} {'network dB':>10} {'its MSE':>9} {'own dB':>7} {'its MSE':>9}"
+    lines = [f"{'layer rounded alone':<40} {titles}"]
+    for row in rows:
+        own = "" if row["layer_snr_db"] is None else f"{row['layer_snr_db']:.1f}"
+        own_mse = "" if row["layer_mse"] is None else f"{row['layer_mse']:.1e}"
+        network = f"{row['network_snr_db']:>10.1f} {row['network_mse']:>9.1e}"
+        name = one_line(row["layer"])[:40] or "(all of them)"
+        lines.append(f"{name:<40} {row['op'][:14]:<14} {network} {own:>7} {own_mse:>9}")
+    return lines
 
 
 def one_line(text: str) -> str:

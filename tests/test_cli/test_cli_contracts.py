@@ -45,7 +45,8 @@ def test_version_is_the_packages(edgec: Command) -> None:
 
 def test_the_subcommands_are_those_of_the_design() -> None:
     assert list(subcommands()) == [
-        "compile", "run", "bench", "report", "check", "targets", "ops", "bisect", "doctor", "completion",
+        "compile", "run", "generate", "bench", "report", "check", "quantize", "targets", "ops", "bisect", "doctor",
+        "completion",
     ]  # fmt: skip
 
 
