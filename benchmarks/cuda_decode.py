@@ -4,10 +4,10 @@
                                      [--profile 12] [--no-peers] [--no-compile] [--json]
 
 Weights are random. A step is one CUDA graph: token, position, caches and sampling (greedy) stay on the device. Ours is
-timed in two ways: device time of the graph, launched back to back (`step_ms`), and with the token read by the host after
-each step (`read_ms`), as `edgec generate` does. Peers are LlamaForCausalLM of transformers in fp16 with its StaticCache,
-eager and under torch.compile(mode="reduce-overhead"). The bound is weights and cache of a token over the bandwidth that
-a plain read reaches here, measured in the same run.
+timed in two ways: device time of the graph, launched back to back (`step_ms`), and with the token read by the host
+after each step (`read_ms`), as `edgec generate` does. Peers are LlamaForCausalLM of transformers in fp16 with its
+StaticCache, eager and under torch.compile(mode="reduce-overhead"). The bound is weights and cache of a token over the
+bandwidth that a plain read reaches here, measured in the same run.
 """
 
 from __future__ import annotations

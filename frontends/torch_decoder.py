@@ -5,8 +5,8 @@
     decode     -> token i32[1]                 the last token, which is state, gives the next
 
 States: position i32[1] (tokens in the caches), token i32[1], settings i32[4], context i32[1] (S, which never changes)
-and each layer's keys and values [1,B,S,D]. The models of Hugging Face come in unmodified: their attention is replaced through the interface that
-transformers has for it (ALL_ATTENTION_FUNCTIONS) by one operator that updates the caches.
+and each layer's keys and values [1,B,S,D]. The models of Hugging Face come in unmodified: their attention is replaced
+through the interface that transformers has for it (ALL_ATTENTION_FUNCTIONS) by one operator that updates the caches.
 """
 
 from __future__ import annotations

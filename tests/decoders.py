@@ -41,16 +41,17 @@ KINDS: dict[str, dict[str, Any]] = {
 PROMPT = np.array([3, 9, 27, 5, 1, 60, 33], np.int32)
 
 
-def model(kind: str, seed: int = 0) -> Any:
-    """A model of this kind with drawn weights, large enough that logits differ."""
+def model(kind: str, seed: int = 0, **shape: int) -> Any:
+    """A model of this kind with drawn weights, large enough that logits differ; `shape` changes SHAPE."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     name = kind.split(",")[0]
-    config = getattr(transformers, name + "Config")(**SHAPE, **KINDS[kind])
+    config = getattr(transformers, name + "Config")(**(SHAPE | shape), **KINDS[kind])
     made = getattr(transformers, name + "ForCausalLM")(config).eval()
     torch.manual_seed(seed)
     for parameter in made.parameters():
-        torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.3)
+        deviation = 0.3 * (SHAPE["hidden_size"] / parameter.shape[-1]) ** 0.5
+        torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, deviation)
     return made
 
 

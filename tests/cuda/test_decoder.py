@@ -1,0 +1,142 @@
+"""Language models on a GPU: the tokens of transformers in fp32, logits near them in half precision.
+
+python tests/cuda/test_decoder.py     one line a check
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any
+
+import cuda_harness
+import numpy as np
+import pytest
+
+from edgec import compiler, generate
+from edgec.artifact import Artifact
+from edgec.cuda_library import Instance, Library
+from edgec.frontends import DecoderOptions
+from edgec.ir import Array
+from edgec.ops.token_choice import settings_of
+from edgec.pipeline import Options
+from tests.decoders import KINDS, expected, model
+
+pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
+
+SHAPE = {
+    "vocab_size": 1000,
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+}
+PROMPT = np.random.default_rng(1).integers(0, 1000, 77).astype(np.int32)
+TOLERANCE = {
+    "fp32": 1e-3,
+    "fp16": 2e-2,
+    "bf16": 8e-2,
+}  # of the largest logit; bf16 has 3 bits fewer than fp16
+
+
+class Loaded:
+    """A compiled model on the GPU, its arena filled with NaN before the first call."""
+
+    def __init__(self, made: Any, precision: str, place: str) -> None:
+        options = DecoderOptions(context=256, prefill=(16, 64), logits=True)
+        request = compiler.Request(made, "h200", Options(precision=precision), name="lm", decoder=options)  # type: ignore[arg-type]
+        folder = Path(place) / "artifact"
+        compiler.write(compiler.plan(request), folder)
+        self.artifact, self.library = Artifact(folder), Library(folder)
+        self.instance: Instance = self.library.instance()
+        self.instance.fill(0xFF)
+        self.entries = list(self.library.entries)
+
+    def close(self) -> None:
+        self.instance.close()
+        self.library.close()
+
+    def tokens(self, count: int, sampling: generate.Sampling) -> list[int]:
+        """New tokens after PROMPT."""
+        found = generate.tokens(self.instance, self.entries, PROMPT.tolist(), count, sampling)
+        return list(found)
+
+    def logits(self) -> Array:
+        """Of the last token of PROMPT."""
+        self.instance.run("begin", {"settings": settings_of(0.0, 0, 1.0, 0)})
+        lengths = (64, 16, 1)
+        for begin, length in generate.chunks(len(PROMPT), lengths):
+            out = self.instance.run(f"prefill_{length}", {"tokens": PROMPT[begin : begin + length]})
+        return out["logits"].astype(np.float32)
+
+
+def tokens_that_differ(kind: str, precision: str) -> int:
+    """How many of 40 greedy tokens are not those of transformers in float32."""
+    made = model(kind, **SHAPE)
+    with tempfile.TemporaryDirectory() as place:
+        loaded = Loaded(made, precision, place)
+        found = loaded.tokens(40, generate.Sampling())
+        again = loaded.tokens(40, generate.Sampling())
+        loaded.close()
+    assert found == again, "a second text differs from the first"
+    return sum(a != b for a, b in zip(found, expected(made, PROMPT, 40), strict=True))
+
+
+def logits_distance(kind: str, precision: str) -> float:
+    """Largest difference of the prompt's last logits, relative to the largest."""
+    import torch
+
+    made = model(kind, **SHAPE)
+    with torch.no_grad():
+        wanted = made(torch.tensor(PROMPT[None]).long()).logits[0, -1:].float().numpy()
+    with tempfile.TemporaryDirectory() as place:
+        loaded = Loaded(made, precision, place)
+        found = loaded.logits()
+        loaded.close()
+    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_in_fp32_are_those_of_transformers(kind: str) -> None:
+    assert tokens_that_differ(kind, "fp32") == 0
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("kind", ["Llama", "Mistral"])
+def test_logits_are_near_those_of_transformers(kind: str, precision: str) -> None:
+    assert logits_distance(kind, precision) <= TOLERANCE[precision]
+
+
+def test_a_seed_gives_the_same_text_again() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        loaded = Loaded(model("Llama", **SHAPE), "fp16", place)
+        one, two, other = (loaded.tokens(30, generate.Sampling(1.0, 50, 0.9, seed)) for seed in (3, 3, 4))
+        loaded.close()
+    assert one == two
+    assert one != other
+
+
+def main() -> int:
+    """Every check in one line; a failure does not end the others."""
+    failed = 0
+    checks = [(f"{k} fp32: tokens that differ", lambda k=k: tokens_that_differ(k, "fp32")) for k in KINDS]
+    checks += [
+        (f"{k} {p}: logits' distance", lambda k=k, p=p: logits_distance(k, p))
+        for k in ("Llama", "Mistral")
+        for p in TOLERANCE
+    ]
+    for label, check in checks:
+        try:
+            print(f"{label} {check():.3g}", flush=True)
+        except Exception as error:
+            failed += 1
+            print(f"{label} FAILED {type(error).__name__}: {str(error)[:800]}", flush=True)
+            traceback.print_exc(limit=-3)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
