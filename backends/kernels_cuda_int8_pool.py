@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from edgec.backends.cuda_record import blocks_for
+from edgec.backends.cuda_record import blocks_for, gpu_of
+from edgec.backends.cuda_tiles_s8 import CLUSTER_COMPUTE
 from edgec.backends.kernel_record import INT32_MAX, Accepts, Fields, all_s8, int_fields, zero_of
 from edgec.backends.kernels_c_pool import INDEX_MAX, SUM_MAX
 from edgec.backends.kernels_cuda_int8_conv import fits_index
@@ -17,11 +19,26 @@ from edgec.ops.reduce import ReduceAttrs, count, sum_multiplier
 from edgec.ops.resize import ResizeAttrs, bilinear_rows, integer_weights
 from edgec.plan import Grid, Kernel, Launch, NodeView, Packed, Target
 
-GLOBAL_WARPS: Final = 8
+GLOBAL_VECTORS: Final = 8  # EC_POOL_VECTORS of ec_pool2d_s8.cu
+GLOBAL_THREADS: Final = 256
 REDUCE_AXES: Final = 3
+GRID_MAX: Final = 65535
 _SUMS: Final = ("reduce_sum", "reduce_mean")
 _MAXIMUM: Final = ("max_pool2d", "adaptive_max_pool2d")
 _ADAPTIVE: Final = ("adaptive_avg_pool2d", "adaptive_max_pool2d")
+
+
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    """How the blocks of a global pooling share it: vectors of channels in groups, images, `splits` of `share` pixels
+    each; `clusters`: those of a map are a cluster."""
+
+    vector: int
+    groups: int
+    batch: int
+    splits: int
+    share: int
+    clusters: bool
 
 
 def _window(node: NodeView) -> tuple[MaxPool2dAttrs, int]:
@@ -35,7 +52,7 @@ def _window(node: NodeView) -> tuple[MaxPool2dAttrs, int]:
     return MaxPool2dAttrs((1, 1), (1, 1)), 0
 
 
-def _fields(node: NodeView) -> Fields:
+def _fields(node: NodeView, splits: int = 1, share: int = 0) -> Fields:
     windows, divisor = _window(node)
     x, y = node.inputs[0].dims, node.outputs[0].dims
     return (
@@ -45,6 +62,7 @@ def _fields(node: NodeView) -> Fields:
         *int_fields(pad_top=windows.pad[0], pad_left=windows.pad[2]),
         *int_fields(dilation_h=windows.dilation[0], dilation_w=windows.dilation[1]),
         *int_fields(divisor=divisor, zero=zero_of(node.inputs[0])),
+        *int_fields(splits=splits, share=share),
     )
 
 
@@ -58,7 +76,12 @@ def _accepts(node: NodeView, target: Target) -> bool:
 
 def _accepts_global(node: NodeView, target: Target) -> bool:
     whole = node.outputs[0].dims[1:3] == (1, 1) and node.node.op in _ADAPTIVE
-    return _accepts(node, target) and whole and node.inputs[0].dims[3] % 4 == 0
+    return (
+        _accepts(node, target)
+        and whole
+        and node.inputs[0].dims[0] <= GRID_MAX
+        and node.inputs[0].dims[3] % 4 == 0
+    )
 
 
 def _flag(value: bool) -> str:
@@ -73,12 +96,38 @@ def _launch(node: NodeView, target: Target) -> Launch:
     return Launch("ec_pool2d_s8_params", _fields(node), (0,), (), (grid,))
 
 
+def _global_plan(node: NodeView, target: Target) -> _Shares:
+    """More blocks for larger maps; eight at most, which a cluster may have."""
+    batch, height, width, channels = node.inputs[0].dims
+    vector = next(v for v in (16, 8, 4) if channels % v == 0)
+    groups = blocks_for(channels, GLOBAL_VECTORS * vector)
+    size = height * width * GLOBAL_VECTORS * vector
+    splits = next((n for n, most in ((1, 4 << 10), (2, 8 << 10), (4, 24 << 10)) if size <= most), 8)
+    share = -(-height * width // splits)
+    clusters = gpu_of(target).compute >= CLUSTER_COMPUTE
+    return _Shares(
+        vector, groups, batch, splits if clusters else -(-height * width // share), share, clusters
+    )
+
+
 def _launch_global(node: NodeView, target: Target) -> Launch:
-    batch, _, _, channels = node.inputs[0].dims
-    template = (str(GLOBAL_WARPS), _flag(node.node.op in _MAXIMUM))
-    blocks = (blocks_for(channels, 128), batch, 1)
-    grid = Grid("ec_global_pool_s8_body", template, blocks, 32 * GLOBAL_WARPS)
-    return Launch("ec_pool2d_s8_params", _fields(node), (0,), (), (grid,))
+    plan = _global_plan(node, target)
+    cluster = plan.splits if plan.clusters else 1
+    template = (str(plan.vector), _flag(node.node.op in _MAXIMUM), str(cluster))
+    blocks = (plan.groups * plan.splits, plan.batch, 1)
+    grid = Grid("ec_global_pool_s8_body", template, blocks, GLOBAL_THREADS, cluster=cluster)
+    return Launch("ec_pool2d_s8_params", _fields(node, plan.splits, plan.share), (0,), (), (grid,))
+
+
+def _scratch_global(node: NodeView, target: Target) -> int:
+    plan = _global_plan(node, target)
+    blocks = 0 if plan.clusters else plan.groups * plan.splits * plan.batch
+    return max(16, 4 * GLOBAL_VECTORS * plan.vector * blocks)
+
+
+def _counters_global(node: NodeView, target: Target) -> int:
+    plan = _global_plan(node, target)
+    return 4 * plan.groups * plan.batch
 
 
 def _accepts_bilinear(node: NodeView, target: Target) -> bool:
@@ -139,7 +188,17 @@ def _pool(op: str) -> tuple[Kernel, ...]:
     window = Kernel(op, f"ec_{op}_s8_cuda", source, 100, own, _launch)
     if op not in _ADAPTIVE:
         return (window,)
-    return (Kernel(op, f"ec_global_{op}_s8_cuda", source, 90, _accepts_global, _launch_global), window)
+    whole = Kernel(
+        op=op,
+        symbol=f"ec_global_{op}_s8_cuda",
+        source=source,
+        rank=90,
+        accepts=_accepts_global,
+        launch=_launch_global,
+        scratch=_scratch_global,
+        counters=_counters_global,
+    )
+    return (whole, window)
 
 
 KERNELS: Final[tuple[Kernel, ...]] = (

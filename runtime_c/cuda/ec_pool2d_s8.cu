@@ -10,13 +10,17 @@
  * q, in place of kernel, stride and padding.
  *
  * ec_pool2d_s8_body: a thread makes VEC channels of one output. Grid: threads over channels (fastest) and outputs.
- * ec_global_pool_s8_body: the window is the whole map; THREADS / 32 warps share its pixels, lanes take 4 VEC... channels:
- * one word of four each. C a multiple of 4. Grid: (C / 128, N, 1).
- * No scratch. Equals max_pool2d, avg_pool2d, adaptive_max_pool2d and adaptive_avg_pool2d of edgec/ops/pool.py.
+ * ec_global_pool_s8_body: the window is the whole map. A block of 256 threads takes 8 vectors of VEC (16, 8 or 4, which
+ * divides C) channels over `share` pixels; the splits of a map are a cluster of CLUSTER blocks that add through shared
+ * memory (sm_90), or (CLUSTER 1) add through scratch. Grid: (C / (8 VEC) * splits, N, 1). Scratch, where splits > 1 and
+ * CLUSTER is 1: 32 VEC bytes a block; counters: one for each 8 vectors of an image.
+ * Equals max_pool2d, avg_pool2d, adaptive_max_pool2d and adaptive_avg_pool2d of edgec/ops/pool.py.
  */
 #include "ec_cuda.cuh"
 #include "ec_pool2d_s8_params.h"
-#include "ec_requant.cuh"
+#include "ec_tile_s8.cuh"
+
+enum { EC_POOL_THREADS = 256, EC_POOL_VECTORS = 8 };
 
 template <bool MAXIMUM> __device__ __forceinline__ int32_t ec_pool_step(int32_t sum, int32_t value)
 {
@@ -75,42 +79,77 @@ __device__ __forceinline__ void ec_pool2d_s8_body(const ec_pool2d_s8_params &p, 
     ec_store_s8<VEC>(static_cast<int8_t *>(output) + (size_t)pixel * p.channels + vector * VEC, sum);
 }
 
-template <int WARPS, bool MAXIMUM>
-__device__ __forceinline__ void ec_global_pool_s8_body(const ec_pool2d_s8_params &p, const void *input, void *output)
+template <int VEC, bool MAXIMUM, int CLUSTER>
+__device__ __forceinline__ void ec_global_pool_s8_body(const ec_pool2d_s8_params &p, const void *input, void *output,
+                                                       void *scratch, void *counters)
 {
-    __shared__ int32_t sums[WARPS][32][4];
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, words = p.channels / 4;
-    const int word = blockIdx.x * 32 + lane, pixels = p.in_h * p.in_w;
-    const uint32_t *const x = static_cast<const uint32_t *>(input) + (size_t)blockIdx.y * pixels * words + word;
-    int32_t sum[4];
+    constexpr int THREADS = EC_POOL_THREADS, GROUP = EC_POOL_VECTORS * VEC, LANES = THREADS / EC_POOL_VECTORS;
+    __shared__ __align__(16) int32_t sums[LANES][GROUP], totals[GROUP];
+    const int splits = CLUSTER > 1 ? CLUSTER : p.splits, split = blockIdx.x % splits, group = blockIdx.x / splits;
+    const int vector = threadIdx.x % EC_POOL_VECTORS, lane = threadIdx.x / EC_POOL_VECTORS;
+    const int channel0 = group * GROUP, channel = channel0 + vector * VEC, pixels = p.in_h * p.in_w;
+    const int first = split * p.share, last = min(first + p.share, pixels);
+    const int8_t *const x = static_cast<const int8_t *>(input) + (size_t)blockIdx.y * pixels * p.channels + channel;
+    int32_t sum[VEC];
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < VEC; i++) {
         sum[i] = MAXIMUM ? -128 : 0;
     }
-    if (word < words) {
+    if (channel < p.channels) {
 #pragma unroll 4
-        for (int pixel = warp; pixel < pixels; pixel += WARPS) {
-            const uint32_t value = x[(size_t)pixel * words];
+        for (int pixel = first + lane; pixel < last; pixel += LANES) {
+            int32_t values[VEC];
+            ec_load_s8<VEC>(values, x + (size_t)pixel * p.channels);
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                sum[i] = ec_pool_step<MAXIMUM>(sum[i], ec_byte(value, i));
+            for (int i = 0; i < VEC; i++) {
+                sum[i] = ec_pool_step<MAXIMUM>(sum[i], values[i]);
             }
         }
     }
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        sums[warp][lane][i] = sum[i];
+    for (int i = 0; i < VEC; i += 4) {
+        *reinterpret_cast<int4 *>(&sums[lane][vector * VEC + i]) = make_int4(sum[i], sum[i + 1], sum[i + 2], sum[i + 3]);
     }
     __syncthreads();
-    if (warp == 0 && word < words) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-#pragma unroll
-            for (int other = 1; other < WARPS; other++) {
-                sum[i] = ec_pool_step<MAXIMUM>(sum[i], sums[other][lane][i]);
-            }
-            sum[i] = MAXIMUM ? sum[i] : ec_pool_average(p, sum[i], pixels);
+    for (int c = threadIdx.x; c < GROUP; c += THREADS) {
+        int32_t total = sums[0][c];
+#pragma unroll 8
+        for (int other = 1; other < LANES; other++) {
+            total = ec_pool_step<MAXIMUM>(total, sums[other][c]);
         }
-        ec_store_s8<4>(static_cast<int8_t *>(output) + (size_t)blockIdx.y * p.channels + word * 4, sum);
+        totals[c] = total;
+    }
+    ec_cluster_sync<CLUSTER>();
+    int8_t *const y = static_cast<int8_t *>(output) + (size_t)blockIdx.y * p.channels + channel0;
+    const int here = min(GROUP, p.channels - channel0);
+    if (CLUSTER > 1 || splits == 1) {
+        const uint32_t at = (uint32_t)__cvta_generic_to_shared(totals);
+        for (int c = (CLUSTER > 1 ? split * THREADS : 0) + threadIdx.x; c < here; c += CLUSTER * THREADS) {
+            int32_t total = ec_load_cluster4<CLUSTER>(at + 4 * c, 0);
+#pragma unroll
+            for (int peer = 1; peer < CLUSTER; peer++) {
+                total = ec_pool_step<MAXIMUM>(total, ec_load_cluster4<CLUSTER>(at + 4 * c, peer));
+            }
+            y[c] = (int8_t)(MAXIMUM ? total : ec_pool_average(p, total, pixels));
+        }
+        if (CLUSTER > 1) {
+            ec_cluster_sync<CLUSTER>(); /* the others still read this block's memory */
+        }
+        return;
+    }
+    const int tile = blockIdx.y * (gridDim.x / splits) + group;
+    int32_t *const parts = static_cast<int32_t *>(scratch) + (size_t)tile * splits * GROUP;
+    for (int c = threadIdx.x; c < GROUP; c += THREADS) {
+        __stcg(parts + split * GROUP + c, totals[c]);
+    }
+    if (!ec_last_block(static_cast<int32_t *>(counters) + tile, splits, &totals[0])) {
+        return;
+    }
+    for (int c = threadIdx.x; c < here; c += THREADS) {
+        int32_t total = __ldcg(parts + c);
+        for (int other = 1; other < splits; other++) {
+            total = ec_pool_step<MAXIMUM>(total, __ldcg(parts + other * GROUP + c));
+        }
+        y[c] = (int8_t)(MAXIMUM ? total : ec_pool_average(p, total, pixels));
     }
 }

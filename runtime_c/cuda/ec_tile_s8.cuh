@@ -71,6 +71,22 @@ template <int CLUSTER> __device__ __forceinline__ int4 ec_load_cluster16(uint32_
     return v;
 }
 
+/* An int32 of the same. */
+template <int CLUSTER> __device__ __forceinline__ int32_t ec_load_cluster4(uint32_t shared, int peer)
+{
+    int32_t v;
+    if constexpr (CLUSTER > 1) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+        uint32_t remote;
+        asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(shared), "r"(peer));
+        asm volatile("ld.shared::cluster.u32 %0, [%1];" : "=r"(v) : "r"(remote) : "memory");
+#endif
+    } else {
+        asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(shared) : "memory");
+    }
+    return v;
+}
+
 /* All threads of the cluster wait for each other and see what was written to its shared memory; 1: of this block. */
 template <int CLUSTER> __device__ __forceinline__ void ec_cluster_sync()
 {
@@ -181,6 +197,24 @@ __device__ __forceinline__ void ec_sum_slices(int32_t *acc, int32_t *shared)
     }
 }
 
+/* Whether this block is the last of `splits` to come here, in every thread: it then sees what the others wrote before.
+ * The counter is zero again afterwards. `last`: a word of shared memory. */
+__device__ __forceinline__ bool ec_last_block(int32_t *counter, int splits, volatile int32_t *last)
+{
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        *last = atomicAdd(counter, 1) == splits - 1;
+        if (*last) {
+            *counter = 0;
+        }
+    }
+    __syncthreads();
+    const bool mine = *last;
+    __threadfence();
+    return mine;
+}
+
 /* Adds the sums of the other blocks of this tile, in the block that comes last; false in all others. `scratch`: 4 *
  * COUNT * SLICE bytes a tile and split; `counters`: one int32 a tile, zero again afterwards. All threads call; the
  * first SLICE of them hold the sums. `last`: a word of shared memory. */
@@ -196,19 +230,9 @@ __device__ __forceinline__ bool ec_sum_splits(int32_t *acc, int tile, int split,
                    make_int4(acc[4 * i], acc[4 * i + 1], acc[4 * i + 2], acc[4 * i + 3]));
         }
     }
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        *last = atomicAdd(counters + tile, 1) == splits - 1;
-        if (*last) {
-            counters[tile] = 0;
-        }
-    }
-    __syncthreads();
-    if (!*last) {
+    if (!ec_last_block(counters + tile, splits, last)) {
         return false;
     }
-    __threadfence();
     if (threadIdx.x < SLICE) {
 #pragma unroll 2
         for (int other = 0; other < splits; other++) {
