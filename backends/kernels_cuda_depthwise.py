@@ -9,6 +9,7 @@ import numpy as np
 
 from edgec.backends.cuda_record import CUDA_TYPE, blocks_for, gpu_of, is_float
 from edgec.backends.kernel_record import clamp_fields_f32, constant, int_fields
+from edgec.ir import Array
 from edgec.ops.conv2d import Conv2dAttrs
 from edgec.plan import Grid, Kernel, Launch, NodeView, Packed, Target
 
@@ -55,6 +56,18 @@ def depthwise_tile(node: NodeView, target: Target) -> DepthwiseTile:
     return DepthwiseTile(widths[0], 1, 1)
 
 
+def packed_taps(node: NodeView, together: int) -> Array:
+    """fp32 [tiles, taps + 1, together]: the taps of so many channels, then their biases; zeros beyond the last."""
+    channels = node.inputs[0].dims[3]
+    taps = constant(node, 1).astype(np.float32).reshape(channels, -1)
+    bias = constant(node, 2).astype(np.float32) if len(node.inputs) == 3 else np.zeros(channels, np.float32)
+    rows = np.concatenate([taps, bias[:, None]], 1)
+    tiles = blocks_for(channels, together)
+    padded = np.zeros((tiles * together, rows.shape[1]), np.float32)
+    padded[:channels] = rows
+    return np.ascontiguousarray(padded.reshape(tiles, together, -1).transpose(0, 2, 1))
+
+
 def _launch(node: NodeView, target: Target) -> Launch:
     attrs, x, y = depthwise_attrs(node), node.inputs[0], node.outputs[0].dims
     channels, size = x.dims[3], node.inputs[1].dims[1]
@@ -72,19 +85,18 @@ def _launch(node: NodeView, target: Target) -> Launch:
         strips_w=strips_w,
         strips=strips,
     )
-    weight = constant(node, 1).astype(np.float32).reshape(channels, -1).T
-    bias = constant(node, 2).astype(np.float32) if len(node.inputs) == 3 else np.zeros(channels, np.float32)
-    packed = (Packed("weight", "taps", np.ascontiguousarray(weight)), Packed("bias", "f32", bias))
+    together = tile.width * tile.lanes
     numbers = (size, size, attrs.stride[0], tile.width, tile.columns, tile.rows, tile.lanes)
     blocks = (
         blocks_for(strips, THREADS // tile.lanes),
-        blocks_for(channels, tile.width * tile.lanes),
+        blocks_for(channels, together),
         x.dims[0],
     )
     template = (CUDA_TYPE[x.dtype], *(str(n) for n in numbers))
     grid = Grid("ec_depthwise_conv2d_body", template, blocks, THREADS, waits=True)
     fields = (*fields, *clamp_fields_f32(attrs.act))
-    return Launch("ec_depthwise_conv2d_params", fields, (0,), packed, (grid,))
+    packed = Packed("weight", f"depthwise{together}", packed_taps(node, together))
+    return Launch("ec_depthwise_conv2d_params", fields, (0,), (packed,), (grid,))
 
 
 KERNELS: Final[tuple[Kernel, ...]] = (

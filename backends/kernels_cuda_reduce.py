@@ -9,7 +9,7 @@ from typing import Final
 
 from edgec.backends.cuda_record import CUDA_TYPE, FLOATS, all_of_one_float, blocks_for, gpu_of
 from edgec.backends.kernel_record import Accepts, Fields, int_fields, is_s8
-from edgec.backends.kernels_cuda_norm import row_shape, vector_width
+from edgec.backends.kernels_cuda_norm import vector_width
 from edgec.backends.strided import split_axes
 from edgec.ir import DType
 from edgec.ops.pool import AdaptiveAvgPool2dAttrs, AdaptiveMaxPool2dAttrs
@@ -72,11 +72,28 @@ def _accepts_rows(node: NodeView, target: Target) -> bool:
     return _numbers(node, target) and columns is not None and columns.inner == 1
 
 
-def splits_of(columns: Columns, width: int, target: Target) -> int:
-    """Blocks that share a column: enough to fill the GPU, with ROWS_EACH rows a thread at least."""
-    blocks = blocks_for(columns.inner, width * LANES) * columns.outer
-    most = columns.count // (THREADS // LANES * ROWS_EACH)
-    return max(1, min(most, 2 * gpu_of(target).sms // blocks, SPLITS_MAX))
+@dataclass(frozen=True, slots=True)
+class ColumnTile:
+    """A block takes `lanes` vectors of columns with `threads` threads; `splits` blocks share a column."""
+
+    lanes: int
+    threads: int
+    splits: int
+
+
+def column_tile(columns: Columns, width: int, target: Target) -> ColumnTile:
+    """Wide tiles for tensors that fill the GPU many times over; else narrow ones and so many threads that each has a
+    few rows, so that no second step is needed where it would take longer than the first."""
+    sms, vectors = gpu_of(target).sms, -(-columns.inner // width)
+    if columns.outer * columns.count * vectors >= 64 * THREADS * sms:
+        blocks = blocks_for(vectors, LANES) * columns.outer
+        most = columns.count // (THREADS // LANES * ROWS_EACH)
+        return ColumnTile(LANES, THREADS, max(1, min(most, 8 * sms // blocks, SPLITS_MAX)))
+    lanes = 2 if vectors % 2 == 0 else 1
+    rows = max(columns.count, 64) * lanes
+    threads = min(1024, max(128, 1 << (rows - 1).bit_length()))
+    each = -(-columns.count * lanes // threads)
+    return ColumnTile(lanes, threads, 1 if each <= 8 else min(-(-each // ROWS_EACH), SPLITS_MAX))
 
 
 def _width(node: NodeView, columns: Columns) -> int:
@@ -87,14 +104,14 @@ def _accepts_columns(node: NodeView, target: Target) -> bool:
     columns = columns_of(node)
     if not _numbers(node, target) or columns is None or columns.outer > 65535:
         return False
-    return splits_of(columns, _width(node, columns), target) == 1
+    return column_tile(columns, _width(node, columns), target).splits == 1
 
 
 def _accepts_split(node: NodeView, target: Target) -> bool:
     columns = columns_of(node)
     if not _numbers(node, target) or columns is None or columns.outer > 65535:
         return False
-    return splits_of(columns, _width(node, columns), target) > 1
+    return column_tile(columns, _width(node, columns), target).splits > 1
 
 
 def _accepts_any(node: NodeView, target: Target) -> bool:
@@ -125,9 +142,10 @@ def _launch_rows(node: NodeView, target: Target) -> Launch:
     assert columns is not None
     rows, length = columns.outer, columns.count
     width = vector_width(node.inputs[0].dtype, length)
-    shape = row_shape(rows, length, node.inputs[0].dtype, target)
-    lanes = shape.lanes if shape is not None else 1024
-    threads = max(128, lanes) if lanes <= 32 else lanes
+    lanes = min(32, 1 << (-(-length // width) - 1).bit_length())
+    while lanes < 1024 and lanes * width < length and rows * lanes < gpu_of(target).sms * 512:
+        lanes *= 2
+    threads = THREADS if lanes <= 32 else lanes
     fields = (*int_fields(rows=rows, count=length), _scale(node))
     blocks = (blocks_for(rows, threads // lanes), 1, 1)
     grid = Grid("ec_reduce_rows_body", (*_template(node), str(width), str(lanes)), blocks, threads)
@@ -138,24 +156,25 @@ def _launch_columns(node: NodeView, target: Target) -> Launch:
     columns = columns_of(node)
     assert columns is not None
     width = _width(node, columns)
-    splits = splits_of(columns, width, target)
-    fields = (*int_fields(count=columns.count, inner=columns.inner, splits=splits), _scale(node))
-    blocks = (blocks_for(columns.inner, width * LANES), splits, columns.outer)
-    body = "ec_reduce_columns_split_body" if splits > 1 else "ec_reduce_columns_body"
-    grid = Grid(body, (*_template(node), str(width), str(LANES)), blocks, THREADS)
+    tile = column_tile(columns, width, target)
+    fields = (*int_fields(count=columns.count, inner=columns.inner, splits=tile.splits), _scale(node))
+    blocks = (blocks_for(columns.inner, width * tile.lanes), tile.splits, columns.outer)
+    body = "ec_reduce_columns_split_body" if tile.splits > 1 else "ec_reduce_columns_body"
+    grid = Grid(body, (*_template(node), str(width), str(tile.lanes)), blocks, tile.threads)
     return Launch("ec_reduce_columns_params", fields, (0,), (), (grid,))
 
 
 def _split_scratch(node: NodeView, target: Target) -> int:
     columns = columns_of(node)
     assert columns is not None
-    return 4 * columns.outer * splits_of(columns, _width(node, columns), target) * columns.inner
+    return 4 * columns.outer * column_tile(columns, _width(node, columns), target).splits * columns.inner
 
 
 def _split_counters(node: NodeView, target: Target) -> int:
     columns = columns_of(node)
     assert columns is not None
-    return 4 * columns.outer * blocks_for(columns.inner, _width(node, columns) * LANES)
+    width = _width(node, columns)
+    return 4 * columns.outer * blocks_for(columns.inner, width * column_tile(columns, width, target).lanes)
 
 
 def _launch_any(node: NodeView, target: Target) -> Launch:

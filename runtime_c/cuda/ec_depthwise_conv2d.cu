@@ -3,7 +3,8 @@
  * w[r, s, c] + bias[c]), of op conv2d with as many groups as input and output channels and dilation 1.
  *
  * x [batch, in_h, in_w, channels] and y [batch, out_h, out_w, channels] of type T (__half, __nv_bfloat16, float);
- * w fp32 [R, S, channels], bias fp32 [channels]. channels is a multiple of V; V elements are aligned to their size.
+ * w fp32 [channel tiles, R * S + 1, CX * V]: the taps of CX * V channels, then their biases, zeros beyond the last
+ * channel. channels is a multiple of V; V elements are aligned to their size.
  * Sums in fp32, one rounding at the end, after the epilogue.
  *
  * A thread makes TH rows by TW columns of V channels: it walks down the input rows, holds one of them in registers and
@@ -14,16 +15,13 @@
 #include "ec_cuda.cuh"
 #include "ec_depthwise_conv2d_params.h"
 
-/* The weights of CX * V channels from `first` on, and their biases, into shared memory; zeros beyond the last. */
-template <int TAPS, int WIDTH>
-__device__ __forceinline__ void ec_depthwise_weights(float (&to)[TAPS + 1][WIDTH], const float *w, const float *bias,
-                                                     int first, int channels)
+/* BYTES of weights and biases, a multiple of 16, into shared memory; all copies are under way at once. */
+template <int BYTES> __device__ __forceinline__ void ec_depthwise_weights(float *to, const void *from)
 {
-    for (int i = (int)threadIdx.x; i < (TAPS + 1) * WIDTH; i += (int)blockDim.x) {
-        const int tap = i / WIDTH, c = first + i % WIDTH;
-        const float *from = tap < TAPS ? w + (size_t)tap * channels : bias;
-        to[tap][i % WIDTH] = c < channels ? from[c] : 0.0f;
+    for (int i = (int)threadIdx.x * 16; i < BYTES; i += (int)blockDim.x * 16) {
+        ec_copy_async16((char *)to + i, (const char *)from + i, true);
     }
+    ec_copy_commit();
 }
 
 /* Columns `left`.. of one input row as floats; zeros outside of the map. */
@@ -46,17 +44,17 @@ __device__ __forceinline__ void ec_depthwise_row(float (&to)[COLUMNS][V], const 
 
 template <typename T, int R, int S, int STRIDE, int V, int TW, int TH, int CX, typename Epilogue>
 __device__ __forceinline__ void ec_depthwise_conv2d_body(const ec_depthwise_conv2d_params &p, const void *x,
-                                                         const void *w, const void *bias, void *y,
-                                                         const Epilogue &epilogue)
+                                                         const void *w, void *y, const Epilogue &epilogue)
 {
     constexpr int COLUMNS = (TW - 1) * STRIDE + S;
     __shared__ alignas(16) float weights[R * S + 1][CX * V];
-    const int first = (int)blockIdx.y * CX * V;
-    ec_depthwise_weights<R * S, CX * V>(weights, (const float *)w, (const float *)bias, first, p.channels);
-    __syncthreads();
+    ec_depthwise_weights<(int)sizeof(weights)>(weights[0],
+                                               (const char *)w + (size_t)blockIdx.y * sizeof(weights));
     ec_wait_previous();
     ec_launch_next();
-    const int lane = (int)threadIdx.x % CX * V, c = first + lane;
+    ec_copy_wait<0>();
+    __syncthreads();
+    const int lane = (int)threadIdx.x % CX * V, c = (int)blockIdx.y * CX * V + lane;
     const int strip = (int)(blockIdx.x * (blockDim.x / CX) + threadIdx.x / CX);
     if (strip >= p.strips || c >= p.channels) {
         return;

@@ -48,8 +48,11 @@ __device__ __forceinline__ unsigned long long ec_block_max(unsigned long long be
         warps[threadIdx.x / 32u] = best;
     }
     __syncthreads();
-    for (uint32_t w = 0; w < blockDim.x / 32u; w++) {
-        best = warps[w] > best ? warps[w] : best;
+    best = threadIdx.x % 32u < blockDim.x / 32u ? warps[threadIdx.x % 32u] : 0;
+#pragma unroll
+    for (int step = 16; step > 0; step >>= 1) {
+        const unsigned long long other = __shfl_xor_sync(0xffffffffu, best, step);
+        best = other > best ? other : best;
     }
     return best;
 }

@@ -7,7 +7,7 @@
  * ec_reduce_rows_body: y[r] of x[r, i], i < count, a multiple of V; LANES threads a row (above 32: the whole block).
  * Grid: rows / (threads / LANES).
  * ec_reduce_columns_body: y[o, c] of x[o, i, c], i < count, c < inner, a multiple of V. A block takes LANES vectors of
- * columns by threads / LANES rows. Grid: inner / (V * LANES), 1, outer.
+ * columns by threads / LANES rows at a time; threads is a power of two from LANES * V to 1024. Grid: inner / (V * LANES), 1, outer.
  * ec_reduce_columns_split_body: the same with `splits` blocks to a column (grid.y). Scratch: outer * splits * inner
  * carried elements (4 bytes); the last block joins them in order. Counters: one for each (column block, outer).
  * ec_reduce_any_body: up to three kept and three reduced axes of any strides, one warp an output.
@@ -61,24 +61,13 @@ __device__ __forceinline__ void ec_reduce_rows_body(const ec_reduce_rows_params 
     }
 }
 
-/* Rows first, first + step, ... below `end` of one vector of columns, then over the rows of the block; the threads of
- * row 0 of the block get the result. */
-template <typename C, typename JOIN, int V, int LANES, typename Load>
-__device__ __forceinline__ void ec_reduce_block(C (&sum)[V], int first, int end, int step, const Load &load)
+/* Element threadIdx.x of the LANES * V that the block's vectors hold, joined over the block's rows; for threads below
+ * LANES * V. */
+template <typename C, typename JOIN, int V, int LANES> __device__ __forceinline__ C ec_join_rows(C (&sum)[V])
 {
-#pragma unroll
-    for (int k = 0; k < V; k++) {
-        sum[k] = JOIN::start();
-    }
-#pragma unroll 8
-    for (int i = first; i < end; i += step) {
-        C v[V];
-        load(v, i);
-#pragma unroll
-        for (int k = 0; k < V; k++) {
-            sum[k] = JOIN::of(sum[k], v[k]);
-        }
-    }
+    constexpr int WIDTH = LANES * V, ROWS = LANES < 32 ? 32 : 1024 / LANES;
+    __shared__ C parts[ROWS][WIDTH];
+    const int lane = (int)threadIdx.x % LANES, rows = (int)blockDim.x / (LANES < 32 ? 32 : LANES);
     if (LANES < 32) {
 #pragma unroll
         for (int k = 0; k < V; k++) {
@@ -88,49 +77,56 @@ __device__ __forceinline__ void ec_reduce_block(C (&sum)[V], int first, int end,
             }
         }
     }
-    __shared__ C parts[32][LANES * V];
-    const int lane = (int)threadIdx.x % LANES, warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
     __syncthreads();
-    if (threadIdx.x % 32u < LANES) {
+    if (LANES >= 32 || threadIdx.x % 32u < LANES) {
 #pragma unroll
         for (int k = 0; k < V; k++) {
-            parts[warp][lane * V + k] = sum[k];
+            parts[threadIdx.x / (LANES < 32 ? 32 : LANES)][lane * V + k] = sum[k];
         }
     }
     __syncthreads();
-    if (threadIdx.x < LANES) {
-        for (int w = 1; w < warps; w++) {
-#pragma unroll
-            for (int k = 0; k < V; k++) {
-                sum[k] = JOIN::of(sum[k], parts[w][lane * V + k]);
-            }
+    C joined = JOIN::start();
+    if (threadIdx.x < WIDTH) {
+#pragma unroll 8
+        for (int row = 0; row < rows; row++) {
+            joined = JOIN::of(joined, parts[row][threadIdx.x]);
         }
     }
+    return joined;
 }
 
-template <typename T, int V>
-__device__ __forceinline__ void ec_reduced(T *to, const typename ec_carry<T>::type (&sum)[V], float scale)
+/* The same of rows first, first + step, ... below `end` of this thread's vector of columns. */
+template <typename T, typename JOIN, int V, int LANES>
+__device__ __forceinline__ typename ec_carry<T>::type ec_reduce_block(const T *from, int inner, int first, int end,
+                                                                      int step)
 {
-    ec_vector<T, V> v;
+    typedef typename ec_carry<T>::type C;
+    C sum[V];
 #pragma unroll
     for (int k = 0; k < V; k++) {
-        v.at[k] = ec_carry<T>::out(sum[k], scale);
+        sum[k] = JOIN::start();
     }
-    *reinterpret_cast<ec_vector<T, V> *>(to) = v;
+#pragma unroll 4
+    for (int i = first; i < end; i += step) {
+        C v[V];
+        ec_carried<T, V>(v, from + (size_t)i * inner);
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+            sum[k] = JOIN::of(sum[k], v[k]);
+        }
+    }
+    return ec_join_rows<C, JOIN, V, LANES>(sum);
 }
 
 template <typename T, typename JOIN, int V, int LANES>
 __device__ __forceinline__ void ec_reduce_columns_body(const ec_reduce_columns_params &p, const void *x, void *y)
 {
-    typedef typename ec_carry<T>::type C;
-    const int lane = (int)threadIdx.x % LANES, c = ((int)blockIdx.x * LANES + lane) * V;
-    const bool inside = c < p.inner;
+    const int tile = (int)blockIdx.x * LANES * V, c = tile + (int)threadIdx.x % LANES * V;
     const T *from = (const T *)x + (size_t)blockIdx.z * p.count * p.inner + c;
-    C sum[V];
-    ec_reduce_block<C, JOIN, V, LANES>(sum, (int)threadIdx.x / LANES, inside ? p.count : 0, (int)blockDim.x / LANES,
-                                       [&](C(&v)[V], int i) { ec_carried<T, V>(v, from + (size_t)i * p.inner); });
-    if (threadIdx.x < LANES && inside) {
-        ec_reduced<T, V>((T *)y + (size_t)blockIdx.z * p.inner + c, sum, p.scale);
+    const typename ec_carry<T>::type sum = ec_reduce_block<T, JOIN, V, LANES>(
+        from, p.inner, (int)threadIdx.x / LANES, c < p.inner ? p.count : 0, (int)blockDim.x / LANES);
+    if (threadIdx.x < LANES * V && tile + (int)threadIdx.x < p.inner) {
+        ((T *)y)[(size_t)blockIdx.z * p.inner + tile + threadIdx.x] = ec_carry<T>::out(sum, p.scale);
     }
 }
 
@@ -139,31 +135,35 @@ __device__ __forceinline__ void ec_reduce_columns_split_body(const ec_reduce_col
                                                              void *scratch, void *counters)
 {
     typedef typename ec_carry<T>::type C;
-    const int lane = (int)threadIdx.x % LANES, c = ((int)blockIdx.x * LANES + lane) * V;
+    constexpr int WIDTH = LANES * V;
+    const int tile = (int)blockIdx.x * WIDTH, c = tile + (int)threadIdx.x % LANES * V;
     const int row = (int)threadIdx.x / LANES, step = (int)blockDim.x / LANES;
-    const bool inside = c < p.inner;
     const T *from = (const T *)x + (size_t)blockIdx.z * p.count * p.inner + c;
-    C *parts = (C *)scratch + (size_t)blockIdx.z * p.splits * p.inner + c;
-    C sum[V];
-    ec_reduce_block<C, JOIN, V, LANES>(sum, (int)blockIdx.y * step + row, inside ? p.count : 0, p.splits * step,
-                                       [&](C(&v)[V], int i) { ec_carried<T, V>(v, from + (size_t)i * p.inner); });
-    if (threadIdx.x < LANES && inside) {
-#pragma unroll
-        for (int k = 0; k < V; k++) {
-            __stcg(parts + (size_t)blockIdx.y * p.inner + k, sum[k]);
-        }
+    C sum = ec_reduce_block<T, JOIN, V, LANES>(from, p.inner, (int)blockIdx.y * step + row,
+                                               c < p.inner ? p.count : 0, p.splits * step);
+    const int element = tile + (int)threadIdx.x % WIDTH;
+    C *parts = (C *)scratch + (size_t)blockIdx.z * p.splits * p.inner + element;
+    if (threadIdx.x < WIDTH && element < p.inner) {
+        __stcg(parts + (size_t)blockIdx.y * p.inner, sum);
     }
     if (!ec_last_block((int32_t *)counters + blockIdx.z * gridDim.x + blockIdx.x, p.splits)) {
         return;
     }
-    ec_reduce_block<C, JOIN, V, LANES>(sum, row, inside ? p.splits : 0, step, [&](C(&v)[V], int i) {
-#pragma unroll
-        for (int k = 0; k < V; k++) {
-            v[k] = __ldcg(parts + (size_t)i * p.inner + k);
+    __shared__ C groups[1024];
+    sum = JOIN::start();
+    if (element < p.inner) {
+#pragma unroll 4
+        for (int i = (int)threadIdx.x / WIDTH; i < p.splits; i += (int)blockDim.x / WIDTH) {
+            sum = JOIN::of(sum, __ldcg(parts + (size_t)i * p.inner));
         }
-    });
-    if (threadIdx.x < LANES && inside) {
-        ec_reduced<T, V>((T *)y + (size_t)blockIdx.z * p.inner + c, sum, p.scale);
+    }
+    groups[threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.x < WIDTH && element < p.inner) {
+        for (int g = WIDTH; g < (int)blockDim.x; g += WIDTH) {
+            sum = JOIN::of(sum, groups[threadIdx.x + g]);
+        }
+        ((T *)y)[(size_t)blockIdx.z * p.inner + element] = ec_carry<T>::out(sum, p.scale);
     }
 }
 
