@@ -140,7 +140,7 @@ def _attention_fields(node: NodeView, attrs: AttentionAttrs) -> Fields:
 
 def _launch_attention(node: NodeView, target: Target) -> Launch:
     attrs, kind, (n, a, t, d) = attention_attrs(node), mask_kind(node), node.inputs[0].dims
-    constants = (Packed("exp2", "u32", exp2_table()),)
+    constants: tuple[Packed, ...] = (Packed("exp2", "u32", exp2_table()),)
     if kind == "bias_":
         bias = integer_bias(constant(node, 3), score_step(attrs, node.inputs))
         constants = (Packed("bias", "i32", bias), *constants)
