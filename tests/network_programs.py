@@ -55,6 +55,14 @@ def float_program(name: str, small: bool = True) -> Program:
     return pipeline.run(one.program, pipeline.float_steps(), Options(precision="fp32"), one.arrays).program
 
 
+@cache
+def gpu_program(name: str) -> Program:
+    """The small network in float32 after every pass of a GPU target."""
+    one, options = made(name), Options(precision="fp32")
+    steps = pipeline.graph_steps(options, one.arrays, load_target("orin").gpu)
+    return pipeline.run(one.program, steps, options, one.arrays).program
+
+
 def distance(program: Program, one: Made) -> float:
     """Largest difference of the interpreter's outputs from PyTorch's, of the largest magnitude of each output."""
     found = pipeline.outputs(program, one.arrays)

@@ -7,7 +7,7 @@ import pytest
 from edgec.ir import DType
 from edgec.passes.half import half
 from examples.networks import NETWORKS
-from tests.network_programs import counts, distance, float_program, made
+from tests.network_programs import counts, distance, float_program, gpu_program, made
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -22,6 +22,14 @@ def test_network_in_float_equals_pytorch(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network_in_fp16_is_within_2_percent_of_pytorch(name: str) -> None:
     assert distance(half(float_program(name), DType.F16), made(name)) <= 2e-2
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_network_with_recognised_attention_equals_pytorch(name: str) -> None:
+    """What the passes of GPU targets make of it; not one transpose is left."""
+    program = gpu_program(name)
+    assert counts(program)["transpose"] == 0
+    assert distance(program, made(name)) <= 1e-4
 
 
 @pytest.mark.slow
@@ -48,3 +56,17 @@ def test_detector_moves_data_only_where_it_splits_and_joins() -> None:
     found = counts(float_program("yolo_like"))
     assert found["transpose"] == 0
     assert found["reshape"] <= 4
+
+
+@pytest.mark.parametrize(
+    ("name", "op", "count"),
+    [
+        *(("vit_b16", "strided_attention", 2), ("swin_t", "window_attention", 4)),
+        *(("efficientvit_b1", "linear_attention", 7), ("segformer_b0", "strided_attention", 8)),
+        *(("minilm", "strided_attention", 2), ("whisper_tiny", "strided_attention", 2)),
+    ],
+)
+def test_attention_is_one_node(name: str, op: str, count: int) -> None:
+    found = counts(gpu_program(name))
+    assert found[op] == count
+    assert not set(found) & {"matmul", "softmax", "roll"}
