@@ -13,7 +13,6 @@ from edgec.ir import Array, DType, Type
 from edgec.plan import Grid, NodeView, Packed, Target
 
 CHUNK_BYTES: Final = 16  # of an asynchronous copy
-CLUSTERS_FROM: Final = 90  # compute capability
 SUM_BYTES: Final = 4
 GRID_Y_MOST: Final = 65535
 _MODES: Final = {"none": "EC_SPLIT_NONE", "cluster": "EC_SPLIT_CLUSTER", "scratch": "EC_SPLIT_SCRATCH"}
@@ -82,11 +81,11 @@ def clamp_fields(act: tuple[float, float] | None) -> tuple[Field, ...]:
     return clamp_fields_f32(act)
 
 
-def split_mode(choice: Choice, target: Target) -> str:
+def split_mode(choice: Choice) -> str:
     """How the parts of K are added."""
     if choice.splits == 1:
         return "none"
-    return "cluster" if gpu_of(target).compute >= CLUSTERS_FROM else "scratch"
+    return "cluster" if choice.cluster else "scratch"
 
 
 def grid_of(
@@ -94,11 +93,10 @@ def grid_of(
     product: Product,
     choice: Choice,
     dtype: DType,
-    target: Target,
     template: tuple[str, ...],
 ) -> Grid:
     """The launch of `body`<tile, split mode, run, template...>."""
-    mode = split_mode(choice, target)
+    mode = split_mode(choice)
     run = run_length(product.n, dtype)
     return Grid(
         body,
@@ -119,7 +117,7 @@ def chosen(product: Product, target: Target) -> Choice:
 def scratch_bytes(product: Product, target: Target) -> int:
     """Bytes for the parts of K, where they are added through memory; at least one chunk."""
     choice = chosen(product, target)
-    if split_mode(choice, target) != "scratch":
+    if split_mode(choice) != "scratch":
         return CHUNK_BYTES
     tile = choice.tile
     return choice.tiles(product) * product.batch * choice.splits * tile.rows * tile.columns * SUM_BYTES
@@ -128,6 +126,6 @@ def scratch_bytes(product: Product, target: Target) -> int:
 def counter_bytes(product: Product, target: Target) -> int:
     """Bytes of counters: one for each tile whose parts are added through memory."""
     choice = chosen(product, target)
-    if split_mode(choice, target) != "scratch":
+    if split_mode(choice) != "scratch":
         return SUM_BYTES
     return choice.tiles(product) * product.batch * SUM_BYTES

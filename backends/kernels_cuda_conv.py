@@ -117,7 +117,7 @@ def _launch(node: NodeView, target: Target) -> Launch:
     if dense:
         pitches = int_fields(pitch_a=product.k, pitch_b=pitch_of(node))
         fields = (*size_fields(product, choice), *pitches, *clamp)
-        grid = grid_of("ec_linear_body", product, choice, x.dtype, target, (aligned,))
+        grid = grid_of("ec_linear_body", product, choice, x.dtype, (aligned,))
         return Launch("ec_gemm_params", fields, inputs, constants, (grid,))
     up = "true" if (o.up_h, o.up_w) != (1, 1) else "false"
     fields = (
@@ -126,7 +126,7 @@ def _launch(node: NodeView, target: Target) -> Launch:
         *((name, getattr(o, name)) for name in Window.__slots__),
         *clamp,
     )
-    grid = grid_of("ec_conv_body", product, choice, x.dtype, target, (aligned, up))
+    grid = grid_of("ec_conv_body", product, choice, x.dtype, (aligned, up))
     return Launch("ec_conv_params", fields, inputs, constants, (grid,))
 
 
@@ -145,7 +145,7 @@ def _patches(node: NodeView) -> _Patches:
     product, o, x = conv_product(node), window_of(node), node.inputs[0]
     taps_h = product.k // (o.c * o.taps_w)
     columns = min(-(-product.n // 32) * 32, PATCH_COLUMNS_MOST)
-    warps = (2, 1, 2) if columns == 32 else (2, 2, 1)
+    warps = (2, 1, 4) if columns == 32 else (2, 2, 2)
     tile_w = 8 if o.q > 4 else 4
     return _Patches(
         Tile(PATCH_ROWS, columns, *warps, 1),
@@ -167,6 +167,8 @@ def _patch_bytes(node: NodeView) -> int:
 
 def _accepts_patch(node: NodeView, target: Target) -> bool:
     if not _accepts(node, target) or window_of(node).c % chunk_of(node.inputs[0]) == 0:
+        return False
+    if node.inputs[1].dims[1:3] == (1, 1):
         return False
     patches = _patches(node)
     fits = _patch_bytes(node) <= min(PATCH_BYTES_MOST, gpu_of(target).shared_bytes)

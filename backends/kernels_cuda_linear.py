@@ -30,7 +30,6 @@ from edgec.plan import Kernel, Launch, NodeView, Target
 
 SOURCE: Final = "cuda/ec_conv2d.cu"
 INT32_MOST: Final = 2**31 - 1
-_ROWS_OF_K_LEAST: Final = 64  # columns of a tile whose rows are k: 128 bytes of halves
 
 
 def linear_product(node: NodeView) -> Product:
@@ -53,7 +52,7 @@ def _launch_linear(node: NodeView, target: Target) -> Launch:
         *clamp_fields(linear_attrs(node).act),
     )
     aligned = "true" if product.k % chunk_of(x) == 0 else "false"
-    grid = grid_of("ec_linear_body", product, choice, x.dtype, target, (aligned,))
+    grid = grid_of("ec_linear_body", product, choice, x.dtype, (aligned,))
     return Launch("ec_gemm_params", fields, inputs, constants, (grid,))
 
 
@@ -83,8 +82,7 @@ def matmul_product(node: NodeView) -> Product:
     y, k = node.outputs[0], node.inputs[0].dims[-1]
     axes = _places(node)
     batch = prod(a[0] for a in axes)
-    least = _ROWS_OF_K_LEAST if _rows_of_k(node) else 0
-    return Product(y.size // y.dims[-1] // batch, y.dims[-1], k, y.dtype.bytes, batch, least)
+    return Product(y.size // y.dims[-1] // batch, y.dims[-1], k, y.dtype.bytes, batch, _rows_of_k(node))
 
 
 def _accepts_matmul(node: NodeView, target: Target) -> bool:
@@ -115,7 +113,7 @@ def _launch_matmul(node: NodeView, target: Target) -> Launch:
         *((f"a_{i}", axis[1]) for i, axis in enumerate(axes)),
         *((f"b_{i}", axis[2]) for i, axis in enumerate(axes)),
     )
-    grid = grid_of("ec_matmul_body", product, choice, a.dtype, target, ())
+    grid = grid_of("ec_matmul_body", product, choice, a.dtype, ())
     tile = grid.template[0]
     aligned = "true" if product.k % chunk_of(a) == 0 else "false"
     reader = _reader_of_b(node, tile, f"{tile}::ROWS_B")

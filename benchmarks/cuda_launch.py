@@ -83,9 +83,13 @@ def packed(call: Call) -> bytes:
     if not call.struct:
         return b""
     for path in (ROOT / "cuda").glob("*_params.h"):
-        found = re.search(r"typedef struct \{([^}]*)\} " + call.struct + ";", path.read_text())
+        found = re.search(r"typedef struct (?:\w+ )?\{([^}]*)\} " + call.struct + ";", path.read_text())
         if found:
-            lines = re.findall(r"^\s*(\w+) (\w+);", found[1], re.M)
+            lines = [
+                (kind, name)
+                for kind, names in re.findall(r"^\s*(\w+) ([\w, ]+);", found[1], re.M)
+                for name in names.split(", ")
+            ]
             values = dict(call.params)
             return struct.pack(
                 "@" + "".join(_FORMAT[t] for t, _ in lines), *(values[name] for _, name in lines)

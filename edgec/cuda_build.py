@@ -169,7 +169,7 @@ def compile_units(source: Path, units: Sequence[Path], folder: Path, compute: in
 
 def _key(unit: Path, folder: Path, compute: int, version: str, texts: dict[Path, str]) -> str:
     """sha256 of the unit, of all that it includes, and of how it is compiled."""
-    digest = hashlib.sha256(" ".join((*CUBIN_FLAGS, str(compute), version)).encode())
+    digest = hashlib.sha256(" ".join((*CUBIN_FLAGS, architecture(compute), version)).encode())
     waiting, seen = [unit], set()
     while waiting:
         path = waiting.pop()
@@ -223,12 +223,17 @@ def _into_cache(key: str, cubin: Path) -> None:
         log.say(f"kernel not kept in {kept.parent}: {error.strerror}")
 
 
+def architecture(compute: int) -> str:
+    """What nvcc compiles for: on Hopper with the instructions that it alone has."""
+    return f"sm_{compute}a" if compute == 90 else f"sm_{compute}"
+
+
 def _compile(tool: str, unit: Path, source: Path, cubin: Path, compute: int) -> None:
     temporary = cubin.with_suffix(".tmp.cubin")
     command = [
         tool,
         *CUBIN_FLAGS,
-        f"-arch=sm_{compute}",
+        f"-arch={architecture(compute)}",
         f"-I{source / 'cuda'}",
         "-o",
         str(temporary),
@@ -267,7 +272,7 @@ library: $(OUT)/libedgec_$(NAME).so
 
 $(OUT)/%.cubin: src/units/%.cu
 \t@mkdir -p $(@D)
-\t$(NVCC) {flags} -arch=sm_$(COMPUTE) -Isrc/cuda -o $@ $<
+\t$(NVCC) {flags} -arch=sm_$(COMPUTE:90=90a) -Isrc/cuda -o $@ $<
 
 $(OUT)/libedgec_$(NAME).so: src/model.c src/cuda/host/ec_cuda.c src/cuda/host/ec_cuda_driver.c src/cubins.S $(CUBINS)
 \t@mkdir -p $(@D)

@@ -62,18 +62,28 @@ __device__ __forceinline__ void ec_conv_patch_body(const ec_conv_patch_params &o
     for (int k = threadIdx.x; k < ALL; k += TILE::THREADS) {
         const int tap = k / o.c, r = tap / o.taps_w, s = tap - r * o.taps_w;
         const int at = r * o.dilation_h * o.patch_w + s * o.dilation_w * o.c + k - tap * o.c;
-        places[k] = (int16_t)(k < o.k ? at : -1);
+        places[k] = (int16_t)(k < o.k ? at : 0);
     }
     const int image = blockIdx.x / (o.tiles_h * o.tiles_w), tile = blockIdx.x - image * o.tiles_h * o.tiles_w;
     const int p = tile / o.tiles_w * (TILE::BM / TILE_W), q = tile % o.tiles_w * TILE_W;
     const int top = p * o.stride_h - o.pad_h, left = (q * o.stride_w - o.pad_w) * o.c, line = o.w * o.c;
     const T *const x = static_cast<const T *>(x_) + (int64_t)image * o.h * line;
     ec_wait_previous();
-#pragma unroll 4
-    for (int at = threadIdx.x; at < size; at += TILE::THREADS) {
-        const int row = at / o.patch_w, column = left + at - row * o.patch_w;
-        const bool inside = (unsigned)(top + row) < (unsigned)o.h && (unsigned)column < (unsigned)line;
-        patch[at] = inside ? x[(int64_t)(top + row) * line + column] : ec_element<T>::of(0.0f);
+    constexpr int AT_ONCE = 8; /* loads of a thread under way */
+    for (int begin = threadIdx.x; begin < size; begin += AT_ONCE * TILE::THREADS) {
+        T v[AT_ONCE];
+#pragma unroll
+        for (int e = 0; e < AT_ONCE; e++) {
+            const int at = begin + e * TILE::THREADS, row = at / o.patch_w, column = left + at - row * o.patch_w;
+            const bool inside = (unsigned)(top + row) < (unsigned)o.h && (unsigned)column < (unsigned)line;
+            v[e] = inside && at < size ? x[(top + row) * line + column] : ec_element<T>::of(0.0f);
+        }
+#pragma unroll
+        for (int e = 0; e < AT_ONCE; e++) {
+            if (begin + e * TILE::THREADS < size) {
+                patch[begin + e * TILE::THREADS] = v[e];
+            }
+        }
     }
     __syncthreads();
 #pragma unroll 2
@@ -84,7 +94,13 @@ __device__ __forceinline__ void ec_conv_patch_body(const ec_conv_patch_params &o
         T v[CHUNK];
 #pragma unroll
         for (int e = 0; e < CHUNK; e++) {
-            v[e] = place.at[e] >= 0 ? from[place.at[e]] : ec_element<T>::of(0.0f);
+            v[e] = from[place.at[e]];
+        }
+        if ((chunk + 1) * CHUNK > o.k) {
+#pragma unroll
+            for (int e = 0; e < CHUNK; e++) {
+                v[e] = chunk * CHUNK + e < o.k ? v[e] : ec_element<T>::of(0.0f);
+            }
         }
         ec_put16<T>(ec_shared + chunk / EC_CHUNKS * TILE::A_BYTES + ec_swizzled(row, chunk % EC_CHUNKS), v);
     }

@@ -1,6 +1,6 @@
 /*
  * ec_wgmma.cuh: the tile of a matrix product by the instructions of a warp group (128 threads), which read both operands
- * from shared memory. sm_90a alone: elsewhere the functions are empty and no record asks for them.
+ * from shared memory. sm_90a alone: elsewhere `start` traps, and no record asks for it.
  *
  * The swizzled rows of ec_mma.cuh are the layout that the PTX manual calls K-major with 128-byte swizzling: descriptors
  * have a stride of 1024 bytes from eight rows to the next eight, and a step of K is 32 bytes on.
@@ -193,6 +193,8 @@ template <typename TILE, typename T> struct ec_sums<TILE, T, true> {
             ec_wgmma<T, NT>::run(at, from_a + 2 * step, from_b + 2 * step);
         }
         asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+#else
+        __trap();
 #endif
     }
 
