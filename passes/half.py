@@ -69,7 +69,7 @@ def largest(dtype: DType) -> float:
         raise UserError(
             "EDGEC-EA05", "run pip install 'edgec[bf16]': bf16 needs ml_dtypes, which is not installed"
         ) from None
-    return float(ml_dtypes.finfo(ml_dtypes.bfloat16).max)
+    return float(ml_dtypes.finfo(ml_dtypes.bfloat16).max)  # type: ignore[no-untyped-call]
 
 
 def half_constant(constant: Constant, dtype: DType, limit: float) -> Constant:
