@@ -6,7 +6,7 @@ recognised by what it does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,8 +17,10 @@ from edgec.ir import Node
 from edgec.match import Rewrite
 from edgec.ops import OPS
 from edgec.ops.heads import Place
+from edgec.ops.shape import ReshapeAttrs
 
 MOVEMENTS: Final = frozenset(("reshape", "transpose", "slice", "select", "split", "unbind", "expand", "roll"))
+BACK: Final = ("reshape", "transpose", "roll")
 MAX_ELEMENTS: Final = 1 << 24  # of a value whose elements are numbered
 Index = npt.NDArray[np.int32]
 
@@ -79,3 +81,28 @@ def place_of(index: Index) -> Place | None:
     grid = np.ix_(*ranges)
     wanted = place[0] + sum(g * s for g, s in zip(grid, (*place[1:], 1), strict=True))
     return place if np.array_equal(index, wanted) else None
+
+
+def back_in_place(at: Rewrite, node: Node, starts: Callable[[str], bool]) -> str | None:
+    """What stands for the movement `node` where it ends a chain that began at a value of which `starts` holds, and all
+    elements are in order again: that value, or a reshape of it."""
+    chain, ref = [node], node.inputs[0]
+    while not starts(ref):
+        maker = at.maker(ref, *BACK)
+        if maker is None:
+            return None
+        chain.append(maker)
+        ref = maker.inputs[0]
+    t, out = at.type(ref), node.outputs[0]
+    if len(chain) == 1 or t.bounds or t.size > MAX_ELEMENTS:
+        return None
+    index: Index = np.arange(t.size, dtype=np.int32).reshape(t.dims)
+    for one in reversed(chain):
+        index = moved(one, index, 0)
+    if not np.array_equal(index.reshape(-1), np.arange(t.size, dtype=np.int32)):
+        return None
+    return (
+        ref
+        if t == out.type
+        else at.builder.call("reshape", ref, attrs=ReshapeAttrs(out.type.dims), name=out.name)
+    )

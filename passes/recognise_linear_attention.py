@@ -18,7 +18,7 @@ from edgec.ops.heads import Place
 from edgec.ops.linear_attention import LinearAttentionAttrs
 from edgec.ops.shape import TransposeAttrs
 from edgec.passes.dead import remove_dead
-from edgec.passes.origins import MOVEMENTS, Index, origins, place_of
+from edgec.passes.origins import BACK, MOVEMENTS, Index, back_in_place, origins, place_of
 from edgec.passes.simplify import simplify
 
 Source = tuple[str, Place]
@@ -34,6 +34,9 @@ def recognise_linear_attention(program: Program) -> Program:
 
 
 def _visit(at: Rewrite, node: Node) -> tuple[str, ...] | None:
+    if node.op in BACK:
+        ref = back_in_place(at, node, lambda ref: at.maker(ref, "linear_attention") is not None)
+        return None if ref is None else (ref,)
     if (
         node.op != "div"
         or getattr(node.attrs, "act", None) is not None

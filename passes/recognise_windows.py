@@ -20,14 +20,13 @@ from edgec.ops.attention import AttentionAttrs
 from edgec.ops.shape import ReshapeAttrs, RollAttrs, TransposeAttrs
 from edgec.ops.window_attention import WindowAttentionAttrs, window_pixels, window_regions
 from edgec.passes.dead import remove_dead
-from edgec.passes.origins import Index, moved, origins, place_of
+from edgec.passes.origins import BACK, Index, back_in_place, origins, place_of
 from edgec.passes.simplify import simplify
 
 Pair = tuple[int, int]
 MASK_ERROR: Final = 1e-4  # of the mask's numbers, which are a sum of the bias and -100
 MAX_PIXELS: Final = 400  # of a window; a block of the kernels holds a bias for each pair of a few rows
 CUT: Final = (0, 1, 3, 2, 4, 5)
-BACK: Final = ("reshape", "transpose", "roll")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def _visit(at: Rewrite, node: Node) -> tuple[str, ...] | None:
     elif node.op == "linear":
         ref = _projection(at, node)
     elif node.op in BACK:
-        ref = _back_in_place(at, node)
+        ref = back_in_place(at, node, lambda ref: ref in at.memo.get("maps", ()))
     else:
         return None
     return None if ref is None else (ref,)
@@ -216,26 +215,3 @@ def _projection(at: Rewrite, node: Node) -> str | None:
     if windows is None or at.maker(windows.ref, "window_attention") is None:
         return None
     return _parted(at, _on_map(at, node, windows), windows, node.outputs[0].name)
-
-
-def _back_in_place(at: Rewrite, node: Node) -> str | None:
-    """Movements of a projected map's windows that end where they began."""
-    chain, ref = [node], node.inputs[0]
-    while ref not in at.memo.get("maps", ()):
-        maker = at.maker(ref, *BACK)
-        if maker is None:
-            return None
-        chain.append(maker)
-        ref = maker.inputs[0]
-    t = at.type(ref)
-    index: Index = np.arange(t.size, dtype=np.int32).reshape(t.dims)
-    for one in reversed(chain):
-        index = moved(one, index, 0)
-    if len(chain) == 1 or not np.array_equal(index.reshape(-1), np.arange(t.size, dtype=np.int32)):
-        return None
-    out = node.outputs[0]
-    return (
-        ref
-        if t == out.type
-        else at.builder.call("reshape", ref, attrs=ReshapeAttrs(out.type.dims), name=out.name)
-    )
