@@ -146,7 +146,11 @@ def _with_addend(
     data, here = at.data(ref), node.outputs[0].type.dims
     if data is not None:
         term = _like_scores(data, here, shape)
-        return None if term is None else replace(found, added=(*found.added, term * term.dtype.type(scale)))
+        return (
+            None
+            if term is None
+            else replace(found, added=(*found.added, np.multiply(term, term.dtype.type(scale))))
+        )
     plain = here == shape and scale == 1.0 and not found.computed and not at.type(ref).bounds
     return replace(found, computed=ref) if plain else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -74,7 +74,7 @@ def first_positions(position: Array, batch: int, keys: int, tokens: int) -> I64:
     return np.clip(each, 0, keys - tokens)
 
 
-def rotate(x: Array, positions: I64, frequencies: Array, rotary: Rotary, scale: float) -> Array:
+def rotate(x: Any, positions: I64, frequencies: Any, rotary: Rotary, scale: float) -> Array:
     """x[N,A,T,D] with its first 2 R channels turned by position * frequency, positions i64[N,T]; the angle is a
     float32 product, as in PyTorch."""
     r = frequencies.size
@@ -83,7 +83,7 @@ def rotate(x: Array, positions: I64, frequencies: Array, rotary: Rotary, scale: 
     first, second = (
         (slice(0, r), slice(r, 2 * r)) if rotary == "half" else (slice(0, 2 * r, 2), slice(1, 2 * r, 2))
     )
-    y = x.copy()
+    y: Array = x.copy()
     y[..., first] = x[..., first] * cosine - x[..., second] * sine
     y[..., second] = x[..., second] * cosine + x[..., first] * sine
     return y
@@ -119,7 +119,7 @@ def cost(attrs: CachedAttentionAttrs, inputs: Types, outputs: Types) -> Cost:
     return Cost(pairs * (attrs.depth + attrs.value_depth), 3 * pairs)
 
 
-def _torch_rotate(t, x, at, frequencies):  # type: ignore[no-untyped-def]
+def _torch_rotate(t: Any, x: Any, at: Any, frequencies: Any) -> Any:
     angle = t.cat([at[:, None] * frequencies] * 2, -1)
     low, high = x.chunk(2, -1)
     return x * angle.cos() + t.cat([-high, low], -1) * angle.sin()
@@ -141,7 +141,7 @@ def _decode_inputs(rng: np.random.Generator) -> Arrays:
     x, keys, values = (
         rng.normal(size=s).astype(np.float32) for s in ((1, 1, 64), (1, 2, 9, 8), (1, 2, 9, 8))
     )
-    return x, x, x, keys, values, np.array([5], np.int32), np.float32([1.0, 0.1, 0.01, 0.001])
+    return x, x, x, keys, values, np.array([5], np.int32), np.array([1.0, 0.1, 0.01, 0.001], np.float32)
 
 
 def _chunk_torch(t, q, k, v, keys, values, position):  # type: ignore[no-untyped-def]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def cost(attrs: LinearAttentionAttrs, inputs: Types, outputs: Types) -> Cost:
     return Cost(2 * tokens * attrs.depth * (attrs.depth + 1), 4 * tokens * attrs.depth)
 
 
-def _torch(t, x, heads, depth):  # type: ignore[no-untyped-def]
+def _torch(t: Any, x: Any, heads: int, depth: int) -> Any:
     """EfficientViT's own way, from [N,H,W,A 3 D]."""
     n, h, w, _ = x.shape
     x = x.permute(0, 3, 1, 2).reshape(n, heads, 3 * depth, h * w)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def strided_attention(attrs: StridedAttentionAttrs, inputs: Arrays) -> Arrays:
     if attrs.window:
         shown = window_mask(t, s, attrs.window)
         if masks and masks[0].dtype == np.bool_:
-            masks = [masks[0] & shown]
+            masks = [np.logical_and(masks[0], shown)]
         elif masks:
             masks = [np.where(shown, masks[0], -np.inf).astype(masks[0].dtype)]
         else:
@@ -82,13 +83,13 @@ def cost(attrs: StridedAttentionAttrs, inputs: Types, outputs: Types) -> Cost:
     return Cost(pairs * (attrs.depth + attrs.value_depth), 3 * pairs)
 
 
-def _packed_torch(t, x):  # type: ignore[no-untyped-def]
+def _packed_torch(t: Any, x: Any) -> Any:
     q, k, v = x.reshape(2, 5, 3, 2, 8).permute(2, 0, 3, 1, 4)
     y = t.nn.functional.scaled_dot_product_attention(q, k, v, scale=0.3)
     return y.transpose(1, 2)
 
 
-def _grouped_torch(t, q, kv):  # type: ignore[no-untyped-def]
+def _grouped_torch(t: Any, q: Any, kv: Any) -> Any:
     q = q.reshape(1, 6, 4, 8).transpose(1, 2)
     k, v = kv.reshape(1, 6, 2, 2, 8).permute(3, 0, 2, 1, 4)
     shown = t.ones(6, 6, dtype=t.bool).tril().triu(-2)

@@ -85,7 +85,7 @@ def window_attention(attrs: WindowAttentionAttrs, inputs: Arrays) -> Arrays:
     hidden = np.where(regions[:, :, None] == regions[:, None, :], 0.0, attrs.hidden)
     mask = np.tile(hidden[:, None], (n, 1, 1, 1)).astype(heads[0].dtype)
     if len(inputs) == 4:
-        mask = mask + inputs[3]
+        mask = np.add(mask, inputs[3])
     (y,) = attention(AttentionAttrs(attrs.scale), (*heads, mask))
     out = np.empty((n, h * w, attrs.heads * attrs.depth), y.dtype)
     out[:, pixels] = y.swapaxes(1, 2).reshape(n, *pixels.shape, -1)
