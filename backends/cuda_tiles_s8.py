@@ -11,7 +11,8 @@ from edgec.plan import Gpu
 @dataclass(frozen=True, slots=True)
 class Tile:
     """BM rows by BN outputs in steps of BK, by warps_m x warps_n warps on warps_k parts of each step; STAGES steps in
-    shared memory."""
+    shared memory. Fitted to an H200: `start` microseconds of a launch, `step` of a step, and `crowd`, by which a step
+    grows with each block that an SM has."""
 
     bm: int
     bn: int
@@ -20,6 +21,9 @@ class Tile:
     warps_n: int
     warps_k: int
     stages: int
+    start: float = 0.0
+    step: float = 0.0
+    crowd: float = 0.0
 
     @property
     def threads(self) -> int:
@@ -33,12 +37,14 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Rows, outputs of a group, groups and elements of k of a product."""
+    """Rows, outputs of a group, groups and elements of k of a product; `windows`: its rows are gathered from windows of
+    several taps."""
 
     rows: int
     outputs: int
     groups: int
     k: int
+    windows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,34 +63,27 @@ class Choice:
 
 
 TILES: Final = (
-    Tile(128, 128, 64, 4, 2, 1, 4),
-    Tile(128, 64, 64, 4, 2, 1, 4),
-    Tile(64, 64, 64, 2, 2, 1, 6),
-    Tile(64, 64, 128, 2, 2, 2, 4),
-    Tile(64, 32, 64, 2, 1, 2, 6),
-    Tile(64, 32, 128, 2, 1, 2, 6),
-    Tile(32, 32, 128, 1, 1, 4, 8),
-    Tile(32, 32, 64, 1, 1, 2, 8),
-    Tile(32, 64, 128, 1, 2, 2, 6),
-    Tile(16, 64, 128, 1, 1, 4, 8),
-    Tile(16, 64, 128, 1, 2, 2, 6),
-    Tile(16, 32, 128, 1, 1, 4, 8),
-    Tile(16, 64, 256, 1, 2, 4, 5),
-    Tile(32, 32, 256, 1, 1, 8, 6),
-    Tile(32, 64, 256, 1, 2, 4, 4),
-    Tile(64, 32, 256, 2, 1, 4, 4),
-    Tile(64, 64, 256, 2, 2, 2, 3),
+    Tile(16, 64, 128, 1, 2, 2, 6, 1.16, 0.183, 0.53),
+    Tile(16, 64, 256, 1, 2, 4, 5, 1.27, 0.229, 0.77),
+    Tile(16, 32, 128, 1, 1, 4, 8, 1.17, 0.159, 0.64),
+    Tile(32, 32, 128, 1, 1, 4, 8, 1.63, 0.165, 0.61),
+    Tile(32, 32, 64, 1, 1, 2, 8, 1.25, 0.151, 0.62),
+    Tile(32, 64, 128, 1, 2, 2, 6, 1.94, 0.095, 1.05),
+    Tile(64, 64, 64, 2, 2, 1, 6, 1.73, 0.143, 0.50),
+    Tile(64, 64, 128, 2, 2, 2, 4, 1.70, 0.250, 0.96),
+    Tile(128, 64, 64, 4, 2, 1, 4, 1.50, 0.228, 1.06),
+    Tile(128, 128, 64, 4, 2, 1, 4, 1.32, 0.233, 0.58),
 )
-START_CLOCKS: Final = 1200  # of a block: its first copies, its last store
-SPLIT_CLOCKS: Final = 1800  # of a sum over blocks: a store, a fence, a counter, a load
-CLUSTER_CLOCKS: Final = 600  # of a sum over a cluster
-STEP_CLOCKS: Final = (
-    90  # of a step with little work: a barrier and the latency of its loads from shared memory
-)
-BYTES_A_CLOCK: Final = 40  # from L2 to one SM
-PRODUCTS_A_CLOCK: Final = 1500  # of one SM
+WINDOWS: Final = 1.5  # by which gathering windows makes a step longer
+SPLIT_US: Final = 2.0  # of a sum over blocks: a store, a fence, a counter, a load
+SPLIT_KIB_US: Final = 0.3  # for each KiB of a tile's sums and split
+CLUSTER_US: Final = 0.85  # of a sum over a cluster
+CLUSTER_BLOCK_US: Final = 0.28  # for each of its blocks
+L2_BYTES_US: Final = 6.4e6  # that all SMs together get from L2
+STORES_US: Final = 0.33e6  # results that are stored
 SPLITS: Final = (1, 2, 3, 4, 6, 8, 12, 16)
-CLUSTERS: Final = (2, 4, 8)
+CLUSTERS: Final = (2, 4)
+H200_SMS: Final = 132
 CLUSTER_COMPUTE: Final = 90  # the first with clusters
 
 
@@ -106,19 +105,18 @@ def choices(tile: Tile, work: Work, gpu: Gpu) -> tuple[Choice, ...]:
 
 
 def estimate(choice: Choice, work: Work, gpu: Gpu) -> float:
-    """Clocks that the product takes."""
+    """Microseconds that the product takes on an H200 with as many SMs as `gpu` has."""
     tile = choice.tile
     down, across = choice.tiles(work)
     blocks = down * across * work.groups * choice.splits
-    resident = max(1, min(gpu.shared_bytes // tile.shared_bytes, 1536 // tile.threads))
-    rounds = -(-blocks // gpu.sms)
-    bytes_ = (tile.bm + tile.bn) * tile.bk / BYTES_A_CLOCK
-    products = tile.bm * tile.bn * tile.bk / PRODUCTS_A_CLOCK
-    together = min(rounds, resident)
-    step = max(bytes_, products, STEP_CLOCKS / together)
-    clocks = START_CLOCKS * -(-rounds // resident) + rounds * choice.steps * step
+    crowd = max(1.0, tile.crowd * -(-blocks // gpu.sms))
+    step = tile.step * (WINDOWS if work.windows else 1.0)
+    moved = blocks * choice.steps * (tile.bm + tile.bn) * min(tile.bk, work.k)
+    l2 = L2_BYTES_US * gpu.sms / H200_SMS
+    stored = work.rows * work.outputs * work.groups / (STORES_US * gpu.sms / H200_SMS)
+    time = tile.start + max(choice.steps * step * crowd, moved / l2) + stored
     if choice.cluster:
-        clocks += CLUSTER_CLOCKS
-    elif choice.splits > 1:
-        clocks += SPLIT_CLOCKS + choice.splits * tile.bm * tile.bn * 4 / BYTES_A_CLOCK
-    return clocks
+        return time + CLUSTER_US + CLUSTER_BLOCK_US * choice.splits
+    if choice.splits > 1:
+        return time + SPLIT_US + SPLIT_KIB_US * choice.splits * tile.bm * tile.bn / 1024
+    return time

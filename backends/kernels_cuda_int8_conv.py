@@ -94,7 +94,8 @@ def _product(node: NodeView) -> _Product:
     kind = _kind(node)
     if vector == 1 and groups == 1 and (node.node.op == "linear" or conv_attrs(node).dilation[1] == 1):
         kind, k = ROWS_RUNS, round_up(k // _kernel_rows(node), 16) * _kernel_rows(node)
-    return _Product(Work(_rows(node), outputs // groups, groups, k), vector, kind)
+    work = Work(_rows(node), outputs // groups, groups, k, kind >= ROWS_WINDOWS)
+    return _Product(work, vector, kind)
 
 
 def _kernel_rows(node: NodeView) -> int:
@@ -131,8 +132,6 @@ def _tile_suits(tile: Tile, product: _Product) -> bool:
 def _choice(node: NodeView, target: Target) -> tuple[_Product, Choice]:
     product = _product(node)
     suited = tuple(t for t in TILES if _tile_suits(t, product))
-    if product.vector == 1:  # its copies go through registers: what one step holds is under way at once
-        suited = tuple(t for t in suited if t.bk >= min(product.work.k, 256)) or suited
     return product, choose(product.work, gpu_of(target), suited)
 
 
@@ -194,9 +193,10 @@ def _launch_tile(node: NodeView, target: Target) -> Launch:
         *clamp_fields_s8(_clamp(node), node.outputs[0]),
     )
     constants = (Packed("w", "s8_mma", packed), channel, padding_vector(zero_of(node.inputs[0])))
-    out, cluster = 8 if work.outputs % 8 == 0 else 1, choice.splits if choice.cluster else 1
+    out = 8 if work.outputs % 8 == 0 else 1
+    meeting = choice.splits if choice.cluster or choice.splits == 1 else 0
     sizes = (tile.bm, tile.bn, tile.bk, tile.warps_m, tile.warps_n, tile.warps_k, tile.stages, product.vector)
-    template = (*(str(n) for n in (*sizes, product.kind, cluster)), flag(high), str(out))
+    template = (*(str(n) for n in (*sizes, product.kind, meeting)), flag(high), str(out))
     down, across = choice.tiles(work)
     grid = Grid(
         "ec_conv2d_s8_body",
@@ -205,7 +205,7 @@ def _launch_tile(node: NodeView, target: Target) -> Launch:
         tile.threads,
         tile.shared_bytes,
         waits=True,
-        cluster=cluster,
+        cluster=max(1, meeting),
     )
     return Launch("ec_conv2d_s8_params", fields, (0,), constants, (grid,))
 

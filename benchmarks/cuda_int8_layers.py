@@ -21,7 +21,8 @@ import environment
 import numpy as np
 
 from edgec import compiler, cuda_artifact
-from edgec.backends.cuda_tiles_s8 import Choice, Tile, Work, estimate
+from edgec.backends.cuda_tiles_s8 import TILES, Choice, Work, estimate
+from edgec.backends.kernels_cuda_int8_conv import ROWS_WINDOWS
 from edgec.cuda_library import Library
 from edgec.pipeline import Options
 from edgec.plan import Call, Gpu
@@ -69,16 +70,18 @@ def bound_us(call: Call, gpu: Gpu) -> float:
     return 1e6 * max((moved + weights) / gpu.bandwidth, 2 * call.macs / gpu.int8_ops)
 
 
-def predicted_us(call: Call, gpu: Gpu, clock_hz: int) -> float | None:
+def predicted_us(call: Call, gpu: Gpu) -> float | None:
     """What the choice of tiles estimated for a product on tensor cores."""
     grid, fields = call.grids[0], dict(call.params)
     if grid.body != "ec_conv2d_s8_body":
         return None
-    tile = Tile(*(int(n) for n in grid.template[:7]))
+    sizes = tuple(int(n) for n in grid.template[:7])
+    tile = next(t for t in TILES if (t.bm, t.bn, t.bk, t.warps_m, t.warps_n, t.warps_k, t.stages) == sizes)
     groups = int(fields["out_c"]) // int(fields["group_out"])
-    work = Work(int(fields["rows"]), int(fields["group_out"]), groups, int(fields["k"]))
+    windows = int(grid.template[8]) >= ROWS_WINDOWS
+    work = Work(int(fields["rows"]), int(fields["group_out"]), groups, int(fields["k"]), windows)
     choice = Choice(tile, int(fields["splits"]), int(fields["steps"]), grid.cluster > 1)
-    return 1e6 * estimate(choice, work, gpu) / clock_hz
+    return estimate(choice, work, gpu)
 
 
 def layers(done: compiler.Compiled, each: Any) -> list[dict[str, Any]]:
@@ -90,7 +93,7 @@ def layers(done: compiler.Compiled, each: Any) -> list[dict[str, Any]]:
     rows = []
     for call, ms in zip(calls, each, strict=True):
         us, bound = 1000.0 * float(ms), bound_us(call, target.gpu)
-        predicted = predicted_us(call, target.gpu, target.clock_hz)
+        predicted = predicted_us(call, target.gpu)
         rows.append(
             {
                 "layer": call.loc.layer,

@@ -14,7 +14,7 @@
  * have at most 16 rows and columns. OUT: 8 where the outputs of a group are a multiple of 8, else 1. Weights are fetched before the
  * previous kernel has finished.
  * CLUSTER: the blocks of a tile's splits are a cluster of so many and add their sums through its shared memory (sm_90);
- * 1: through scratch.
+ * 0: through scratch; 1: there are no splits.
  * Grid: (rows / BM * splits, outputs of a group / BN, groups). Shared memory: STAGES * (BM + BN) * BK + 16 * BN bytes.
  * Scratch, where splits > 1: 4 bytes a sum and split; counters: one a tile.
  *
@@ -77,9 +77,11 @@ template <int BM, int BK, int THREADS, int VEC, int KIND> struct ec_rows_s8 {
             }
             if (TAPS) {
                 inside[i] = 0;
+#pragma unroll 1
                 for (int t = 0; t < p.kernel_h; t++) {
                     inside[i] |= (uint32_t)(h + t * p.dilation_h) < (uint32_t)p.in_h ? 1u << t : 0;
                 }
+#pragma unroll 1
                 for (int t = 0; t < p.kernel_w; t++) {
                     inside[i] |= (uint32_t)(v + t * p.dilation_w) < (uint32_t)p.in_w ? 0x10000u << t : 0;
                 }
@@ -113,6 +115,7 @@ template <int BM, int BK, int THREADS, int VEC, int KIND> struct ec_rows_s8 {
             offset += BK;
             if (TAPS) {
                 c += BK;
+#pragma unroll 1
                 while (c >= p.group_in) {
                     c -= p.group_in;
                     offset += p.dilation_w * p.in_c - p.group_in;
@@ -161,6 +164,7 @@ template <int BM, int BK, int THREADS, int VEC, int KIND> struct ec_rows_s8 {
         }
         c += BK;
         offset += BK;
+#pragma unroll 1
         while (c >= p.group_in) {
             c -= p.group_in;
             r++;
@@ -227,16 +231,36 @@ __device__ __forceinline__ void ec_conv2d_s8_store(const ec_conv2d_s8_params &p,
     }
 }
 
-/* This warp's sums, and the parts of k that other warps and the cluster's other blocks took: written to shared memory,
- * added and stored by all threads of the cluster, each 8 outputs of a row at a time. */
+/* Adds 8 sums that stand as two vectors of shared memory. */
+__device__ __forceinline__ void ec_add_sums(int32_t (&sums)[8], int4 a, int4 b)
+{
+    sums[0] += a.x;
+    sums[1] += a.y;
+    sums[2] += a.z;
+    sums[3] += a.w;
+    sums[4] += b.x;
+    sums[5] += b.y;
+    sums[6] += b.z;
+    sums[7] += b.w;
+}
+
+/* Where a block's sums go: what ec_conv2d_s8_finish is told. */
+struct ec_conv2d_s8_place {
+    uint32_t shared, records; /* shared memory: the stages, free now, and the channel records */
+    int row0, column0, group, tile, split;
+};
+
+/* This warp's sums, those of the warps and blocks that took other parts of k: written to shared memory, added and stored
+ * by all threads of the block (of the cluster), 8 outputs of a row at a time. One short loop, since a kernel's first run
+ * waits for its instructions. CLUSTER 0: the sums of a tile's blocks meet in scratch, and its last block stores. */
 template <int MI, int NB, int WARPS_M, int WARPS_N, int WARPS_K, int CLUSTER, bool HIGH, int OUT, typename EPILOGUE>
 __device__ __forceinline__ void ec_conv2d_s8_finish(const ec_conv2d_s8_params &p, const int32_t (&acc)[MI][4 * NB][4],
-                                                    uint32_t shared, uint32_t records, int row0, int column0, int group,
-                                                    int8_t *y, const EPILOGUE &epilogue)
+                                                    const ec_conv2d_s8_place &place, int8_t *y, void *scratch,
+                                                    int32_t *counters, const EPILOGUE &epilogue)
 {
-    constexpr int SLICE = 32 * WARPS_M * WARPS_N, UNITS = 2 * MI * NB, PART = UNITS * SLICE * 32;
-    const int rank = CLUSTER > 1 ? (int)(blockIdx.x % CLUSTER) : 0;
-    const uint32_t mine = shared + threadIdx.x / SLICE * PART + threadIdx.x % SLICE * 16;
+    constexpr int SLICE = 32 * WARPS_M * WARPS_N, UNITS = 2 * MI * NB, PART = UNITS * SLICE * 32, ALL = SLICE * WARPS_K;
+    constexpr int PEERS = CLUSTER > 1 ? CLUSTER : 1;
+    const uint32_t mine = place.shared + threadIdx.x / SLICE * PART + threadIdx.x % SLICE * 16;
     __syncthreads();
 #pragma unroll
     for (int unit = 0; unit < UNITS; unit++) {
@@ -249,74 +273,55 @@ __device__ __forceinline__ void ec_conv2d_s8_finish(const ec_conv2d_s8_params &p
                                         acc[i][j + 1][2 * half + 1]));
         }
     }
-    ec_cluster_sync<CLUSTER>();
-    for (int q = rank * SLICE * WARPS_K + threadIdx.x; q < UNITS * SLICE; q += CLUSTER * SLICE * WARPS_K) {
-        const int unit = q / SLICE, thread = q % SLICE, half = unit % 2, i = unit / 2 % MI, n = unit / 2 / MI;
-        const int warp = thread / 32, lane = thread % 32;
-        int32_t sums[8] = {};
+    ec_cluster_sync<PEERS>();
+    int4 *const parts = static_cast<int4 *>(scratch) + (size_t)place.tile * p.splits * UNITS * SLICE * 2;
+#pragma unroll 1
+    for (int pass = CLUSTER == 0 ? 0 : 1; pass < 2; pass++) {
+        if (CLUSTER == 0 && pass == 1 &&
+            !ec_last_block(counters + place.tile, p.splits,
+                           static_cast<volatile int32_t *>(__cvta_shared_to_generic(place.shared)))) {
+            return;
+        }
+#pragma unroll 1
+        for (int q = (PEERS > 1 ? place.split * ALL : 0) + threadIdx.x; q < UNITS * SLICE; q += PEERS * ALL) {
+            const int unit = q / SLICE, thread = q % SLICE;
+            int32_t sums[8] = {};
+            if (CLUSTER == 0 && pass == 1) {
+#pragma unroll 1
+                for (int other = 0; other < p.splits; other++) {
+                    const int4 *const from = parts + ((size_t)other * UNITS * SLICE + q) * 2;
+                    ec_add_sums(sums, __ldcg(from), __ldcg(from + 1));
+                }
+            } else {
 #pragma unroll
-        for (int peer = 0; peer < CLUSTER; peer++) {
-#pragma unroll
-            for (int part = 0; part < WARPS_K; part++) {
-                const uint32_t from = shared + part * PART + 2 * unit * SLICE * 16 + thread * 16;
-                const int4 a = ec_load_cluster16<CLUSTER>(from, peer);
-                const int4 b = ec_load_cluster16<CLUSTER>(from + SLICE * 16, peer);
-                sums[0] += a.x;
-                sums[1] += a.y;
-                sums[2] += a.z;
-                sums[3] += a.w;
-                sums[4] += b.x;
-                sums[5] += b.y;
-                sums[6] += b.z;
-                sums[7] += b.w;
+                for (int part = 0; part < PEERS * WARPS_K; part++) {
+                    const uint32_t from =
+                        place.shared + part % WARPS_K * PART + 2 * unit * SLICE * 16 + thread * 16;
+                    ec_add_sums(sums, ec_load_cluster16<PEERS>(from, part / WARPS_K),
+                                   ec_load_cluster16<PEERS>(from + SLICE * 16, part / WARPS_K));
+                }
             }
-        }
-        const int row = row0 + (warp % WARPS_M * MI + i) * 16 + half * 8 + lane / 4;
-        const int inner = (warp / WARPS_M * NB + n) * 32 + lane % 4 * 8;
-        if (row < p.rows) {
-            int4 constants[8];
-#pragma unroll
-            for (int j = 0; j < 8; j++) {
-                constants[j] = ec_load_cluster16<1>(records + 16 * (inner + j), 0);
+            if (CLUSTER == 0 && pass == 0) {
+                int4 *const to = parts + ((size_t)place.split * UNITS * SLICE + q) * 2;
+                __stcg(to, make_int4(sums[0], sums[1], sums[2], sums[3]));
+                __stcg(to + 1, make_int4(sums[4], sums[5], sums[6], sums[7]));
+                continue;
             }
-            ec_conv2d_s8_store<HIGH, OUT>(p, sums, row, column0 + inner, group, constants, y, epilogue);
-        }
-    }
-    if (CLUSTER > 1) {
-        ec_cluster_sync<CLUSTER>(); /* the others still read this block's memory */
-    }
-}
-
-/* The same from registers, where each warp has whole sums. */
-template <int MI, int NB, int WARPS_M, int WARPS_N, bool HIGH, int OUT, typename EPILOGUE>
-__device__ __forceinline__ void ec_conv2d_s8_direct(const ec_conv2d_s8_params &p, const int32_t (&acc)[MI][4 * NB][4],
-                                                    uint32_t records, int row0, int column0, int group, int8_t *y,
-                                                    const EPILOGUE &epilogue)
-{
-    const int warp = threadIdx.x / 32 % (WARPS_M * WARPS_N), lane = threadIdx.x % 32;
-#pragma unroll
-    for (int n = 0; n < NB; n++) {
-        const int inner = (warp / WARPS_M * NB + n) * 32 + lane % 4 * 8;
-        int4 constants[8];
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            constants[i] = ec_load_cluster16<1>(records + 16 * (inner + i), 0);
-        }
-#pragma unroll
-        for (int i = 0; i < MI; i++) {
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                const int row = row0 + (warp % WARPS_M * MI + i) * 16 + half * 8 + lane / 4;
-                int32_t sums[8];
+            const int half = unit % 2, i = unit / 2 % MI, n = unit / 2 / MI, warp = thread / 32, lane = thread % 32;
+            const int row = place.row0 + (warp % WARPS_M * MI + i) * 16 + half * 8 + lane / 4;
+            const int inner = (warp / WARPS_M * NB + n) * 32 + lane % 4 * 8;
+            if (row < p.rows) {
+                int4 constants[8];
 #pragma unroll
                 for (int j = 0; j < 8; j++) {
-                    sums[j] = acc[i][4 * n + j / 2][2 * half + j % 2];
+                    constants[j] = ec_load_cluster16<1>(place.records + 16 * (inner + j), 0);
                 }
-                if (row < p.rows) {
-                    ec_conv2d_s8_store<HIGH, OUT>(p, sums, row, column0 + inner, group, constants, y, epilogue);
-                }
+                ec_conv2d_s8_store<HIGH, OUT>(p, sums, row, place.column0 + inner, place.group, constants, y, epilogue);
             }
         }
+    }
+    if (PEERS > 1) {
+        ec_cluster_sync<PEERS>(); /* the others still read this block's memory */
     }
 }
 
@@ -327,12 +332,12 @@ __device__ __forceinline__ void ec_conv2d_s8_body(const ec_conv2d_s8_params &p, 
                                                   void *counters, const EPILOGUE &epilogue = EPILOGUE())
 {
     constexpr int MI = BM / WARPS_M / 16, NB = BN / WARPS_N / 32, SLICE = 32 * WARPS_M * WARPS_N;
-    constexpr int THREADS = SLICE * WARPS_K, COUNT = MI * NB * 16, TILE = BM * BK, STAGE = (BM + BN) * BK;
+    constexpr int THREADS = SLICE * WARPS_K, TILE = BM * BK, STAGE = (BM + BN) * BK;
     extern __shared__ __align__(128) uint8_t ec_shared[];
     ec_launch_next();
     const int8_t *const x = static_cast<const int8_t *>(input), *const pad = static_cast<const int8_t *>(padding);
     int8_t *const y = static_cast<int8_t *>(output);
-    const int splits = CLUSTER > 1 ? CLUSTER : p.splits, tile_m = blockIdx.x / splits, group = blockIdx.z;
+    const int splits = CLUSTER == 0 ? p.splits : CLUSTER, tile_m = blockIdx.x / splits, group = blockIdx.z;
     const int split = blockIdx.x - tile_m * splits, row0 = tile_m * BM, column0 = blockIdx.y * BN;
     const int warp = threadIdx.x / 32, warp_m = warp % WARPS_M, warp_n = warp / WARPS_M % WARPS_N;
     const int warp_k = warp / (WARPS_M * WARPS_N);
@@ -346,7 +351,7 @@ __device__ __forceinline__ void ec_conv2d_s8_body(const ec_conv2d_s8_params &p, 
     for (int i = threadIdx.x; i < BN; i += THREADS) {
         ec_copy_async<16, false>(records + 16 * i, channels + i);
     }
-#pragma unroll
+#pragma unroll 1
     for (int stage = 0; stage < STAGES - 1; stage++) {
         if (stage < steps) {
             ec_weights_copy<BN, BK, THREADS>(shared + stage * STAGE + TILE, weights, p.k_blocks);
@@ -356,7 +361,7 @@ __device__ __forceinline__ void ec_conv2d_s8_body(const ec_conv2d_s8_params &p, 
     ec_rows_s8<BM, BK, THREADS, VEC, KIND> rows;
     rows.begin(p, row0, first * BK, group);
     ec_wait_previous();
-#pragma unroll
+#pragma unroll 1
     for (int stage = 0; stage < STAGES - 1; stage++) {
         if (stage < steps) {
             rows.copy(p, ec_shared + stage * STAGE, x, pad);
@@ -365,6 +370,7 @@ __device__ __forceinline__ void ec_conv2d_s8_body(const ec_conv2d_s8_params &p, 
     }
     int32_t acc[MI][4 * NB][4] = {};
     int now = 0, next = STAGES - 1;
+#pragma unroll 1
     for (int step = 0; step < steps; step++) {
         ec_copy_wait<STAGES - 2>();
         __syncthreads();
@@ -380,18 +386,8 @@ __device__ __forceinline__ void ec_conv2d_s8_body(const ec_conv2d_s8_params &p, 
         next = next + 1 == STAGES ? 0 : next + 1;
     }
     ec_copy_wait<0>();
-    if (CLUSTER <= 1 && p.splits > 1) {
-        ec_sum_slices<COUNT, SLICE, WARPS_K>(&acc[0][0][0], reinterpret_cast<int32_t *>(ec_shared));
-        const int tile = (group * gridDim.y + blockIdx.y) * (gridDim.x / splits) + tile_m;
-        if (ec_sum_splits<COUNT, SLICE>(&acc[0][0][0], tile, split, splits, scratch, static_cast<int32_t *>(counters),
-                                        reinterpret_cast<volatile int32_t *>(ec_shared)) &&
-            warp_k == 0) {
-            ec_conv2d_s8_direct<MI, NB, WARPS_M, WARPS_N, HIGH, OUT>(p, acc, records, row0, column0, group, y, epilogue);
-        }
-    } else if (WARPS_K > 1 || CLUSTER > 1) {
-        ec_conv2d_s8_finish<MI, NB, WARPS_M, WARPS_N, WARPS_K, CLUSTER, HIGH, OUT>(p, acc, shared, records, row0, column0,
-                                                                                   group, y, epilogue);
-    } else {
-        ec_conv2d_s8_direct<MI, NB, WARPS_M, WARPS_N, HIGH, OUT>(p, acc, records, row0, column0, group, y, epilogue);
-    }
+    const int tile = (group * gridDim.y + blockIdx.y) * (gridDim.x / splits) + tile_m;
+    const ec_conv2d_s8_place place = {shared, records, row0, column0, group, tile, split};
+    ec_conv2d_s8_finish<MI, NB, WARPS_M, WARPS_N, WARPS_K, CLUSTER, HIGH, OUT>(
+        p, acc, place, y, scratch, static_cast<int32_t *>(counters), epilogue);
 }

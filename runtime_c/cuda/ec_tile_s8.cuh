@@ -164,39 +164,6 @@ __device__ __forceinline__ void ec_tile_products(int32_t (&acc)[MI][4 * NB][4], 
     }
 }
 
-/* Adds the sums of the warps that took other parts of k to those of the first; `shared` holds
- * (WARPS_K - 1) * SLICE * COUNT * 4 bytes. SLICE: threads that share a part of k. All threads call. */
-template <int COUNT, int SLICE, int WARPS_K>
-__device__ __forceinline__ void ec_sum_slices(int32_t *acc, int32_t *shared)
-{
-    if (WARPS_K == 1) {
-        return;
-    }
-    const int part = threadIdx.x / SLICE, thread = threadIdx.x % SLICE;
-    __syncthreads();
-    if (part > 0) {
-        int4 *to = reinterpret_cast<int4 *>(shared) + (part - 1) * (COUNT / 4) * SLICE + thread;
-#pragma unroll
-        for (int i = 0; i < COUNT / 4; i++) {
-            to[i * SLICE] = make_int4(acc[4 * i], acc[4 * i + 1], acc[4 * i + 2], acc[4 * i + 3]);
-        }
-    }
-    __syncthreads();
-    if (part == 0) {
-        for (int other = 0; other < WARPS_K - 1; other++) {
-            const int4 *from = reinterpret_cast<const int4 *>(shared) + other * (COUNT / 4) * SLICE + thread;
-#pragma unroll
-            for (int i = 0; i < COUNT / 4; i++) {
-                const int4 v = from[i * SLICE];
-                acc[4 * i] += v.x;
-                acc[4 * i + 1] += v.y;
-                acc[4 * i + 2] += v.z;
-                acc[4 * i + 3] += v.w;
-            }
-        }
-    }
-}
-
 /* Whether this block is the last of `splits` to come here, in every thread: it then sees what the others wrote before.
  * The counter is zero again afterwards. `last`: a word of shared memory. */
 __device__ __forceinline__ bool ec_last_block(int32_t *counter, int splits, volatile int32_t *last)
@@ -213,43 +180,6 @@ __device__ __forceinline__ bool ec_last_block(int32_t *counter, int splits, vola
     const bool mine = *last;
     __threadfence();
     return mine;
-}
-
-/* Adds the sums of the other blocks of this tile, in the block that comes last; false in all others. `scratch`: 4 *
- * COUNT * SLICE bytes a tile and split; `counters`: one int32 a tile, zero again afterwards. All threads call; the
- * first SLICE of them hold the sums. `last`: a word of shared memory. */
-template <int COUNT, int SLICE>
-__device__ __forceinline__ bool ec_sum_splits(int32_t *acc, int tile, int split, int splits, void *scratch,
-                                              int32_t *counters, volatile int32_t *last)
-{
-    int4 *const mine = static_cast<int4 *>(scratch) + (size_t)tile * splits * (COUNT / 4) * SLICE + threadIdx.x;
-    if (threadIdx.x < SLICE) {
-#pragma unroll
-        for (int i = 0; i < COUNT / 4; i++) {
-            __stcg(mine + (size_t)(split * (COUNT / 4) + i) * SLICE,
-                   make_int4(acc[4 * i], acc[4 * i + 1], acc[4 * i + 2], acc[4 * i + 3]));
-        }
-    }
-    if (!ec_last_block(counters + tile, splits, last)) {
-        return false;
-    }
-    if (threadIdx.x < SLICE) {
-#pragma unroll 2
-        for (int other = 0; other < splits; other++) {
-            if (other == split) {
-                continue;
-            }
-#pragma unroll
-            for (int i = 0; i < COUNT / 4; i++) {
-                const int4 v = __ldcg(mine + (size_t)(other * (COUNT / 4) + i) * SLICE);
-                acc[4 * i] += v.x;
-                acc[4 * i + 1] += v.y;
-                acc[4 * i + 2] += v.z;
-                acc[4 * i + 3] += v.w;
-            }
-        }
-    }
-    return true;
 }
 
 #endif
