@@ -15,8 +15,13 @@ from edgec.ops.resize import ResizeAttrs, bilinear_rows, nearest_rows
 from edgec.plan import Grid, Kernel, Launch, NodeView, Packed, Target
 
 THREADS: Final = 128
+THREADS_MAX: Final = 2**31
 UNROLLED: Final = 3  # windows up to this size are known to the compiler
 INDEX_MAX: Final = 2**16  # rows and columns that a resize table can name
+
+
+def _accepts_pool(node: NodeView, target: Target) -> bool:
+    return all_of_one_float(node, target) and node.outputs[0].size < THREADS_MAX
 
 
 def _launch_pool(node: NodeView, target: Target) -> Launch:
@@ -62,11 +67,12 @@ def _table_fits(node: NodeView, mode: str) -> bool:
 
 def _accepts_nearest(node: NodeView, target: Target) -> bool:
     x, y = node.inputs[0], node.outputs[0]
-    return (x.dtype, x.quant) == (y.dtype, y.quant) and not x.bounds and _table_fits(node, "nearest")
+    same = (x.dtype, x.quant) == (y.dtype, y.quant) and not x.bounds
+    return same and y.size < THREADS_MAX and _table_fits(node, "nearest")
 
 
 def _accepts_bilinear(node: NodeView, target: Target) -> bool:
-    return all_of_one_float(node, target) and _table_fits(node, "bilinear")
+    return _accepts_pool(node, target) and _table_fits(node, "bilinear")
 
 
 def _resize(node: NodeView, vectors: int) -> tuple[tuple[tuple[str, int | float], ...], tuple[int, int, int]]:
@@ -106,10 +112,7 @@ _POOLS: Final = ("max_pool2d", "avg_pool2d", "adaptive_max_pool2d", "adaptive_av
 _RESIZE: Final = "cuda/ec_resize.cu"
 
 KERNELS: Final[tuple[Kernel, ...]] = (
-    *(
-        Kernel(op, "ec_pool2d_cuda", "cuda/ec_pool2d.cu", 100, all_of_one_float, _launch_pool)
-        for op in _POOLS
-    ),
+    *(Kernel(op, "ec_pool2d_cuda", "cuda/ec_pool2d.cu", 100, _accepts_pool, _launch_pool) for op in _POOLS),
     Kernel("resize", "ec_resize_nearest_cuda", _RESIZE, 100, _accepts_nearest, _launch_nearest),
     Kernel("resize", "ec_resize_bilinear_cuda", _RESIZE, 100, _accepts_bilinear, _launch_bilinear),
 )

@@ -10,15 +10,17 @@ from edgec.backends.kernels_cuda_norm import vector_width
 from edgec.plan import Grid, Kernel, Launch, NodeView, Target
 
 THREADS: Final = 1024  # EC_SAMPLE_THREADS
+HELD: Final = 3072  # EC_SAMPLE_HELD
+PART_BYTES: Final = 32  # of ec_sample_part
 
 
 def _accepts(node: NodeView, target: Target) -> bool:
-    return is_float(node.inputs[0]) and node.inputs[0].dims[0] <= 65535
+    return is_float(node.inputs[0]) and node.inputs[0].dims[0] <= 65535 and _splits(node) <= THREADS
 
 
 def _splits(node: NodeView) -> int:
     size = node.inputs[0].dims[1]
-    return min(THREADS, blocks_for(size, THREADS * vector_width(node.inputs[0].dtype, size)))
+    return blocks_for(size, THREADS * vector_width(node.inputs[0].dtype, size))
 
 
 def _launch(node: NodeView, target: Target) -> Launch:
@@ -31,7 +33,7 @@ def _launch(node: NodeView, target: Target) -> Launch:
 
 
 def _scratch(node: NodeView, target: Target) -> int:
-    return 8 * node.inputs[0].dims[0] * _splits(node)
+    return node.inputs[0].dims[0] * (PART_BYTES * _splits(node) + 8 * HELD)
 
 
 def _counters(node: NodeView, target: Target) -> int:

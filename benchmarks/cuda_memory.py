@@ -152,7 +152,7 @@ def movement() -> Iterator[Line]:
     look = lambda t, i: FUNCTIONS.embedding(i, t)
     yield Line("embedding 128 of 4096", 1.8, "embedding", NO_ATTRS, (half(32000, 4096), ids), look, (0,))
     cache = (half(8, 1024, 128), np.array([77], np.int32), half(8, 1, 128))
-    copy = lambda x, i, s: x.index_copy(1, i, s)
+    copy = lambda x, i, s: x.index_copy(1, i.long(), s)
     yield Line("cache of 8x1024x128, not in place", 2.6, "index_copy", IndexCopyAttrs(1), cache, copy)
 
 

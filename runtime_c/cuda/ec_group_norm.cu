@@ -65,14 +65,13 @@ template <typename T, int V>
 __device__ __forceinline__ void ec_batch_norm_body(const ec_batch_norm_params &p, const void *x, const void *gamma,
                                                    const void *beta, const void *mean, const void *var, void *y)
 {
-    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    const int vectors = p.channels / V;
-    if (i >= (size_t)p.rows * vectors) {
+    const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x, vectors = (uint32_t)p.channels / V;
+    if (i >= (uint32_t)p.rows * vectors) {
         return;
     }
     const int c = (int)(i % vectors) * V;
     float v[V], g[V], b[V], m[V], s[V];
-    ec_load<T, V>(v, (const T *)x + i * V);
+    ec_load<T, V>(v, (const T *)x + (size_t)i * V);
     ec_load<T, V>(g, (const T *)gamma + c);
     ec_load<T, V>(b, (const T *)beta + c);
     ec_load<T, V>(m, (const T *)mean + c);
@@ -81,5 +80,5 @@ __device__ __forceinline__ void ec_batch_norm_body(const ec_batch_norm_params &p
     for (int k = 0; k < V; k++) {
         v[k] = (v[k] - m[k]) * (g[k] * rsqrtf(s[k] + p.eps)) + b[k];
     }
-    ec_store<T, V>((T *)y + i * V, v);
+    ec_store<T, V>((T *)y + (size_t)i * V, v);
 }

@@ -13,11 +13,10 @@
 template <typename T, int V, bool AVERAGE, bool ADAPTIVE, int KERNEL_H, int KERNEL_W>
 __device__ __forceinline__ void ec_pool2d_body(const ec_pool2d_cuda_params &p, const void *x, void *y)
 {
-    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    const int vectors = p.channels / V;
-    const size_t pixel = i / vectors;
-    const int c = (int)(i % vectors) * V, q = (int)(pixel % p.out_w), h = (int)(pixel / p.out_w % p.out_h);
-    const int n = (int)(pixel / p.out_w / p.out_h);
+    const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x, vectors = (uint32_t)p.channels / V;
+    const uint32_t pixel = i / vectors, line = pixel / (uint32_t)p.out_w;
+    const int c = (int)(i - pixel * vectors) * V, q = (int)(pixel - line * (uint32_t)p.out_w);
+    const int n = (int)(line / (uint32_t)p.out_h), h = (int)(line - (uint32_t)n * (uint32_t)p.out_h);
     if (n >= p.batch) {
         return;
     }
@@ -43,15 +42,17 @@ __device__ __forceinline__ void ec_pool2d_body(const ec_pool2d_cuda_params &p, c
 #pragma unroll
         for (int s = 0; s < columns; s++) {
             const int column = left + s * step_w;
-            if (row >= 0 && row < p.in_h && column >= 0 && column < p.in_w) {
-                float v[V];
+            const bool inside = row >= 0 && row < p.in_h && column >= 0 && column < p.in_w;
+            float v[V];
+            if (inside) {
                 ec_load<T, V>(v, map + ((size_t)row * p.in_w + column) * p.channels);
-#pragma unroll
-                for (int k = 0; k < V; k++) {
-                    sum[k] = AVERAGE ? sum[k] + v[k] : ec_larger::of(v[k], sum[k]);
-                }
-                taps++;
             }
+#pragma unroll
+            for (int k = 0; k < V; k++) {
+                const float tap = inside ? v[k] : AVERAGE ? 0.0f : -INFINITY;
+                sum[k] = AVERAGE ? sum[k] + tap : ec_larger::of(tap, sum[k]);
+            }
+            taps += inside;
         }
     }
     if (AVERAGE) {
@@ -61,5 +62,5 @@ __device__ __forceinline__ void ec_pool2d_body(const ec_pool2d_cuda_params &p, c
             sum[k] *= scale;
         }
     }
-    ec_store<T, V>((T *)y + i * V, sum);
+    ec_store<T, V>((T *)y + (size_t)i * V, sum);
 }

@@ -13,16 +13,16 @@
 
 /* The pixel and vector that this thread makes. */
 struct ec_resized {
-    size_t index;
+    uint32_t index;
     int n, p, q, vector;
     __device__ __forceinline__ explicit ec_resized(const ec_resize_cuda_params &params)
     {
-        index = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-        vector = (int)(index % params.vectors);
-        const size_t pixel = index / params.vectors;
-        q = (int)(pixel % params.out_w);
-        p = (int)(pixel / params.out_w % params.out_h);
-        n = (int)(pixel / params.out_w / params.out_h);
+        index = blockIdx.x * blockDim.x + threadIdx.x;
+        const uint32_t pixel = index / (uint32_t)params.vectors, line = pixel / (uint32_t)params.out_w;
+        vector = (int)(index - pixel * (uint32_t)params.vectors);
+        q = (int)(pixel - line * (uint32_t)params.out_w);
+        n = (int)(line / (uint32_t)params.out_h);
+        p = (int)(line - (uint32_t)n * (uint32_t)params.out_h);
     }
 };
 
@@ -63,5 +63,5 @@ __device__ __forceinline__ void ec_resize_bilinear_body(const ec_resize_cuda_par
         const float first = a[k] * (1.0f - w) + b[k] * w, second = c[k] * (1.0f - w) + d[k] * w;
         a[k] = first * (1.0f - u) + second * u;
     }
-    ec_store<T, V>((T *)y + at.index * V, a);
+    ec_store<T, V>((T *)y + (size_t)at.index * V, a);
 }
