@@ -42,8 +42,11 @@ def observe(
     tokens: int,
     whole: Collection[str] = (),
 ) -> Observed:
-    """Run `graph` on all samples. About `tokens` rows are kept of each value of `refs`, and the values of `whole`
-    in full for as many samples as make `tokens` rows of the largest of them (one sample at least)."""
+    """Run `graph` on all samples, each from the initial state.
+
+    About `tokens` rows are kept of each value of `refs`, and the values of `whole` in full for as many samples as make
+    `tokens` rows of the longest of them (one sample at least).
+    """
     check_samples(graph, samples)
     types = program.type_of(graph)
     share = max(1, -(-tokens // len(samples)))
@@ -54,7 +57,7 @@ def observe(
     counts: dict[str, int] = {}
     rows: dict[str, list[F32]] = {}
     kept: list[dict[str, Array]] = []
-    state: dict[str, Array] = {n: s.initial.data for n, s in program.state.items()}
+    state = {n: s.initial.data for n, s in program.state.items()}
     for index, sample in enumerate(log.progress(samples, "observe", len(samples))):
         held = {r: np.asarray(a) for r, a in (*sample.items(), *(("$" + n, a) for n, a in state.items()))}
         if index < full:
@@ -80,7 +83,7 @@ def observe(
 
         for value in graph.inputs:
             see(value.name, held[value.name])
-        _, state = interp.run(program, graph, sample, state, each)
+        interp.run(program, graph, sample, state, each)
     values = {
         r: Seen(np.asarray(tops[r], np.float64), sums[r] / max(1, counts[r]), np.concatenate(rows[r]))
         for r in rows

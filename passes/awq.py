@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -20,9 +20,13 @@ import numpy.typing as npt
 
 from edgec import log
 from edgec.build import constant
-from edgec.ir import Array, Constant, Graph, Node, Program
-from edgec.match import Rewrite, consumers, rewrite
+from edgec.ir import Array, Constant, Graph, Node, Program, Type
+from edgec.match import Rewrite, attr, consumers, rewrite
+from edgec.ops import OPS
+from edgec.ops.cached_attention import CachedAttentionAttrs
+from edgec.ops.heads import heads_at
 from edgec.ops.linear_w4 import unpack_weights
+from edgec.ops.strided_attention import StridedAttentionAttrs
 from edgec.passes.activations import Observed, observe
 from edgec.passes.blocks import Block, block_of, run_block
 from edgec.passes.dead import remove_dead
@@ -81,7 +85,7 @@ def awq(
     blocks = {
         value: block_of(g, group.layers) for s, value in sites if (group := s.group(g.name)) is not None
     }
-    whole = {r for s, value in sites if len(s.layers) > 1 for r in blocks[value].given}
+    whole = {r for block in blocks.values() if len(block.nodes) > 1 for r in block.given}
     seen = observe(program, g, {value for _, value in sites}, samples, SEARCH_TOKENS, whole)
     scaled_sites = tuple(
         _scale(program, site, _Search(blocks[value], value, seen, scheme, chosen), unfoldable)
@@ -187,26 +191,24 @@ def _clip(
     scheme: W4Scheme,
     chosen: Mapping[str, int],
 ) -> tuple[Program, tuple[Clipped, ...]]:
-    """Clip the layers of `chosen` that lead to no softmax. `before`: the graph as it was observed."""
+    """Clip what leads to no softmax in the layers of `chosen`. `before`: the graph as it was observed."""
     inputs = {n.outputs[0].name: n.inputs[0] for n in before.nodes if n.op == "linear"}
-    scored = scores(before)
-    todo = [
-        n
-        for n in program.graph(before.name).nodes
-        if n.op == "linear" and n.outputs[0].name in chosen and n.outputs[0].name not in scored
-    ]
+    todo = [n for n in program.graph(before.name).nodes if n.op == "linear" and n.outputs[0].name in chosen]
     limits: dict[str, tuple[F32, int]] = {}
     rows = []
     for node in log.progress(todo, "AWQ clips", len(todo)):
         name = node.outputs[0].name
         value = inputs[name]
-        if node.inputs[1] in limits or value not in factors:
+        w = weight_of(program, node)
+        free = ~score_rows(before, name, len(w))
+        if node.inputs[1] in limits or value not in factors or not free.any():
             continue
         x = np.asarray(seen.values[value].rows / factors[value], np.float32)
-        w = weight_of(program, node)
-        limit, share, losses = clip_limits(w, x, chosen[name], scheme.symmetric)
+        found, share, losses = clip_limits(w[free], x, chosen[name], scheme.symmetric)
+        limit = np.full((len(w), found.shape[1]), np.inf, np.float32)
+        limit[free] = found
         limits[node.inputs[1]] = limit, chosen[name]
-        rows.append(Clipped(str(node.loc.layer), share, *losses))
+        rows.append(Clipped(node.loc.layer, share, *losses))
 
     def visit(at: Rewrite, node: Node) -> tuple[str, ...] | None:
         if node.op != "linear" or node.inputs[1] not in limits:
@@ -218,24 +220,60 @@ def _clip(
     return (remove_dead(rewrite(program, visit)) if limits else program), tuple(rows)
 
 
-def scores(graph: Graph) -> frozenset[str]:
-    """Outputs of linear layers that become scores of a softmax: q and k of an attention."""
+def score_rows(graph: Graph, layer: str, count: int) -> npt.NDArray[np.bool_]:
+    """[N]: the rows of the weight that make scores of a softmax, q and k of an attention. `layer`: its output's name,
+    `count`: N."""
     readers = consumers(graph)
-    found = set()
-    for layer in graph.nodes:
-        if layer.op != "linear":
-            continue
-        queue, known = [layer.outputs[0].name], set()
-        while queue:
-            ref = queue.pop()
-            for node in readers.get(ref, ()):
-                attends = "attention" in node.op
-                if node.op == "softmax" or (attends and ref in node.inputs[:2]):
-                    found.add(layer.outputs[0].name)
-                elif node.op != "linear" and not attends and node.outputs[0].name not in known:
-                    known.add(node.outputs[0].name)
-                    queue.extend(v.name for v in node.outputs)
-    return frozenset(found)
+    types = {v.name: v.type for n in graph.nodes for v in n.outputs}
+    found = np.zeros(count, np.bool_)
+    # A value and the row that each of its last channels comes from; False: in another order.
+    queue: list[tuple[str, npt.NDArray[np.int64], bool]] = [(layer, np.arange(count), True)]
+    known = {layer}
+    while queue:
+        ref, rows, ordered = queue.pop()
+        for node in readers.get(ref, ()):
+            if node.op == "softmax":
+                found[rows] = True
+            elif "attention" in node.op:
+                found[_attended(node, ref, rows, types[ref] if ordered else None)] = True
+            elif node.op != "linear":
+                for part, value in zip(_parts(node, rows, ordered, types[ref]), node.outputs, strict=True):
+                    if value.name not in known:
+                        known.add(value.name)
+                        same = value.type.dims[-1:] == (len(part),) and node.op not in (
+                            "transpose",
+                            "reshape",
+                        )
+                        queue.append((value.name, part, ordered and same))
+    return found
+
+
+def _parts(
+    node: Node, rows: npt.NDArray[np.int64], ordered: bool, t: Type
+) -> tuple[npt.NDArray[np.int64], ...]:
+    """The rows behind each output: a cut of the last axis takes some of them."""
+    if ordered and node.op in ("split", "slice") and attr(node, "axis", int) == len(t.dims) - 1:
+        return OPS[node.op].ref(replace(node.attrs, axis=0), (rows,))  # type: ignore[call-arg, return-value]
+    return (rows,) * len(node.outputs)
+
+
+def _attended(node: Node, ref: str, rows: npt.NDArray[np.int64], t: Type | None) -> npt.NDArray[np.int64]:
+    """Those of `rows` that `node` reads from `ref` as q or k. `t`: of `ref`, where its last axis is `rows`."""
+    attrs = node.attrs
+    packed = isinstance(attrs, (StridedAttentionAttrs, CachedAttentionAttrs))
+    if ref not in node.inputs[:2]:
+        return rows[:0]
+    if not packed or t is None or t.dims[-1] != len(rows):
+        return rows
+    assert isinstance(attrs, (StridedAttentionAttrs, CachedAttentionAttrs))
+    channels = np.broadcast_to(np.arange(len(rows)), t.dims)
+    read = [(attrs.q, attrs.heads), (attrs.k, attrs.kv_heads)]
+    places = [
+        heads_at(channels, place, (1, heads, 1, attrs.depth)).ravel()
+        for operand, (place, heads) in enumerate(read)
+        if node.inputs[operand] == ref
+    ]
+    return rows[np.concatenate(places).astype(np.int64)]
 
 
 def clip_limits(w: F32, x: F32, group: int, symmetric: bool) -> tuple[F32, float, tuple[float, float]]:

@@ -27,19 +27,28 @@ class Block:
 
 
 def block_of(graph: Graph, layers: Sequence[Node]) -> Block:
-    """The block of `layers`, which share an input. A single layer is its own."""
+    """The block of `layers`, which share an input. A single layer is its own, unless it is several in one: a packed
+    projection that is split, or in which attention reads q, k and v."""
+    starts = tuple(layer.outputs[0].name for layer in layers)
     if len(layers) == 1:
-        return _between(graph, layers, layers[0])
-    last = _meeting(graph, layers)
-    return _between(graph, layers, None if last is None else _with_projection(graph, last))
+        readers = consumers(graph).get(starts[0], [])
+        if readers and readers[0].op == "split" and len(readers) == 1:
+            starts = tuple(v.name for v in readers[0].outputs)
+        elif readers and all(n is readers[0] for n in readers[1:]) and len(readers) > 1:
+            return _between(graph, layers, _with_projection(graph, readers[0]))
+        else:
+            return _between(graph, layers, layers[0])
+    last = _meeting(graph, starts)
+    alone = layers[0] if len(layers) == 1 else None
+    return _between(graph, layers, alone if last is None else _with_projection(graph, last))
 
 
-def _meeting(graph: Graph, layers: Sequence[Node]) -> Node | None:
-    """The first node that all layers lead to, and past which nothing else of theirs leads."""
-    touched = {v.name: 1 << i for i, layer in enumerate(layers) for v in layer.outputs}
+def _meeting(graph: Graph, starts: Sequence[str]) -> Node | None:
+    """The first node that all values lead to, and past which nothing else of theirs leads."""
+    touched = {name: 1 << i for i, name in enumerate(starts)}
     if any(name in graph.outputs for name in touched):
         return None
-    everyone = (1 << len(layers)) - 1
+    everyone = (1 << len(starts)) - 1
     open_until: dict[str, int] = {}
     for index, node in enumerate(graph.nodes):
         open_until.update((ref, index) for ref in node.inputs)
@@ -58,7 +67,7 @@ def _meeting(graph: Graph, layers: Sequence[Node]) -> Node | None:
 def _with_projection(graph: Graph, node: Node) -> Node:
     """The linear layer that alone reads what `node` makes, moved or not; `node` where none does."""
     readers, leaving, at = consumers(graph), set(ends(graph)), node
-    while len(at.outputs) == 1 and at.outputs[0].name not in leaving:
+    while at.outputs[0].name not in leaving:
         ahead = readers.get(at.outputs[0].name, [])
         if len(ahead) != 1:
             break

@@ -25,6 +25,7 @@ from edgec.ops.strided_attention import StridedAttentionAttrs
 
 Labels = npt.NDArray[np.int64]
 Merges = tuple[tuple[int, int], ...]
+CUTS: Final = ("slice", "select")
 
 
 class NoFold(Exception):
@@ -162,12 +163,21 @@ def _expand(node: Node, types: Mapping[str, Type], index: int, labels: Labels) -
 
 
 def _cut(node: Node, types: Mapping[str, Type], index: int, labels: Labels) -> tuple[Move, ...]:
-    """slice, select, split, unbind: what is cut away stays as it is."""
+    """slice, select, split, unbind: what is cut away stays as it is. Of the last tokens the others, which nobody else
+    reads then, may take the factors, too."""
     given = np.full(types[node.inputs[0]].dims, -1, np.int64)
     places = np.arange(given.size).reshape(given.shape)
     kept = OPS[node.op].ref(node.attrs, (places,))[index]
     given.reshape(-1)[kept.astype(np.int64)] = labels
-    return (Move((Need(0, given),)),)
+    exact = Move((Need(0, given),))
+    if node.op not in CUTS:
+        return (exact,)
+    axis = attr(node, "axis", int)
+    kept_axis = np.expand_dims(labels, axis) if node.op == "select" else labels
+    first = np.take(kept_axis, [0], axis)
+    if not np.array_equal(kept_axis, np.broadcast_to(first, kept_axis.shape)):
+        return (exact,)
+    return exact, Move((Need(0, np.broadcast_to(first, given.shape)),))
 
 
 def _concat(node: Node, types: Mapping[str, Type], index: int, labels: Labels) -> tuple[Move, ...]:
@@ -282,4 +292,3 @@ RULES: Final[dict[str, Rule]] = {
     "index_copy": _index_copy,
     "matmul": _matmul,
 }
-CUTS: Final = ("slice", "select")
