@@ -53,16 +53,20 @@ def compile(
     factory: str | None = None,
     trust: bool = False,
     seed: int = 0,
+    context: int | None = None,
+    prefill: Sequence[int] | None = None,
 ) -> Artifact:
     """Compile `model` for `target` and write the artifact to the folder `out`. Nothing is built yet.
 
     `model`: an nn.Module (with `example_inputs`), an exported program, or a path as `edgec compile` takes it.
     `calib`: typical inputs by input name in the PyTorch layout, samples along the first axis, or the path of an
     .npz with them; int8 needs it. `precision`: int8 where None, fp16 for a CUDA target. `ram`, `flash`: budgets such
-    as "64K". The others are those of `edgec compile --help`. Raises UserError and TargetError; nothing is written then.
+    as "64K". `context`, `prefill`: of a language model, a module or a folder of transformers (docs/language-models.md).
+    The others are those of `edgec compile --help`. Raises UserError and TargetError; nothing is written then.
     """
     from edgec import compiler
     from edgec.artifact import Artifact, refuse_unless_free
+    from edgec.frontends.decoder_options import CONTEXT, DecoderOptions
 
     refuse_unless_free(_Path(out))
     precision = precision or compiler.default_precision(target)
@@ -70,6 +74,8 @@ def compile(
     options = replace(options, stages=None if stages is None else _Path(stages), check=check)
     options = _weight_options(options, smooth, awq, group, symmetric, quantize_head)
     request = compiler.Request(model, target, options, calib, example_inputs, factory, trust, name, seed)
+    decoder = DecoderOptions(context or CONTEXT, None if prefill is None else tuple(prefill))
+    request = replace(request, decoder=decoder)
     compiler.write(compiler.plan(request), _Path(out))
     return Artifact(out)
 
