@@ -19,6 +19,7 @@ if (_root / "runtime_c" / "__init__.py").is_file():
 
 if TYPE_CHECKING:
     from edgec.artifact import Artifact
+    from edgec.frontends.decoder_options import DecoderOptions
     from edgec.ir import Array
     from edgec.pipeline import Options
     from edgec.verdict import Verdict
@@ -66,7 +67,6 @@ def compile(
     """
     from edgec import compiler
     from edgec.artifact import Artifact, refuse_unless_free
-    from edgec.frontends.decoder_options import CONTEXT, DecoderOptions
 
     refuse_unless_free(_Path(out))
     precision = precision or compiler.default_precision(target)
@@ -74,8 +74,7 @@ def compile(
     options = replace(options, stages=None if stages is None else _Path(stages), check=check)
     options = _weight_options(options, smooth, awq, group, symmetric, quantize_head)
     request = compiler.Request(model, target, options, calib, example_inputs, factory, trust, name, seed)
-    decoder = DecoderOptions(context or CONTEXT, None if prefill is None else tuple(prefill))
-    request = replace(request, decoder=decoder)
+    request = replace(request, decoder=_decoder(context, prefill))
     compiler.write(compiler.plan(request), _Path(out))
     return Artifact(out)
 
@@ -103,6 +102,8 @@ def check(
     factory: str | None = None,
     trust: bool = False,
     seed: int = 0,
+    context: int | None = None,
+    prefill: Sequence[int] | None = None,
 ) -> tuple[Verdict, ...]:
     """Whether `model` fits `target` (one, several, or with None all), and what would help; see verdict.Verdict.
     Sizes do not depend on the calibration."""
@@ -112,7 +113,14 @@ def check(
     names = target_names() if target is None else (target,) if isinstance(target, str) else tuple(target)
     options = _options(precision, calibration, equalize, bias_correct, keep_float, ram, flash)
     request = compiler.Request(model, names[0], options, calib, example_inputs, factory, trust, None, seed)
+    request = replace(request, decoder=_decoder(context, prefill))
     return verdict.check(request, names)
+
+
+def _decoder(context: int | None, prefill: Sequence[int] | None) -> DecoderOptions:
+    from edgec.frontends.decoder_options import CONTEXT, DecoderOptions
+
+    return DecoderOptions(context or CONTEXT, None if prefill is None else tuple(prefill))
 
 
 def _weight_options(
