@@ -28,6 +28,7 @@ from edgec.passes.fit import check_device_memory, check_flash
 from edgec.passes.fold import fold
 from edgec.passes.fuse import fuse
 from edgec.passes.half import half
+from edgec.passes.join_cells import join_cells
 from edgec.passes.join_epilogues import join_epilogues
 from edgec.passes.join_loops import join_loops
 from edgec.passes.layout import layout
@@ -139,9 +140,11 @@ def float_steps() -> tuple[Step, ...]:
 def gpu_steps(options: Options) -> tuple[Step, ...]:
     """Passes for backends whose kernels take whole attentions where their operands stand."""
     linear = Step("linear attention", recognise_linear_attention)
+    cells = Step("cells", join_cells)
     if options.precision == "int8":
-        return (linear,)  # integer attention has operands of its own; these forms would stay in float
+        return (cells, linear)  # integer attention has operands of its own; these forms would stay in float
     return (
+        cells,
         linear,
         Step("windows", recognise_windows),  # before the places: it moves projections out of the windows
         Step("attention places", attention_places),  # last: what no window took reads its projections
