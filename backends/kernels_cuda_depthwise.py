@@ -48,9 +48,10 @@ def depthwise_tile(node: NodeView, target: Target) -> DepthwiseTile:
     channels, (_, p, q, _), batch = node.inputs[0].dims[3], node.outputs[0].dims, node.inputs[0].dims[0]
     widths = [v for v in (4, 2, 1) if channels % v == 0]
     enough = gpu_of(target).sms * THREADS
-    reach = node.inputs[1].dims[1] * depthwise_attrs(node).stride[0]  # of a tile's registers
+    size, stride = node.inputs[1].dims[1], depthwise_attrs(node).stride[0]
+    tiles = ((4, 2), (4, 1), (2, 1)) if size * stride <= 6 else ((2, 2), (2, 1))[size * stride > 9 :]
     for width in widths[:2]:
-        for columns, rows in ((4, 2), (4, 1), (2, 1))[2 * (reach > 9) :]:
+        for columns, rows in tiles:
             if batch * -(-p // rows) * -(-q // columns) * channels // width >= enough:
                 return DepthwiseTile(width, columns, rows)
     return DepthwiseTile(widths[0], 1, 1)

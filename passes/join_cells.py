@@ -1,7 +1,7 @@
 """join_cells: a concat of every r-th row and column becomes one transpose.
 
-Patch merging (Swin) and focus layers (YOLO) cut a map [N,H,W,C] into its r x r sub-lattices and put these side by side in
-channels: r * r + r slices and a concat, each of which reads and writes the map. The same elements are
+Patch merging (Swin) and focus layers (YOLO) cut a map [N,H,W,C] into its r x r sub-lattices and put these together
+in channels: r * r + r slices and a concat, each of which reads and writes the map. The same elements are
 
     reshape [N,H/r,r,W/r,r,C] -> transpose -> reshape [N,H/r,W/r,r*r*C]
 

@@ -7,8 +7,8 @@
  * channel. channels is a multiple of V; V elements are aligned to their size.
  * Sums in fp32, one rounding at the end, after the epilogue.
  *
- * A thread makes TH rows by TW columns of V channels: it walks down the input rows, holds one of them in registers and
- * adds it to every output row that it reaches. CX neighbouring threads share a strip and differ in channels; the
+ * A thread makes TH rows by TW columns of V channels: it walks down the input rows, AHEAD of which are under way, and
+ * adds each to every output row that it reaches. CX neighbouring threads share a strip and differ in channels; the
  * weights of a block's CX * V channels lie in shared memory, loaded before the kernel waits for the one before it.
  * Grid: strips / (threads / CX), channel tiles, batch.
  */
@@ -24,20 +24,17 @@ template <int BYTES> __device__ __forceinline__ void ec_depthwise_weights(float 
     ec_copy_commit();
 }
 
-/* Columns `left`.. of one input row as floats; zeros outside of the map. */
+/* The columns of one input row as they are, those with a bit in `columns`; zeros for the others and outside of the map. */
 template <typename T, int V, int COLUMNS>
-__device__ __forceinline__ void ec_depthwise_row(float (&to)[COLUMNS][V], const T *row, bool inside, int left,
-                                                 const ec_depthwise_conv2d_params &p)
+__device__ __forceinline__ void ec_depthwise_row(ec_vector<T, V> (&to)[COLUMNS], const T *row, uint32_t columns,
+                                                 int channels)
 {
 #pragma unroll
     for (int j = 0; j < COLUMNS; j++) {
-        if (inside && left + j >= 0 && left + j < p.in_w) {
-            ec_load<T, V>(to[j], row + (ptrdiff_t)(left + j) * p.channels);
+        if (columns >> j & 1) {
+            to[j] = *reinterpret_cast<const ec_vector<T, V> *>(row + (ptrdiff_t)j * channels);
         } else {
-#pragma unroll
-            for (int v = 0; v < V; v++) {
-                to[j][v] = 0.0f;
-            }
+            to[j] = ec_vector<T, V>{};
         }
     }
 }
@@ -46,7 +43,10 @@ template <typename T, int R, int S, int STRIDE, int V, int TW, int TH, int CX, t
 __device__ __forceinline__ void ec_depthwise_conv2d_body(const ec_depthwise_conv2d_params &p, const void *x,
                                                          const void *w, void *y, const Epilogue &epilogue)
 {
-    constexpr int COLUMNS = (TW - 1) * STRIDE + S;
+    constexpr int COLUMNS = (TW - 1) * STRIDE + S, ROWS = (TH - 1) * STRIDE + R;
+    /* bytes of rows that are under way: 96 registers of half types, 48 of floats, which become no smaller in use */
+    constexpr int FIT = (sizeof(T) == 4 ? 192 : 384) / (COLUMNS * V * (int)sizeof(T));
+    constexpr int AHEAD = FIT < 1 ? 1 : FIT < ROWS ? FIT : ROWS;
     __shared__ alignas(16) float weights[R * S + 1][CX * V];
     ec_depthwise_weights<(int)sizeof(weights)>(weights[0],
                                                (const char *)w + (size_t)blockIdx.y * sizeof(weights));
@@ -70,11 +70,34 @@ __device__ __forceinline__ void ec_depthwise_conv2d_body(const ec_depthwise_conv
             ec_load<float, V>(acc[h][j], &weights[R * S][lane]);
         }
     }
-#pragma unroll(R > 5 ? 2 : 8)
-    for (int i = 0; i < (TH - 1) * STRIDE + R; i++) {
+    uint32_t columns = 0;
+#pragma unroll
+    for (int j = 0; j < COLUMNS; j++) {
+        columns |= (left + j >= 0 && left + j < p.in_w ? 1u : 0u) << j;
+    }
+    const T *from = map + ((ptrdiff_t)top * p.in_w + left) * p.channels;
+    const ptrdiff_t pitch = (ptrdiff_t)p.in_w * p.channels;
+    ec_vector<T, V> raw[AHEAD][COLUMNS];
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++) {
+        ec_depthwise_row<T, V, COLUMNS>(raw[i], from + i * pitch, top + i >= 0 && top + i < p.in_h ? columns : 0,
+                                        p.channels);
+    }
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) {
         float row[COLUMNS][V];
-        ec_depthwise_row<T, V, COLUMNS>(row, map + (ptrdiff_t)(top + i) * p.in_w * p.channels,
-                                        top + i >= 0 && top + i < p.in_h, left, p);
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++) {
+#pragma unroll
+            for (int v = 0; v < V; v++) {
+                row[j][v] = ec_float(raw[i % AHEAD][j].at[v]);
+            }
+        }
+        if (i + AHEAD < ROWS) {
+            const int next = i + AHEAD;
+            ec_depthwise_row<T, V, COLUMNS>(raw[i % AHEAD], from + next * pitch,
+                                            top + next >= 0 && top + next < p.in_h ? columns : 0, p.channels);
+        }
 #pragma unroll
         for (int h = 0; h < TH; h++) {
             const int r = i - h * STRIDE;
