@@ -23,11 +23,12 @@ from edgec.backends.kernel_record import (
 from edgec.backends.kernels_c_pointwise import TABLE_OPS
 from edgec.backends.strided import RANK, Strided, broadcast
 from edgec.fixedpoint import multiplier
-from edgec.ir import Type
+from edgec.ir import DType, Type
 from edgec.ops.activation import prelu_multipliers
 from edgec.ops.binary import BinaryAttrs, sum_multipliers
 from edgec.ops.cast import requantize_multiplier
 from edgec.ops.lookup import lookup_table
+from edgec.ops.select import MaskedFillAttrs, fill_value
 from edgec.plan import Grid, Kernel, Launch, NodeView, Packed, Target
 
 Launcher = Callable[[NodeView, Target], Launch]
@@ -97,6 +98,36 @@ def _launch_binary(node: NodeView, target: Target) -> Launch:
     fields = (("size", y.size), *_stride_fields(plan), *_arithmetic(node))
     grid = flat_grid("ec_binary_s8_body", template, y.size // vector)
     return Launch("ec_binary_cuda_s8_params", fields, (0, 1), (), (grid,))
+
+
+def _accepts_select(node: NodeView, target: Target) -> bool:
+    """int8 of one quantisation, and a condition in bytes."""
+    y, masks = node.outputs[0], node.node.op == "masked_fill"
+    kept = node.inputs[:1] if masks else node.inputs[1:]
+    condition = node.inputs[1] if masks else node.inputs[0]
+    same = all(is_s8(t) and t.quant == y.quant for t in kept)
+    few = len(broadcast(y.dims, [t.dims for t in node.inputs]).sizes) <= RANK
+    return same and is_s8(y) and condition.dtype is DType.B8 and few and _small(y)
+
+
+def _launch_select(node: NodeView, target: Target) -> Launch:
+    y, attrs = node.outputs[0], node.node.attrs
+    masks = isinstance(attrs, MaskedFillAttrs)
+    operands = (node.inputs[1], node.inputs[0], node.inputs[0]) if masks else node.inputs
+    full = broadcast(y.dims, [t.dims for t in operands]).padded()
+    fields = (
+        ("size", y.size),
+        *((f"d{i}", n) for i, n in enumerate(full.sizes)),
+        *(
+            (f"{name}{i}", n)
+            for name, row in zip("cab", full.strides, strict=True)
+            for i, n in enumerate(row)
+        ),
+        ("value", fill_value(attrs, quant_of(y)) if isinstance(attrs, MaskedFillAttrs) else 0),
+    )
+    body = "ec_masked_fill_s8_body" if masks else "ec_where_s8_body"
+    grid = flat_grid(body, (), y.size)
+    return Launch("ec_select_s8_params", fields, tuple(range(len(node.inputs))), (), (grid,))
 
 
 def _unary_fields(
@@ -199,6 +230,17 @@ KERNELS: Final[tuple[Kernel, ...]] = (
             step=True,
         )
         for op in _BINARY
+    ),
+    *(
+        Kernel(
+            op=op,
+            symbol=f"ec_{op}_s8_cuda",
+            source="cuda/ec_select_s8.cu",
+            rank=100,
+            accepts=_accepts_select,
+            launch=_launch_select,
+        )
+        for op in ("where", "masked_fill")
     ),
     *(_unary(op, "lut", _accepts_unary, _launch_lut, (0,)) for op in TABLE_OPS),
     _unary("requantize", "requantize", _accepts_unary, _launch_requantize, (0,)),

@@ -12,6 +12,14 @@ typedef struct ec_binary_cuda_s8_params {
     int32_t zero_a, zero_b, multiplier_a, multiplier_b, offset, shift, zero_out, act_min, act_max;
 } ec_binary_cuda_s8_params;
 
+/* ec_select_s8.cu */
+typedef struct ec_select_s8_params {
+    int32_t size; /* of the output */
+    int32_t d0, d1, d2, d3, d4, d5;
+    int32_t c0, c1, c2, c3, c4, c5, a0, a1, a2, a3, a4, a5, b0, b1, b2, b3, b4, b5;
+    int32_t value;
+} ec_select_s8_params;
+
 /* ec_unary_s8.cu */
 typedef struct ec_unary_s8_params {
     int32_t size, channels;

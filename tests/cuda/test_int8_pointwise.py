@@ -19,6 +19,7 @@ from edgec.ops import OPS
 from edgec.ops.binary import BinaryAttrs
 from edgec.ops.pool import AdaptiveAvgPool2dAttrs, AdaptiveMaxPool2dAttrs, AvgPool2dAttrs, MaxPool2dAttrs
 from edgec.ops.resize import ResizeAttrs
+from edgec.ops.select import MaskedFillAttrs
 
 pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 
@@ -197,8 +198,21 @@ def _windows(rng: np.random.Generator) -> Iterator[Case]:
         )
 
 
+def _selections(rng: np.random.Generator) -> Iterator[Case]:
+    for shape, mask in (((2, 5, 7, 3), (5, 1, 3)), ((1, 4, 9, 9), (4, 1, 9)), ((33,), (33,))):
+        t = s8(shape, 0.02, 9)
+        condition, c = rng.random(mask) < 0.5, Type(mask, DType.B8)
+        x, other = ints(rng, shape), ints(rng, shape)
+        types, symbol = (t, c), "ec_masked_fill_s8_cuda"
+        fill = MaskedFillAttrs(-1e30)
+        yield Case(f"fill {shape}", "masked_fill", fill, (x, condition), types, (), (t,), symbol)
+        arrays, types = (condition, x, other), (c, t, t)
+        yield Case(f"where {shape}", "where", NO_ATTRS, arrays, types, (), (t,), "ec_where_s8_cuda")
+
+
 def cases() -> Iterator[Case]:
     rng = np.random.default_rng(2)
+    yield from _selections(np.random.default_rng(7))
     yield from _binary(rng)
     yield from _unary(rng)
     yield from _conversions(rng)
