@@ -24,7 +24,7 @@ def spilled(array: Array) -> Array:
         return array
     try:
         with tempfile.TemporaryFile(prefix="edgec-weights-") as file:
-            file.write(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+            np.ascontiguousarray(array).tofile(file)
             file.flush()
             return np.memmap(file, array.dtype, "r", shape=array.shape)
     except OSError as error:

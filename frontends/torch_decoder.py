@@ -319,7 +319,7 @@ def _begin(options: DecoderOptions) -> Program:
     _add_state(b, "settings", SETTINGS)
     _add_state(b, "position", 1)
     b.updates += [("settings", settings), ("position", b.constant(constant(np.zeros(1, np.int32)), "start"))]
-    held = b.add_state("context", constant(np.int32([options.context])), Persistence.KEPT)
+    held = b.add_state("context", constant(np.array([options.context], np.int32)), Persistence.KEPT)
     b.output(held, "context")
     return b.program()
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgec.ir import Node, Program
 from edgec.match import Rewrite, rewrite
-from edgec.ops.cached_attention import CachedAttentionAttrs
+from edgec.ops.cached_attention import CachedAttentionAttrs, Rotary
 from edgec.ops.heads import Place
 from edgec.ops.rope import RopeAttrs
 from edgec.ops.shape import TransposeAttrs
@@ -63,7 +63,7 @@ def _with_rotary(
     if how.axis != 2 or not dense or not _counts_from(at, q.inputs[1], node.inputs[5], attrs.tokens):
         return node.inputs, attrs
     inputs = (q.inputs[0], k.inputs[0], *node.inputs[2:6], q.inputs[2])
-    kind = "interleaved" if how.interleaved else "half"
+    kind: Rotary = "interleaved" if how.interleaved else "half"
     return inputs, replace(attrs, rotary=kind, rotary_scale=how.scale)
 
 

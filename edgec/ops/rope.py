@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
-from edgec.ir import Array, Attrs, DType
+from edgec.ir import Attrs, DType
 from edgec.ops.define import Arrays, Example, NoQuant, Op, Types, define, elementwise_cost, require
 from edgec.ops.emit import emit
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from edgec.ir import Node
 
 Grads = Sequence[str | None]
+Numbers = npt.NDArray[Any]
 TOKEN_AXES: Final = (1, 2)
 
 
@@ -44,15 +46,16 @@ def infer(attrs: RopeAttrs, types: Types) -> Types:
     return (x,)
 
 
-def angles(position: Array, frequency: Array, axis: int) -> Array:
+def angles(position: Numbers, frequency: Numbers, axis: int) -> Numbers:
     """Angles [N or 1,1,T,R] (axis 2) or [N or 1,T,1,R] (axis 1), the product being rounded to float32."""
-    grid = np.asarray(np.atleast_2d(position)[:, :, None], frequency.dtype) * frequency
+    grid = np.atleast_2d(position)[:, :, None].astype(frequency.dtype) * frequency
     return np.asarray(np.expand_dims(grid, 3 - axis))
 
 
 def rope(attrs: RopeAttrs, inputs: Arrays) -> Arrays:
     """y = (a cos t - b sin t, b cos t + a sin t) scale for each pair (a, b) and its angle t."""
-    x, position, frequency = inputs
+    x: Numbers = inputs[0]
+    position, frequency = inputs[1:]
     pairs = len(frequency)
     t = angles(position, frequency, attrs.axis)
     cos, sin = (np.asarray(f(t) * attrs.scale, x.dtype) for f in (np.cos, np.sin))

@@ -88,7 +88,8 @@ def sample(attrs: Attrs, inputs: Arrays) -> Arrays:
     if temperature <= 0:
         return (np.argmax(logits, 1).astype(np.int32),)
     scores = np.asarray(logits, np.float64) / (temperature / ONE)
-    noise = gumbel(*scores.shape, int(counter[0]), seed)
+    rows, size = scores.shape
+    noise = gumbel(rows, size, int(counter[0]), seed)
     keep = np.stack([kept(row, top_k, top_p / ONE) for row in scores])
     return (np.argmax(np.where(keep, scores + noise, -np.inf), 1).astype(np.int32),)
 
