@@ -44,8 +44,8 @@ __device__ __forceinline__ void ec_depthwise_conv2d_body(const ec_depthwise_conv
                                                          const void *w, void *y, const Epilogue &epilogue)
 {
     constexpr int COLUMNS = (TW - 1) * STRIDE + S, ROWS = (TH - 1) * STRIDE + R;
-    /* bytes of rows that are under way: 96 registers of half types, 48 of floats, which become no smaller in use */
-    constexpr int FIT = (sizeof(T) == 4 ? 192 : 384) / (COLUMNS * V * (int)sizeof(T));
+    /* rows that are under way: in 96 registers of half types, 48 of floats, less the sums */
+    constexpr int FIT = ((sizeof(T) == 4 ? 192 : 384) - TH * TW * V * 4) / (COLUMNS * V * (int)sizeof(T));
     constexpr int AHEAD = FIT < 1 ? 1 : FIT < ROWS ? FIT : ROWS;
     __shared__ alignas(16) float weights[R * S + 1][CX * V];
     ec_depthwise_weights<(int)sizeof(weights)>(weights[0],
