@@ -70,7 +70,7 @@ def _launch_linear(node: NodeView, target: Target) -> Launch:
         *int_fields(pitch_a=product.k, pitch_b=product.k),
         *clamp_fields(attrs.act),
     )
-    made = grid_of("ec_linear_w8a8_body", product, choice, DType.I8, target, (CUDA_TYPE[y.dtype],))
+    made = grid_of("ec_linear_w8a8_body", product, choice, DType.I8, (CUDA_TYPE[y.dtype],))
     tile, mode, _, kind = made.template
     run = min(8, run_length(product.n, y.dtype))
     bias = constant(node, 4) if len(node.inputs) == 5 else np.zeros(product.n, np.float32)
