@@ -35,7 +35,7 @@ from edgec.passes.layout import layout
 from edgec.passes.legalize import legalize
 from edgec.passes.low_precision import Journal, LowPrecision, prepare, round_layers
 from edgec.passes.memory import plan_memory
-from edgec.passes.merge_linears import merge_linears
+from edgec.passes.merge_linears import merge_linears, merge_projections
 from edgec.passes.norm_gain import norm_gain
 from edgec.passes.quantize import Scheme, quantize
 from edgec.passes.recognise_attention import recognise_attention
@@ -146,6 +146,8 @@ def gpu_steps(options: Options) -> tuple[Step, ...]:
     return (
         cells,
         linear,
+        # Before the places: they point into the merged result.
+        Step("merge projections", merge_projections),
         Step("windows", recognise_windows),  # before the places: it moves projections out of the windows
         Step("attention places", attention_places),  # last: what no window took reads its projections
     )

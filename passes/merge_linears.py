@@ -1,7 +1,8 @@
 """Linear layers of one input become one: the projections of q, k and v, and the two of a gated MLP.
 
 Decoding reads each weight once for one token, so it wants few large products. Only in Programs with cached attention
-(which reads q, k and v inside the one projection); elsewhere the cut of the result would cost more than it saves.
+(which reads q, k and v inside the one projection); elsewhere the cut of the result would cost more than it saves, but
+for projections that lead to nothing but one attention: `merge_projections`, where kernels read its operands in place.
 The weights are concatenated when they are read, so that no more than one layer's are in memory.
 """
 
@@ -28,10 +29,47 @@ def merge_linears(program: Program) -> Program:
     return Program(graphs, constants, program.state)  # dead weights go with the next pass
 
 
+def merge_projections(program: Program) -> Program:
+    """`program` with the projections of each attention merged. Same object where there are none to merge."""
+    constants = dict(program.constants)
+    graphs = tuple(_with_groups(program, g, constants, _attended(program, g)) for g in program.graphs)
+    if all(a is b for a, b in zip(graphs, program.graphs, strict=True)):
+        return program
+    return Program(graphs, constants, program.state)
+
+
+def _attended(program: Program, graph: Graph) -> list[tuple[Node, ...]]:
+    """Groups whose members lead, through movements, to nothing but one attention."""
+    readers = consumers(graph)
+    ends = set(graph.outputs) | {ref for _, ref in graph.updates}
+
+    def reader(node: Node) -> Node | None:
+        while True:
+            (name,) = (v.name for v in node.outputs)
+            found = readers.get(name, [])
+            if len(found) != 1 or name in ends:
+                return None
+            node = found[0]
+            if node.op not in ("reshape", "transpose"):
+                return node if node.op == "attention" else None
+
+    groups = []
+    for group in _groups(program, graph):
+        of = {id(reader(node)) for node in group}
+        if len(of) == 1 and reader(group[0]) is not None:
+            groups.append(group)
+    return groups
+
+
 def _merged(program: Program, graph: Graph, constants: dict[str, Constant]) -> Graph:
     if not any(node.op == "cached_attention" for node in graph.nodes):
         return graph
-    groups = _groups(program, graph)
+    return _with_groups(program, graph, constants, _groups(program, graph))
+
+
+def _with_groups(
+    program: Program, graph: Graph, constants: dict[str, Constant], groups: list[tuple[Node, ...]]
+) -> Graph:
     if not groups:
         return graph
     first = {group[0].outputs[0].name: group for group in groups}

@@ -12,6 +12,7 @@ from edgec.build import constant
 from edgec.frontends import LoadOptions, load
 from edgec.ir import Array, Program
 from edgec.passes.attention_places import attention_places
+from edgec.passes.merge_linears import merge_projections
 from edgec.passes.recognise_attention import recognise_attention
 from edgec.passes.recognise_linear_attention import recognise_linear_attention
 from edgec.passes.recognise_windows import recognise_windows
@@ -157,6 +158,21 @@ def test_heads_of_a_packed_projection_are_read_in_place() -> None:
         "kv_heads=2, depth=8, value_depth=8, q=(0,240,8,48), k=(16,240,8,48), v=(32,240,8,48), causal=True}",
         "%y: f32[2,5,16] = reshape(%a.tokens) {shape=(2,5,16)}",
     ]
+
+
+def test_projections_of_one_attention_become_one() -> None:
+    heads = " ".join(
+        f"%{x}: f32[1,5,16] = linear(%x, @w{x}) %{x}h: f32[1,5,2,8] = reshape(%{x}) {{shape=(1,5,2,8)}} "
+        f"%{x}t: f32[1,2,5,8] = transpose(%{x}h) {{perm=(0,2,1,3)}}"
+        for x in "qkv"
+    )
+    rng = np.random.default_rng(2)
+    weights = {f"w{x}": rng.normal(size=(16, 16)).astype(np.float32) for x in "qkv"}
+    end = "%y: f32[1,2,5,8] = attention(%qt, %kt, %vt) {scale=0.35} return %y"
+    p = program(f"graph g(%x: f32[1,5,16]) {{ {heads} {end} }}", **weights)
+    after = same(p, attention_places(merge_projections(p)))
+    assert ops(after) == ["linear", "strided_attention", "transpose"]
+    assert "q=(0,0,8,48), k=(16,0,8,48), v=(32,0,8,48)" in body(after)[1]
 
 
 def test_heads_that_no_movement_made_stay() -> None:
