@@ -10,6 +10,16 @@
 #include "ec_pool2d_params.h"
 #include "ec_row_values.cuh"
 
+template <typename T, int V, bool AVERAGE>
+__device__ __forceinline__ void ec_pool_tap(float (&sum)[V], const ec_vector<T, V> &tap, bool inside)
+{
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+        const float v = inside ? ec_float(tap.at[k]) : AVERAGE ? 0.0f : -INFINITY;
+        sum[k] = AVERAGE ? sum[k] + v : ec_larger::of(v, sum[k]);
+    }
+}
+
 template <typename T, int V, bool AVERAGE, bool ADAPTIVE, int KERNEL_H, int KERNEL_W>
 __device__ __forceinline__ void ec_pool2d_body(const ec_pool2d_cuda_params &p, const void *x, void *y)
 {
@@ -36,23 +46,37 @@ __device__ __forceinline__ void ec_pool2d_body(const ec_pool2d_cuda_params &p, c
     for (int k = 0; k < V; k++) {
         sum[k] = AVERAGE ? 0.0f : -INFINITY;
     }
+    if (KERNEL_H > 0) { /* all taps are asked for at once */
+        constexpr int TAPS = KERNEL_H > 0 ? KERNEL_H * KERNEL_W : 1, WIDTH = KERNEL_W > 0 ? KERNEL_W : 1;
+        ec_vector<T, V> taken[TAPS];
+        uint32_t inside = 0;
 #pragma unroll
-    for (int r = 0; r < rows; r++) {
-        const int row = top + r * step_h;
-#pragma unroll
-        for (int s = 0; s < columns; s++) {
-            const int column = left + s * step_w;
-            const bool inside = row >= 0 && row < p.in_h && column >= 0 && column < p.in_w;
-            float v[V];
-            if (inside) {
-                ec_load<T, V>(v, map + ((size_t)row * p.in_w + column) * p.channels);
+        for (int t = 0; t < TAPS; t++) {
+            const int row = top + t / WIDTH * step_h, column = left + t % WIDTH * step_w;
+            const bool here = row >= 0 && row < p.in_h && column >= 0 && column < p.in_w;
+            inside |= (here ? 1u : 0u) << t;
+            if (here) {
+                taken[t] = *reinterpret_cast<const ec_vector<T, V> *>(map + (row * p.in_w + column) * p.channels);
+            } else {
+                taken[t] = ec_vector<T, V>{};
             }
+        }
 #pragma unroll
-            for (int k = 0; k < V; k++) {
-                const float tap = inside ? v[k] : AVERAGE ? 0.0f : -INFINITY;
-                sum[k] = AVERAGE ? sum[k] + tap : ec_larger::of(tap, sum[k]);
+        for (int t = 0; t < TAPS; t++) {
+            ec_pool_tap<T, V, AVERAGE>(sum, taken[t], inside >> t & 1);
+        }
+        taps = __popc(inside);
+    } else {
+        for (int r = 0; r < rows; r++) {
+            const int row = top + r * step_h;
+            for (int s = 0; s < columns; s++) {
+                const int column = left + s * step_w;
+                if (row >= 0 && row < p.in_h && column >= 0 && column < p.in_w) {
+                    const T *from = map + (row * p.in_w + column) * p.channels;
+                    ec_pool_tap<T, V, AVERAGE>(sum, *reinterpret_cast<const ec_vector<T, V> *>(from), true);
+                    taps++;
+                }
             }
-            taps += inside;
         }
     }
     if (AVERAGE) {

@@ -239,11 +239,26 @@ __device__ __forceinline__ bool ec_kept(ec_sample_shared &s, const ec_sampling &
     s.counts[threadIdx.x] = 0;
     s.weights[threadIdx.x] = 0;
     __syncthreads();
+    ec_above far = {0, 0}; /* most logits are in the last bucket: each thread adds up its own */
     source.each([&](float logit, int index) {
         const int b = sampling.bucket(logit);
-        atomicAdd(&s.counts[b], 1u);
-        atomicAdd(&s.weights[b], sampling.weight(logit));
+        if (b == EC_SAMPLE_BUCKETS - 1) {
+            far.count++;
+            far.weight += sampling.weight(logit);
+        } else {
+            atomicAdd(&s.counts[b], 1u);
+            atomicAdd(&s.weights[b], sampling.weight(logit));
+        }
     });
+    far.count = __reduce_add_sync(0xffffffffu, far.count);
+#pragma unroll
+    for (int step = 16; step > 0; step >>= 1) {
+        far.weight += __shfl_xor_sync(0xffffffffu, far.weight, step);
+    }
+    if (threadIdx.x % 32u == 0) {
+        atomicAdd(&s.counts[EC_SAMPLE_BUCKETS - 1], far.count);
+        atomicAdd(&s.weights[EC_SAMPLE_BUCKETS - 1], far.weight);
+    }
     __syncthreads();
     ec_above total;
     const ec_above first = ec_above_bucket(s, total);
@@ -311,7 +326,7 @@ __device__ __forceinline__ void ec_sample_list(ec_sample_shared &s, ec_sample_pa
                                                uint32_t most, ec_sampling sampling, const float (&v)[V], int first,
                                                int size)
 {
-    const float distances[EC_SAMPLE_DISTANCES] = {0.0f, 0.5f, 1.0f, 2.0f, 3.0f, 5.0f, 8.0f, 15.0f};
+    const float distances[EC_SAMPLE_DISTANCES] = {0.0f, 1.0f, 2.0f, 3.5f, 5.0f, 7.0f, 9.5f, 15.0f};
     sampling.largest = ec_of_order((uint32_t)(part.best >> 32));
     if (threadIdx.x < EC_SAMPLE_DISTANCES) {
         s.counts[threadIdx.x] = 0;
