@@ -41,6 +41,11 @@ def weights_can_be_used(node: NodeView) -> bool:
     return node.constants[1] is not None or rows_are_chunks(node)
 
 
+def held(node: NodeView) -> str:
+    """The C++ truth of whether the weights are constant."""
+    return "true" if node.constants[1] is not None else "false"
+
+
 def weight_constants(node: NodeView) -> tuple[tuple[int, ...], tuple[Packed, ...]]:
     """(inputs, constants) of (x, w, bias): the bias in float32, weights packed only where rows are no whole chunks."""
     outputs = node.inputs[1].dims[0]

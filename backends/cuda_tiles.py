@@ -86,35 +86,30 @@ class Choice:
         return ceil(product.m / self.tile.rows) * ceil(product.n / self.tile.columns)
 
 
-TILES: Final = (
+TILES: Final[tuple[Tile, ...]] = (
     Tile(128, 128, 4, 2, 1, 3),
     Tile(64, 128, 2, 2, 2, 3),
-    Tile(64, 64, 2, 2, 1, 4),
     Tile(64, 64, 2, 2, 2, 4),
-    Tile(64, 32, 2, 1, 2, 6),
-    Tile(32, 128, 1, 4, 1, 4),
     Tile(32, 64, 1, 2, 2, 6),
-    Tile(32, 32, 1, 1, 4, 4),
     Tile(32, 32, 1, 1, 4, 8),
     Tile(16, 64, 1, 2, 2, 6),
     Tile(16, 64, 1, 1, 4, 8),
     Tile(16, 32, 1, 1, 4, 8),
 )
-WIDE_TILES: Final = (
+WIDE_TILES: Final[tuple[Tile, ...]] = (
     Tile(128, 128, 2, 2, 0, 4),
-    Tile(128, 64, 2, 1, 0, 4),
     Tile(64, 128, 1, 2, 0, 6),
     Tile(64, 64, 1, 1, 0, 4),
     Tile(64, 64, 1, 1, 0, 6),
-    Tile(64, 32, 1, 1, 0, 4),
     Tile(64, 32, 1, 1, 0, 8),
 )
-PLAIN_TILES: Final = (
+PLAIN_TILES: Final[tuple[Tile, ...]] = (
     Tile(128, 64, 4, 2, 1, 3),
     Tile(64, 64, 2, 2, 1, 3),
     Tile(32, 32, 1, 1, 4, 4),
     Tile(16, 32, 1, 1, 4, 4),
 )
+_BLOCKS_SPLIT: Final = 3  # of an SM, at most, where K is split: more fill it without
 _COLUMNS_OF_K: Final = 64  # that a tile of rows of k has at least: 128 bytes of halves
 
 
@@ -130,10 +125,13 @@ def candidates(product: Product, gpu: Gpu) -> Iterator[Choice]:
     for tile in tiles:
         if tile.shared_bytes > gpu.shared_bytes:
             continue
-        for splits in range(1, min(CLUSTER_MOST, product.slices) + 1):
-            yield Choice(tile, splits, False)
-            if hopper and splits > 1:
-                yield Choice(tile, splits, True)
+        yield Choice(tile, 1, False)
+        blocks = Choice(tile, 1, False).tiles(product) * product.batch
+        for splits in range(2, min(CLUSTER_MOST, product.slices) + 1):
+            if blocks * splits <= _BLOCKS_SPLIT * gpu.sms:
+                yield Choice(tile, splits, False)
+                if hopper:
+                    yield Choice(tile, splits, True)
 
 
 @cache
@@ -152,11 +150,12 @@ def clocks(choice: Choice, product: Product, gpu: Gpu) -> float:
     elements = tile.rows * tile.columns / tile.threads
     slices = ceil(product.slices / choice.splits)
     block = slices * _slice_clocks(tile, together, product.bytes) + _BLOCK + _ELEMENT * elements
-    if choice.splits > 1 and choice.cluster:
-        block += _CLUSTER + _CLUSTER_PART * choice.splits + _CLUSTER_ELEMENT * elements
-    elif choice.splits > 1:
-        block += _SCRATCH + _SCRATCH_ELEMENT * choice.splits * elements
-    return ceil(busiest / together) * block + _EACH * blocks / gpu.sms
+    total = ceil(busiest / together) * block + _EACH * blocks / gpu.sms
+    if choice.splits == 1:
+        return total
+    if choice.cluster:
+        return total + _CLUSTER + _CLUSTER_PART * choice.splits + _CLUSTER_ELEMENT * elements
+    return total + _SCRATCH + _SCRATCH_ELEMENT * choice.splits * elements
 
 
 def _slice_clocks(tile: Tile, together: int, size: int) -> float:
@@ -171,25 +170,32 @@ def _slice_clocks(tile: Tile, together: int, size: int) -> float:
         read = tile.warps_m * tile.warps_n * (warp_rows + warp_columns) * SLICE_BYTES
         step = _STEP[tile.warps_k] + _WARP * warp_rows * warp_columns / tile.warps_k
         shared, sums = (taken + read) / 128, (_FMA_RATE if size == 4 else _RATE) * products
-    return max(together * max(sums, _SHARED * shared, taken / _TAKEN), step, taken / _TAKEN_ALONE)
+    alone = (step, taken / _TAKEN_ALONE, _LATENCY / (tile.stages - 1))
+    return _largest(together * _largest(sums, _SHARED * shared, taken / _TAKEN), *alone)
 
 
-_STEP: Final = {1: 80.0, 2: 60.0, 4: 80.0}  # by groups of warps along K
-_WARP: Final = 0.35  # a product's element of a warp
-_WIDE_STEP: Final = 290.0
-_WIDE_COLUMN: Final = 0.9
-_RATE: Final = 2.9 / 1024  # clocks of a multiply-accumulate on an SM
-_WIDE_RATE: Final = 4.2 / 2048
+def _largest(*clocks_of: float) -> float:
+    """About the largest: what nearly limits costs too."""
+    return float(sum(c**4 for c in clocks_of)) ** 0.25
+
+
+_STEP: Final = {1: 79.0, 2: 60.0, 4: 93.0}  # by groups of warps along K
+_WARP: Final = 0.195  # a product's element of a warp
+_WIDE_STEP: Final = 264.0
+_WIDE_COLUMN: Final = 0.815
+_LATENCY: Final = 1228.0  # of a copy from the L2
+_RATE: Final = 2.15 / 1024  # clocks of a multiply-accumulate on an SM
+_WIDE_RATE: Final = 1.72 / 2048
 _FMA_RATE: Final = 1 / 110
-_SHARED: Final = 0.42
-_TAKEN: Final = 60.0  # bytes that an SM takes from the L2 in a clock
-_TAKEN_ALONE: Final = 56.0  # one block
-_BLOCK: Final = 2600.0
-_ELEMENT: Final = 14.0
-_EACH: Final = 86.0
-_CLUSTER: Final = 910.0
-_CLUSTER_PART: Final = 78.0
-_CLUSTER_ELEMENT: Final = 2.2
-_SCRATCH: Final = 1300.0
-_SCRATCH_ELEMENT: Final = 3.3
-_THREADS: Final = 1190  # of the blocks that share an SM well
+_SHARED: Final = 0.643
+_TAKEN: Final = 71.9  # bytes that an SM takes from the L2 in a clock
+_TAKEN_ALONE: Final = 50.7  # one block
+_BLOCK: Final = 2389.0
+_ELEMENT: Final = 17.7
+_EACH: Final = 89.0
+_CLUSTER: Final = 2208.0
+_CLUSTER_PART: Final = 341.0
+_CLUSTER_ELEMENT: Final = 2.1
+_SCRATCH: Final = 2091.0
+_SCRATCH_ELEMENT: Final = 13.4
+_THREADS: Final = 383  # of the blocks that share an SM well

@@ -11,6 +11,7 @@ from edgec.backends.cuda_gemm import (
     clamp_fields,
     counter_bytes,
     grid_of,
+    held,
     is_weighted_float,
     pitch_of,
     run_length,
@@ -117,7 +118,7 @@ def _launch(node: NodeView, target: Target) -> Launch:
     if dense:
         pitches = int_fields(pitch_a=product.k, pitch_b=pitch_of(node))
         fields = (*size_fields(product, choice), *pitches, *clamp)
-        grid = grid_of("ec_linear_body", product, choice, x.dtype, (aligned,))
+        grid = grid_of("ec_linear_body", product, choice, x.dtype, (held(node), aligned))
         return Launch("ec_gemm_params", fields, inputs, constants, (grid,))
     up = "true" if (o.up_h, o.up_w) != (1, 1) else "false"
     fields = (
@@ -126,7 +127,7 @@ def _launch(node: NodeView, target: Target) -> Launch:
         *((name, getattr(o, name)) for name in Window.__slots__),
         *clamp,
     )
-    grid = grid_of("ec_conv_body", product, choice, x.dtype, (aligned, up))
+    grid = grid_of("ec_conv_body", product, choice, x.dtype, (held(node), aligned, up))
     return Launch("ec_conv_params", fields, inputs, constants, (grid,))
 
 

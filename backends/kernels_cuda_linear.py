@@ -13,6 +13,7 @@ from edgec.backends.cuda_gemm import (
     clamp_fields,
     counter_bytes,
     grid_of,
+    held,
     is_weighted_float,
     pitch_of,
     scratch_bytes,
@@ -52,7 +53,7 @@ def _launch_linear(node: NodeView, target: Target) -> Launch:
         *clamp_fields(linear_attrs(node).act),
     )
     aligned = "true" if product.k % chunk_of(x) == 0 else "false"
-    grid = grid_of("ec_linear_body", product, choice, x.dtype, (aligned,))
+    grid = grid_of("ec_linear_body", product, choice, x.dtype, (held(node), aligned))
     return Launch("ec_gemm_params", fields, inputs, constants, (grid,))
 
 
@@ -93,13 +94,12 @@ def _accepts_matmul(node: NodeView, target: Target) -> bool:
 
 def _reader_of_b(node: NodeView, tile: str, rows: str) -> str:
     """The ec_rows struct that reads b's columns."""
-    held = "true" if node.constants[1] is not None else "false"
     if _rows_of_k(node):
-        return f"ec_rows_of_k<{tile}, {held}>"
+        return f"ec_rows_of_k<{tile}, {held(node)}>"
     if not _transposed(node):
-        return f"ec_rows_strided<{tile}, {rows}, {held}>"
+        return f"ec_rows_strided<{tile}, {rows}, {held(node)}>"
     aligned = "true" if node.inputs[1].dims[-1] % chunk_of(node.inputs[1]) == 0 else "false"
-    return f"ec_rows_dense<{tile}, {rows}, {aligned}, {held}>"
+    return f"ec_rows_dense<{tile}, {rows}, {aligned}, {held(node)}>"
 
 
 def _launch_matmul(node: NodeView, target: Target) -> Launch:

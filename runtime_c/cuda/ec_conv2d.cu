@@ -5,7 +5,8 @@
  *     y[n,p,q,o] = epilogue(clamp(b[o] + sum_{r,s,c} x[n, p stride + r dilation - pad, ..., c] w[o,r,s,c]))
  *
  * x NHWC, w OHWI flattened to [o, k] with rows pitch_b apart (a multiple of 16 bytes), b float[o], y NHWC.
- * Sums are float; the result is rounded once, after the epilogue. ALIGNED: c is a multiple of 16 bytes. Scratch and
+ * Sums are float; the result is rounded once, after the epilogue. ALIGNED: c is a multiple of 16 bytes. HELD: w is
+ * a constant, and is asked for before the previous kernel has ended. Scratch and
  * counters: see ec_gemm.cuh. Equals the ops conv2d, conv_transpose2d, conv1d, linear and matmul within the rounding.
  */
 #include "ec_gemm.cuh"
@@ -16,7 +17,7 @@
 extern __shared__ __align__(1024) unsigned char ec_shared[];
 
 /* Rows are windows; see ec_rows_conv. */
-template <typename TILE, int SPLIT, int V, bool ALIGNED, bool UP, typename EPILOGUE>
+template <typename TILE, int SPLIT, int V, bool HELD, bool ALIGNED, bool UP, typename EPILOGUE>
 __device__ __forceinline__ void ec_conv_body(const ec_conv_params &p, const void *x, const void *w, const void *bias,
                                              void *y, void *scratch, void *counters, const EPILOGUE &epilogue)
 {
@@ -27,7 +28,7 @@ __device__ __forceinline__ void ec_conv_body(const ec_conv_params &p, const void
     const ec_window window = {p.h,        p.w,     p.c,     p.p,          p.q,          p.taps_w, p.stride_h,
                               p.stride_w, p.pad_h, p.pad_w, p.dilation_h, p.dilation_w, p.up_h,   p.up_w};
     ec_rows_conv<TILE, TILE::ROWS_A, ALIGNED, UP> a(window, x, place.row, p.m, p.k, first);
-    ec_rows_dense<TILE, TILE::ROWS_B, true, true> b(w, p.pitch_b, place.column, p.n, p.pitch_b);
+    ec_rows_dense<TILE, TILE::ROWS_B, true, HELD> b(w, p.pitch_b, place.column, p.n, p.pitch_b);
     ec_sums<TILE> sums;
     ec_gemm_core(sums, a, b, ec_all_slices(), first, last, ec_shared);
     const ec_finish_float<T, true, EPILOGUE> finish = {
@@ -36,7 +37,7 @@ __device__ __forceinline__ void ec_conv_body(const ec_conv_params &p, const void
 }
 
 /* Rows stand one after the other: linear, and convolutions of 1x1. */
-template <typename TILE, int SPLIT, int V, bool ALIGNED, typename EPILOGUE>
+template <typename TILE, int SPLIT, int V, bool HELD, bool ALIGNED, typename EPILOGUE>
 __device__ __forceinline__ void ec_linear_body(const ec_gemm_params &p, const void *x, const void *w, const void *bias,
                                                void *y, void *scratch, void *counters, const EPILOGUE &epilogue)
 {
@@ -45,7 +46,7 @@ __device__ __forceinline__ void ec_linear_body(const ec_gemm_params &p, const vo
     const ec_place place = ec_place::of<TILE>(p.m, p.splits);
     const int first = place.first<TILE>(p.k), last = place.last<TILE>(p.k);
     ec_rows_dense<TILE, TILE::ROWS_A, ALIGNED, false> a(x, p.pitch_a, place.row, p.m, p.k);
-    ec_rows_dense<TILE, TILE::ROWS_B, true, true> b(w, p.pitch_b, place.column, p.n, p.pitch_b);
+    ec_rows_dense<TILE, TILE::ROWS_B, true, HELD> b(w, p.pitch_b, place.column, p.n, p.pitch_b);
     ec_sums<TILE> sums;
     ec_gemm_core(sums, a, b, ec_all_slices(), first, last, ec_shared);
     const ec_finish_float<T, true, EPILOGUE> finish = {

@@ -65,6 +65,9 @@ def cases() -> Iterator[Case]:
                 constants=tuple(range(1, count)),
                 symbol="ec_linear_cuda",
             )
+        x, w = floats(rng, (50, 96), dtype), floats(rng, (24, 96), dtype, 0.1)
+        label = f"linear {dtype.value}, weights computed at run time"
+        yield Case(label, "linear", LinearAttrs(), (x, w), symbol="ec_linear_cuda")
         for left, right, transposed in MATMUL:
             pair = (floats(rng, left, dtype), floats(rng, right, dtype, left[-1] ** -0.5))
             yield Case(
