@@ -21,7 +21,8 @@ INDEX_MAX: Final = 2**16  # rows and columns that a resize table can name
 
 
 def _accepts_pool(node: NodeView, target: Target) -> bool:
-    return all_of_one_float(node, target) and node.outputs[0].size < THREADS_MAX
+    sizes = (node.inputs[0].size, node.outputs[0].size)
+    return all_of_one_float(node, target) and max(sizes) < THREADS_MAX
 
 
 def _launch_pool(node: NodeView, target: Target) -> Launch:
