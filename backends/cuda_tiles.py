@@ -109,7 +109,7 @@ PLAIN_TILES: Final[tuple[Tile, ...]] = (
     Tile(32, 32, 1, 1, 4, 4),
     Tile(16, 32, 1, 1, 4, 4),
 )
-_BLOCKS_SPLIT: Final = 3  # of an SM, at most, where K is split: more fill it without
+_BLOCKS_SPLIT: Final = 3  # of an SM, at most, where K is split: that is, where tiles are fewer than SMs
 _COLUMNS_OF_K: Final = 64  # that a tile of rows of k has at least: 128 bytes of halves
 
 
@@ -128,7 +128,7 @@ def candidates(product: Product, gpu: Gpu) -> Iterator[Choice]:
         yield Choice(tile, 1, False)
         blocks = Choice(tile, 1, False).tiles(product) * product.batch
         for splits in range(2, min(CLUSTER_MOST, product.slices) + 1):
-            if blocks * splits <= _BLOCKS_SPLIT * gpu.sms:
+            if blocks <= gpu.sms and blocks * splits <= _BLOCKS_SPLIT * gpu.sms:
                 yield Choice(tile, splits, False)
                 if hopper:
                     yield Choice(tile, splits, True)
@@ -150,12 +150,11 @@ def clocks(choice: Choice, product: Product, gpu: Gpu) -> float:
     elements = tile.rows * tile.columns / tile.threads
     slices = ceil(product.slices / choice.splits)
     block = slices * _slice_clocks(tile, together, product.bytes) + _BLOCK + _ELEMENT * elements
-    total = ceil(busiest / together) * block + _EACH * blocks / gpu.sms
-    if choice.splits == 1:
-        return total
-    if choice.cluster:
-        return total + _CLUSTER + _CLUSTER_PART * choice.splits + _CLUSTER_ELEMENT * elements
-    return total + _SCRATCH + _SCRATCH_ELEMENT * choice.splits * elements
+    if choice.splits > 1 and choice.cluster:
+        block += _CLUSTER + _CLUSTER_PART * choice.splits + _CLUSTER_ELEMENT * elements
+    elif choice.splits > 1:
+        block += _SCRATCH + _SCRATCH_ELEMENT * choice.splits * elements
+    return ceil(busiest / together) * block + _EACH * blocks / gpu.sms
 
 
 def _slice_clocks(tile: Tile, together: int, size: int) -> float:
