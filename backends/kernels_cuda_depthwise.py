@@ -49,7 +49,7 @@ def depthwise_tile(node: NodeView, target: Target) -> DepthwiseTile:
     widths = [v for v in (4, 2, 1) if channels % v == 0]
     enough = gpu_of(target).sms * THREADS
     size, stride = node.inputs[1].dims[1], depthwise_attrs(node).stride[0]
-    tiles = ((4, 2), (4, 1), (2, 1)) if size * stride <= 6 else ((2, 2), (2, 1))
+    tiles: tuple[tuple[int, int], ...] = ((4, 2), (4, 1), (2, 1)) if size * stride <= 6 else ((2, 2), (2, 1))
     if size * stride > 9 or (size == 7 and not node.inputs[0].dtype.is_half):
         tiles = ((2, 1),)
     for width in widths[:2]:

@@ -80,6 +80,7 @@ def _launch_index(node: NodeView, target: Target) -> Launch:
         *divider_fields((i, walk[i][0]) for i in range(1, GATHER_AXES)),
     )
     element, index = str(x.dtype.bytes), _index_type(node)
+    grids: tuple[Grid, ...]
     if isinstance(attrs, GatherAttrs):
         grids = (Grid("ec_gather_body", (element, index), flat(total), THREADS),)
     else:

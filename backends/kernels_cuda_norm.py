@@ -89,6 +89,7 @@ def _launch_row_norm(node: NodeView, target: Target) -> Launch:
     fields = (*int_fields(rows=rows, count=count), ("inverse", 1.0 / count), ("eps", attrs.eps))
     shape = row_shape(rows, count, x.dtype, target)
     kind = (flag(isinstance(attrs, LayerNormAttrs)), *affine)
+    template: tuple[str, ...]
     if shape is None:
         template = (CUDA_TYPE[x.dtype], str(LONG_THREADS), *kind)
         grid = Grid("ec_row_norm_long_body", template, (rows, 1, 1), LONG_THREADS)
@@ -132,6 +133,7 @@ def _launch_softmax(node: NodeView, target: Target) -> Launch:
     rows, kind = x.size // count, (flag(isinstance(attrs, LogSoftmaxAttrs)),)
     element = CUDA_TYPE[x.dtype]
     shape = row_shape(rows, count, x.dtype, target)
+    template: tuple[str, ...]
     if inner > 1:
         grid = Grid("ec_softmax_inner_body", (element, *kind), (blocks_for(rows, THREADS), 1, 1), THREADS)
     elif shape is None:
