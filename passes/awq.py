@@ -1,11 +1,12 @@
 """AWQ: 4-bit weights whose important input channels are scaled up before they are rounded.
 
-Scales: a_j = mean|X_j|, s = a^r, r = 0, 1/20 ... 19/20, s divided by sqrt(max s min s); the r with the least error of
-the block's output is taken, f(X; Q(W s) / s) against f(X; W), f the whole attention or MLP where several layers share
-X. Clips: for each output channel and group the largest magnitude shrinks by up to one half, where that lowers the
-error of the group's products; q and k are not clipped, since a softmax follows them. Lin et al., "AWQ: Activation-aware
-Weight Quantization", MLSys 2024, section 3.2, and the authors' code. The passes end in float weights, which
-`quantize_w4` rounds.
+Scales: a_j = mean|X_j|, s = a^r, r = 0, 1/20 ... 19/20, s divided by sqrt(max s min s); behind a norm with gain g also
+s = g (a / g)^r, which leaves the norm without a gain at r = 0. The one with the least error of the block's output is
+taken, f(X; Q(W s) / s) against f(X; W), f the whole attention or MLP where several layers share X. Clips: for each
+output channel and group the largest magnitude shrinks by up to one half, where that lowers the error of the group's
+products; q and k are not clipped, since a softmax follows them. Lin et al., "AWQ: Activation-aware Weight
+Quantization", MLSys 2024, section 3.2, and the authors' code. The passes end in float weights, which `quantize_w4`
+rounds.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from edgec.ops.strided_attention import StridedAttentionAttrs
 from edgec.passes.activations import Observed, observe
 from edgec.passes.blocks import Block, block_of, run_block
 from edgec.passes.dead import remove_dead
-from edgec.passes.folds import Site, Unfoldable, apply_scales, find_sites
+from edgec.passes.folds import Group, Site, Unfoldable, apply_scales, find_sites
 from edgec.passes.quantize_w4 import W4Scheme, group_of, head_names, quantize_groups
 from edgec.passes.smooth import weight_of
 
@@ -44,11 +45,13 @@ SEARCH_TOKENS: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """What the scale search gave one site. `exponent` None: it stays, because of `why`. Losses are relative mean
+    """What the scale search gave one site. `exponent` None: it stays, because of `why`. `without_gain`: the norm's gain
+    went into the weights, and the exponent is that of its input without it. Losses are relative mean
     squared errors of the block's output, rounded to the nearest and with `scales`."""
 
     site: Site
     exponent: float | None
+    without_gain: bool
     before: float
     after: float
     scales: F64
@@ -135,16 +138,18 @@ def _scale(program: Program, site: Site, search: _Search, unfoldable: Unfoldable
     group = next(g for g in site.groups if g.value == search.value)
     layers = [node for node in group.layers if node.outputs[0].name in search.chosen]
     if not layers:
-        return Scaled(site, None, 0.0, 0.0, ones, "its layers stay in float")
+        return Scaled(site, None, False, 0.0, 0.0, ones, "its layers stay in float")
     if site.why and unfoldable == "skip":
-        return Scaled(site, None, 0.0, 0.0, ones, site.why)
+        return Scaled(site, None, False, 0.0, 0.0, ones, site.why)
     given = search.inputs(program)
     wanted = [run_block(program, search.block, one, {}) for one in given]
     weights = {node.outputs[0].name: weight_of(program, node) for node in layers}
     importance = site.together(search.seen.values[search.value].mean)
-    losses, scales = [], []
-    for exponent in EXPONENTS:
-        s = awq_scales(importance, exponent)
+    gain = _gain(program, group)
+    tried = [(e, False, awq_scales(importance, e)) for e in EXPONENTS]
+    tried += [(e, True, gain * awq_scales(importance / gain, e)) for e in EXPONENTS if gain is not None]
+    losses = []
+    for _, _, s in tried:
         rounded = {}
         for node in layers:
             name = node.outputs[0].name
@@ -153,11 +158,21 @@ def _scale(program: Program, site: Site, search: _Search, unfoldable: Unfoldable
             rounded[node.inputs[1][1:]] = constant(w)
         found = [run_block(program, search.block, one, rounded) for one in given]
         losses.append(_relative(wanted, found))
-        scales.append(s)
     best = int(np.argmin(losses))
     if best == 0:
-        return Scaled(site, None, losses[0], losses[0], ones, "no scales lower the error")
-    return Scaled(site, EXPONENTS[best], losses[0], losses[best], scales[best], "")
+        return Scaled(site, None, False, losses[0], losses[0], ones, "no scales lower the error")
+    exponent, without_gain, s = tried[best]
+    return Scaled(site, exponent, without_gain, losses[0], losses[best], s, "")
+
+
+def _gain(program: Program, group: Group) -> F64 | None:
+    """|gain| of the norm that makes the group's input, 1 where it is 0; None where no norm does."""
+    nodes = {n.outputs[0].name: n for n in program.graph(group.graph).nodes}
+    node = nodes.get(group.value)
+    if node is None or node.op not in ("rms_norm", "layer_norm") or group.why or not group.edits:
+        return None
+    gain = np.abs(np.asarray(program.constants[node.inputs[1][1:]].data, np.float64))
+    return np.where(gain > 0, gain, 1.0)
 
 
 def awq_scales(importance: F64, exponent: float) -> F64:

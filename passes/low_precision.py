@@ -158,6 +158,7 @@ def _notes(journal: Journal) -> dict[str, str]:
             notes[node.loc.layer] = f"{text}, error {d.before:.1e} -> {d.after:.1e}" if d.before else text
     for s in journal.scaled:
         text = f"AWQ exponent {s.exponent:g}" if s.exponent is not None else f"not scaled: {s.why}"
+        text += ", the gain in the weights" if s.without_gain else ""
         for node in s.site.layers:
             notes[node.loc.layer] = (
                 f"{text}, block error {s.before:.1e} -> {s.after:.1e}" if s.before else text
