@@ -54,6 +54,9 @@ CONV1D: tuple[tuple[Shape, Shape, Attrs], ...] = (
     ((2, 31, 24), (17, 4, 24), Conv1dAttrs(2, (2, 1), 2, act=(-0.5, 0.5))),
     ((1, 16, 5), (4, 3, 5), Conv1dAttrs()),
 )
+CONV1D_GROUPED: tuple[tuple[Shape, Shape, Attrs], ...] = (
+    ((2, 20, 12), (6, 3, 4), Conv1dAttrs(2, (1, 1), groups=3)),
+)
 TRANSPOSED: tuple[tuple[Shape, Shape, Attrs], ...] = (
     ((1, 14, 14, 64), (32, 2, 2, 64), ConvTranspose2dAttrs((2, 2))),
     ((2, 7, 6, 16), (24, 3, 3, 16), ConvTranspose2dAttrs((2, 3), (1, 0, 1, 1), (1, 0), act=(0.0, 1.0))),
@@ -68,6 +71,7 @@ TABLE = (
     ("conv2d", "ec_conv2d_patch_cuda", PATCH),
     ("conv2d", "ec_conv2d_grouped_cuda", GROUPED),
     ("conv1d", "ec_conv1d_cuda", CONV1D),
+    ("conv1d", "ec_conv1d_grouped_cuda", CONV1D_GROUPED),
     ("conv_transpose2d", "ec_conv_transpose2d_cuda", TRANSPOSED),
     ("conv_transpose2d", "ec_conv_transpose2d_grouped_cuda", TRANSPOSED_GROUPED),
 )
