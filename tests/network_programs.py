@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from edgec import compiler, cuda_artifact, pipeline
+from edgec import compiler, cuda_artifact, pipeline, samples
 from edgec.errors import TargetError
 from edgec.frontends import LoadOptions, load
 from edgec.ir import Array, DType, Program
@@ -98,18 +99,18 @@ def compiled(name: str, target: str, precision: str, small: bool = True) -> comp
         return compiler.plan(request)
 
 
+DECODERS: Final = {"Llama-style 1B": "1b", "Llama-style 8B": "8b"}
 LOW: Final = ("w8a8", "w4a16")
 FREE: Final = ("quantize", "dequantize", "cast", "reshape", "transpose", "concat", "slice", "split", "select")
 
 
-def outcome(name: str, target: str, precision: str) -> str:
-    """ "yes" where every node of the small network has a kernel, with what stays in float; else what has none."""
-    one, chip = made(name), load_target(target)
-    options = Options(precision=precision)  # type: ignore[arg-type]
-    steps = pipeline.graph_steps(options, one.arrays, chip.gpu)
-    program = pipeline.run(one.program, steps, options, one.arrays).program
+def outcome(program: Program, arrays: Mapping[str, Array], target: str, precision: str) -> str:
+    """"yes" where every node has a kernel, with what stays in float; else what has none."""
+    chip, options = load_target(target), Options(precision=precision)  # type: ignore[arg-type]
+    steps = pipeline.graph_steps(options, arrays, chip.gpu)
+    program = pipeline.run(program, steps, options, arrays).program
     try:
-        pipeline.lower(program, chip, options, compiler.kernels_of(chip), name)
+        pipeline.lower(program, chip, options, compiler.kernels_of(chip), "network")
     except TargetError as error:
         if error.code != "EDGEC-E402":
             raise
@@ -130,12 +131,39 @@ def _left(program: Program, precision: str) -> str:
     return ""
 
 
-def table(target: str, precisions: tuple[str, ...], names: tuple[str, ...]) -> str:
+@cache
+def decoder(shape: str) -> Program:
+    """One layer of a Llama shape, with a small vocabulary: prefill, decode and begin."""
+    from edgec.frontends import DecoderOptions
+    from edgec.frontends.model_folder import empty_model, require_transformers
+    from edgec.frontends.torch_decoder import import_decoder
+    from examples.models.llama import SHAPES, random_weights
+
+    fields = SHAPES[shape] | {"num_hidden_layers": 1, "vocab_size": 2048}
+    config = require_transformers().LlamaConfig(**fields)
+    model = empty_model(config)
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    weights = random_weights(shapes, bool(config.tie_word_embeddings))
+    return import_decoder(model, DecoderOptions(context=64, prefill=(16,)), weights)
+
+
+def table(target: str, precisions: tuple[str, ...]) -> str:
     """The rows of docs/networks.md."""
     lines = [f"| network | {' | '.join(precisions)} |", "|---" * (len(precisions) + 1) + "|"]
-    for name in names:
-        cells = (outcome(name, target, precision) for precision in precisions)
-        lines.append(f"| {NETWORKS[name].title} | {' | '.join(cells)} |")
+    rows = [(NETWORKS[n].title, made(n).program, made(n).arrays) for n in NETWORKS]
+    for title, program, arrays in rows:
+        cells = (outcome(program, arrays, target, precision) for precision in precisions)
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    for title, shape in DECODERS.items():
+        program = decoder(shape)
+        graph = program.graphs[0]
+        types = {v.name: v.type for v in graph.inputs}
+        tokens = samples.random_samples(graph.input_ports, types, 1, 0)
+        cells = (
+            "–" if precision == "int8" else outcome(program, tokens, target, precision)
+            for precision in precisions
+        )
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::Deprec
 
 @pytest.fixture(scope="module")
 def generated() -> str:
-    return table("orin", PRECISIONS, tuple(NETWORKS))
+    return table("orin", PRECISIONS)
 
 
 def test_the_table_of_networks_is_true(generated: str, request: pytest.FixtureRequest) -> None:
