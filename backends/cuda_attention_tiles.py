@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from edgec.backends.cuda_record import CUDA_TYPE
@@ -17,8 +17,8 @@ LONG: Final = 512  # keys above which narrow tiles in flight beat wide ones
 
 @dataclass(frozen=True, slots=True)
 class AttentionTile:
-    """A block takes 16 `row_warps` query rows; `key_warps` of its warps share the keys, `keys` each a tile. `depth` and
-    `value_depth` are multiples of 16; up to `stages` tiles are in shared memory at once."""
+    """A block takes 16 `sixteens` `row_warps` query rows; `key_warps` of its warps share the keys, `keys` each a tile.
+    `depth` and `value_depth` are multiples of 16; up to `stages` tiles are in shared memory at once."""
 
     depth: int
     value_depth: int
@@ -26,10 +26,11 @@ class AttentionTile:
     row_warps: int
     key_warps: int
     stages: int = 2
+    sixteens: int = 1
 
     @property
     def rows(self) -> int:
-        return ROWS_A_WARP * self.row_warps
+        return ROWS_A_WARP * self.sixteens * self.row_warps
 
     @property
     def keys_a_tile(self) -> int:
@@ -58,8 +59,16 @@ class AttentionTile:
         return max(self.query_bytes + stages * self.stage_bytes, self.join_bytes)
 
     def template(self, dtype: DType) -> tuple[str, ...]:
-        """T, D, E, BN, WM, WN, STAGES."""
-        sizes = (self.depth, self.value_depth, self.keys, self.row_warps, self.key_warps, self.stages)
+        """T, D, E, BN, WM, WN, STAGES, MI."""
+        sizes = (
+            self.depth,
+            self.value_depth,
+            self.keys,
+            self.row_warps,
+            self.key_warps,
+            self.stages,
+            self.sixteens,
+        )
         return (CUDA_TYPE[dtype], *(str(n) for n in sizes))
 
 
@@ -71,15 +80,16 @@ def padded(depth: int) -> int:
 def choose_tile(rows: int, heads: int, keys: int, depths: tuple[int, int], gpu: Gpu) -> AttentionTile:
     """The tile for `rows` query rows of each of `heads` key heads (of all samples) over `keys` keys.
 
-    64 rows a block where that makes enough blocks to hide each other's waits; else 32 rows whose two pairs of warps
-    share the keys, and 16 rows where even that leaves most multiprocessors idle (measured on an H200).
+    128 or 64 rows a block where that makes enough blocks to hide each other's waits; else 32 rows whose two pairs of
+    warps share the keys, and 16 rows where even that leaves most multiprocessors idle (measured on an H200).
     """
     depth, value_depth = (padded(d) for d in depths)
 
     def blocks(row_warps: int) -> int:
         return -(-rows // (ROWS_A_WARP * row_warps)) * heads
 
-    if blocks(4) >= MANY * gpu.sms and rows > ROWS_A_WARP:
+    sixteens = 2 if blocks(8) >= MANY * gpu.sms and max(depth, value_depth) <= 128 else 1
+    if sixteens == 2 or (blocks(4) >= MANY * gpu.sms and rows > ROWS_A_WARP):
         row_warps, key_warps = 4, 1
     elif blocks(2) >= FEW * gpu.sms and rows > ROWS_A_WARP:
         row_warps, key_warps = 2, 2
@@ -87,10 +97,16 @@ def choose_tile(rows: int, heads: int, keys: int, depths: tuple[int, int], gpu: 
         row_warps, key_warps = 1, 4
     while key_warps > 1 and ROWS_A_WARP * (key_warps - 1) >= keys:
         key_warps //= 2
-    wide = max(depth, value_depth) <= (128 if key_warps == 1 else 64) and (key_warps == 1 or keys <= LONG)
+    narrow = key_warps > 1 or sixteens > 1
+    wide = max(depth, value_depth) <= (64 if narrow else 128) and (key_warps == 1 or keys <= LONG)
     most = 64 if wide and key_warps < 4 else 32
     own = min(most, max(16, padded(-(-keys // key_warps))))
-    tile = AttentionTile(depth, value_depth, own if own in (16, 32, 64) else most, row_warps, key_warps)
-    while tile.shared_bytes(keys) > gpu.shared_bytes and tile.keys > 16:
-        tile = AttentionTile(depth, value_depth, tile.keys // 2, row_warps, key_warps)
+    tile = AttentionTile(
+        depth, value_depth, own if own in (16, 32, 64) else most, row_warps, key_warps, 2, sixteens
+    )
+    while tile.shared_bytes(keys) > gpu.shared_bytes and tile.keys_a_tile > 16:
+        narrower = tile.keys > 16
+        tile = (
+            replace(tile, keys=tile.keys // 2) if narrower else replace(tile, key_warps=tile.key_warps // 2)
+        )
     return tile

@@ -32,6 +32,7 @@ LINEAR_WARPS: Final = 16
 LINEAR_DEPTHS: Final = (8, 16, 32)
 LINEAR_TOKENS: Final = 1024  # that one block sums up; more are divided
 LINEAR_PART: Final = 256
+LINEAR_LEAST: Final = 32
 
 
 def whole_vectors(*numbers: int) -> bool:
@@ -287,6 +288,13 @@ def _accepts_linear_short(node: NodeView, target: Target) -> bool:
     return _accepts_linear(node, target) and linear_attrs(node).tokens <= LINEAR_TOKENS
 
 
+def _linear_part(node: NodeView, target: Target) -> int:
+    """Tokens of which a block makes y: fewer than it sums up where multiprocessors would be idle."""
+    a = linear_attrs(node)
+    room = max(1, gpu_of(target).sms // (a.heads * a.batch))
+    return max(LINEAR_LEAST, -(-a.tokens // room))
+
+
 def _linear_parts(node: NodeView) -> int:
     return blocks_for(linear_attrs(node).tokens, LINEAR_PART)
 
@@ -296,24 +304,29 @@ def _linear_scratch(node: NodeView, target: Target) -> int:
     return 4 * a.batch * a.heads * _linear_parts(node) * a.depth * (a.depth + 1)
 
 
-def _launch_linear(bodies: tuple[str, ...]) -> Launcher:
-    def launch(node: NodeView, target: Target) -> Launch:
-        a = linear_attrs(node)
-        parts = 1 if len(bodies) == 1 else _linear_parts(node)
-        fields = (
-            *place_fields("q", a.q),
-            *place_fields("k", a.k),
-            *place_fields("v", a.v),
-            *int_fields(tokens=a.tokens, heads=a.heads, depth=a.depth, part=LINEAR_PART),
-            ("eps", a.eps),
-        )
-        template = (CUDA_TYPE[node.inputs[0].dtype], str(a.depth))
-        shared = 4 * (LINEAR_WARPS + 1) * a.depth * (a.depth + 1)
-        blocks = (parts, a.heads, a.batch)
-        grids = tuple(Grid(b, template, blocks, 32 * LINEAR_WARPS, shared) for b in bodies)
-        return Launch("ec_linear_attention_params", fields, (0, 1, 2), (), grids)
+def _launch_linear(node: NodeView, target: Target) -> Launch:
+    return _linear_launch(node, _linear_part(node, target), ("ec_linear_attention_body",))
 
-    return launch
+
+def _launch_linear_parts(node: NodeView, target: Target) -> Launch:
+    bodies = ("ec_linear_attention_sums_body", "ec_linear_attention_apply_body")
+    return _linear_launch(node, LINEAR_PART, bodies)
+
+
+def _linear_launch(node: NodeView, part: int, bodies: tuple[str, ...]) -> Launch:
+    a = linear_attrs(node)
+    fields = (
+        *place_fields("q", a.q),
+        *place_fields("k", a.k),
+        *place_fields("v", a.v),
+        *int_fields(tokens=a.tokens, heads=a.heads, depth=a.depth, part=part),
+        ("eps", a.eps),
+    )
+    template = (CUDA_TYPE[node.inputs[0].dtype], str(a.depth))
+    shared = 4 * (LINEAR_WARPS + 1) * a.depth * (a.depth + 1)
+    blocks = (blocks_for(a.tokens, part), a.heads, a.batch)
+    grids = tuple(Grid(b, template, blocks, 32 * LINEAR_WARPS, shared) for b in bodies)
+    return Launch("ec_linear_attention_params", fields, (0, 1, 2), (), grids)
 
 
 def _softmax_kernels() -> tuple[Kernel, ...]:
@@ -362,7 +375,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         "cuda/ec_attention_linear.cu",
         100,
         _accepts_linear_short,
-        _launch_linear(("ec_linear_attention_body",)),
+        _launch_linear,
     ),
     Kernel(
         "linear_attention",
@@ -370,7 +383,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         "cuda/ec_attention_linear.cu",
         110,
         _accepts_linear,
-        _launch_linear(("ec_linear_attention_sums_body", "ec_linear_attention_apply_body")),
+        _launch_linear_parts,
         scratch=_linear_scratch,
     ),
 )

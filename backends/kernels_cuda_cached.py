@@ -17,9 +17,6 @@ from edgec.plan import Gpu, Grid, Kernel, Launch, NodeView, Target
 LOG2E: Final = math.log2(math.e)
 NEW_TOKENS: Final = 16  # that a decoding block takes beside the cache: one matrix instruction
 DECODE_ROWS: Final = 64
-CLUSTER_COMPUTE: Final = 90
-CLUSTER_BLOCKS: Final = 8
-CLUSTER_KEYS: Final = 4096
 WRITE_WARPS: Final = 4
 
 
@@ -78,26 +75,31 @@ def _fields(node: NodeView) -> Fields:
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How the cached keys of a head divide: over `splits` blocks, which are a cluster or leave parts in the scratch."""
+    """How the cached keys of a head divide: over `splits` blocks, of which each goes through its part in tiles."""
 
     tile: AttentionTile
     splits: int
-    cluster: bool
+
+    @property
+    def shared_bytes(self) -> int:
+        """q, the new tokens' keys and values, the stages; over all that, in the end, the warps' sums."""
+        tile = self.tile
+        new = 2 * NEW_TOKENS * (tile.depth + tile.value_depth + 16)
+        return max(tile.query_bytes + new + tile.stages * tile.stage_bytes, tile.join_bytes)
 
 
 def decoding(a: CachedAttentionAttrs, keys: int, gpu: Gpu) -> Decoding:
-    """Few rows: the warps of a block share the keys, and so do blocks, until each multiprocessor has one.
-
-    Clusters join their parts without a way through memory; they have at most eight blocks, which longer caches outgrow.
-    """
-    rows, heads = a.tokens * (a.heads // a.kv_heads), a.kv_heads * a.batch
+    """Few rows: the warps of a block share the keys, and so do blocks, until each multiprocessor has one."""
+    rows = a.tokens * (a.heads // a.kv_heads)
     row_warps = 1 if rows <= 16 else 2 if rows <= 32 else 4
-    depths = padded(a.depth), padded(a.value_depth)
-    room = max(1, gpu.sms // heads)
-    cluster = gpu.compute >= CLUSTER_COMPUTE and keys <= CLUSTER_KEYS and room > 1
-    tile = AttentionTile(*depths, 16, row_warps, 4 if row_warps == 1 else 2, 3 if max(depths) <= 128 else 2)
-    splits = min(room, -(-keys // tile.keys_a_tile), CLUSTER_BLOCKS if cluster else room)
-    return Decoding(tile, splits, cluster and splits > 1)
+    turns = 8 * NEW_TOKENS * padded(a.depth) // 2 + 64  # static shared memory of the body
+    most = 4 if row_warps == 1 else 2
+    for own, key_warps in ((32, most), (16, most), (16, 2), (16, 1)):
+        tile = AttentionTile(padded(a.depth), padded(a.value_depth), own, row_warps, key_warps)
+        how = Decoding(tile, max(1, min(gpu.sms // (a.kv_heads * a.batch), -(-keys // tile.keys_a_tile))))
+        if how.shared_bytes + turns <= gpu.shared_bytes:
+            break
+    return how
 
 
 def _decoding(node: NodeView, target: Target) -> Decoding:
@@ -114,14 +116,6 @@ def _decode_counters(node: NodeView, target: Target) -> int:
     return 4 * a.batch * a.kv_heads
 
 
-def _decode_shared(how: Decoding) -> int:
-    """q, the new tokens' keys and values, the stages; over all that, in the end, the warps' parts and the block's."""
-    tile = how.tile
-    new = 2 * NEW_TOKENS * (tile.depth + tile.value_depth + 16)
-    held = tile.query_bytes + new + tile.stages * tile.stage_bytes
-    return max(held, tile.join_bytes + 4 * tile.rows * (tile.value_depth + 4))
-
-
 def _is_old(node: NodeView, *indices: int) -> bool:
     """Whether these inputs are states: no kernel of this graph writes them before this one has read them."""
     return all(node.node.inputs[i][0] == "$" for i in indices)
@@ -129,15 +123,14 @@ def _is_old(node: NodeView, *indices: int) -> bool:
 
 def _launch_decode(node: NodeView, target: Target) -> Launch:
     a, how = cached_attrs(node), _decoding(node, target)
-    flags = ("true" if flag else "false" for flag in (_is_old(node, 3, 4, 5), how.cluster))
+    early = "true" if _is_old(node, 3, 4, 5) else "false"
     grid = Grid(
         "ec_attention_decode_body" if a.rotary == "none" else "ec_attention_decode_rotary_body",
-        (*how.tile.template(node.inputs[0].dtype), *flags),
+        (*how.tile.template(node.inputs[0].dtype)[:-1], early),
         (how.splits, a.kv_heads, a.batch),
         how.tile.threads,
-        _decode_shared(how),
+        how.shared_bytes,
         waits=True,
-        cluster=how.splits if how.cluster else 1,
     )
     return Launch("ec_cached_attention_params", _fields(node), tuple(range(len(node.inputs))), (), (grid,))
 

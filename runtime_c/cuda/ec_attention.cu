@@ -34,37 +34,37 @@ __device__ __forceinline__ void ec_attention_run(const ec_attention_params &p, c
     ec_attention_rows<TILE> rows;
     ec_attention_core<TILE>(rows, q_from, stream, mask, shown, query, p.scale, reinterpret_cast<T *>(ec_shared));
     T *const to = static_cast<T *>(y) + sample * p.y_batch + head0 * p.y_head;
-    ec_attention_join<TILE>(rows, reinterpret_cast<float *>(ec_shared),
+    ec_attention_join<TILE>(rows, reinterpret_cast<float *>(ec_shared), row_count - row0,
                             [&](int row, int channel, float(&sum)[8], float top, float total) {
                                 const int r = row0 + row;
-                                if (r < row_count && channel < p.value_depth) {
+                                if (channel < p.value_depth) {
                                     ec_normalise(sum, total);
                                     ec_store<T, 8>(to + r % group * p.y_head + r / group * p.y_token + channel, sum);
                                 }
                             });
 }
 
-template <typename T, int D, int E, int BN, int WM, int WN, int STAGES>
+template <typename T, int D, int E, int BN, int WM, int WN, int STAGES, int MI>
 __device__ __forceinline__ void ec_attention_body(const ec_attention_params &p, const void *q, const void *k,
                                                   const void *v, void *y)
 {
-    ec_attention_run<ec_attention_tile<T, D, E, BN, WM, WN, STAGES>>(p, q, k, v, ec_no_mask(), y);
+    ec_attention_run<ec_attention_tile<T, D, E, BN, WM, WN, STAGES, MI>>(p, q, k, v, ec_no_mask(), y);
 }
 
-template <typename T, int D, int E, int BN, int WM, int WN, int STAGES>
+template <typename T, int D, int E, int BN, int WM, int WN, int STAGES, int MI>
 __device__ __forceinline__ void ec_attention_boolean_body(const ec_attention_params &p, const void *q, const void *k,
                                                           const void *v, const void *mask, void *y)
 {
-    const ec_boolean_mask shown = {static_cast<const uint8_t *>(mask) + (int)blockIdx.z * p.mask_batch, p.mask_head,
+    const ec_boolean_mask<MI> shown = {static_cast<const uint8_t *>(mask) + (int)blockIdx.z * p.mask_batch, p.mask_head,
                                    p.mask_query, p.mask_key};
-    ec_attention_run<ec_attention_tile<T, D, E, BN, WM, WN, STAGES>>(p, q, k, v, shown, y);
+    ec_attention_run<ec_attention_tile<T, D, E, BN, WM, WN, STAGES, MI>>(p, q, k, v, shown, y);
 }
 
-template <typename T, int D, int E, int BN, int WM, int WN, int STAGES>
+template <typename T, int D, int E, int BN, int WM, int WN, int STAGES, int MI>
 __device__ __forceinline__ void ec_attention_additive_body(const ec_attention_params &p, const void *q, const void *k,
                                                            const void *v, const void *mask, void *y)
 {
-    const ec_additive_mask<T> added = {static_cast<const T *>(mask) + (int)blockIdx.z * p.mask_batch, p.mask_head,
+    const ec_additive_mask<T, MI> added = {static_cast<const T *>(mask) + (int)blockIdx.z * p.mask_batch, p.mask_head,
                                        p.mask_query, p.mask_key};
-    ec_attention_run<ec_attention_tile<T, D, E, BN, WM, WN, STAGES>>(p, q, k, v, added, y);
+    ec_attention_run<ec_attention_tile<T, D, E, BN, WM, WN, STAGES, MI>>(p, q, k, v, added, y);
 }

@@ -3,8 +3,8 @@
  *
  *   y[r, :] = sum_j p[r, j] v[j, :] / sum_j p[r, j],  p[r, j] = 2^(scale (q[r, :] . k[j, :]) + mask - top[r])
  *
- * A block takes ROWS = 16 WM query rows and goes through the keys in tiles of KEYS = BN WN; warp (wm, wn) takes 16 rows
- * and BN keys of each tile, and the WN partial results of a row are joined at the end (online softmax, Milakov and
+ * A block takes ROWS = 16 MI WM query rows and goes through the keys in tiles of KEYS = BN WN; warp (wm, wn) takes 16 MI
+ * rows and BN keys of each tile, and the WN partial results of a row are joined at the end (online softmax, Milakov and
  * Gimelshein 2018; registers as in FlashAttention-2, Dao 2023). Scores, sums and y are float32; p is rounded to T for
  * the second product. Rows of K and V in shared memory are 16 bytes longer than their content, so that ldmatrix meets
  * no bank twice (D and E are multiples of 16).
@@ -38,6 +38,7 @@ template <> __device__ __forceinline__ uint32_t ec_pack<__nv_bfloat16>(float low
 
 /* Token i of a head at equal steps. */
 template <typename T> struct ec_strided_rows {
+    static constexpr bool EQUAL_STEPS = true;
     const T *base;
     int64_t step;
     __device__ __forceinline__ const T *at(int i) const
@@ -48,6 +49,7 @@ template <typename T> struct ec_strided_rows {
 
 /* Query row r of a key head: token r / group of the group's head r % group. */
 template <typename T> struct ec_grouped_rows {
+    static constexpr bool EQUAL_STEPS = false;
     const T *base;
     int64_t head_step, token_step;
     int group;
@@ -73,10 +75,11 @@ struct ec_shown_keys {
 };
 
 /*
- * Masks: `row(i, head, token)` once for each of a thread's two rows, then `apply(i, score, key)` for scores in powers
+ * Masks of MI: `row(i, head, token)` once for each of a thread's 2 MI rows, then `apply(i, score, key)` for scores in powers
  * of two.
  */
 struct ec_no_mask {
+    static constexpr bool SCALED = false;
     __device__ __forceinline__ void row(int i, int head, int token)
     {
     }
@@ -87,10 +90,11 @@ struct ec_no_mask {
 };
 
 /* Booleans (true: attend). */
-struct ec_boolean_mask {
+template <int MI> struct ec_boolean_mask {
+    static constexpr bool SCALED = true;
     const uint8_t *base;
     int64_t head_step, query_step, key_step;
-    const uint8_t *at[2];
+    const uint8_t *at[2 * MI];
     __device__ __forceinline__ void row(int i, int head, int token)
     {
         at[i] = base + head * head_step + token * query_step;
@@ -102,10 +106,11 @@ struct ec_boolean_mask {
 };
 
 /* Numbers that are added to the scaled scores. */
-template <typename T> struct ec_additive_mask {
+template <typename T, int MI> struct ec_additive_mask {
+    static constexpr bool SCALED = true;
     const T *base;
     int64_t head_step, query_step, key_step;
-    const T *at[2];
+    const T *at[2 * MI];
     __device__ __forceinline__ void row(int i, int head, int token)
     {
         at[i] = base + head * head_step + token * query_step;
@@ -117,15 +122,15 @@ template <typename T> struct ec_additive_mask {
 };
 
 /* The sizes of one block, all known when it is compiled. */
-template <typename T_, int D_, int E_, int BN_, int WM_, int WN_, int STAGES_> struct ec_attention_tile {
+template <typename T_, int D_, int E_, int BN_, int WM_, int WN_, int STAGES_, int MI_ = 1> struct ec_attention_tile {
     typedef T_ T;
-    static constexpr int D = D_, E = E_, BN = BN_, WM = WM_, WN = WN_, STAGES = STAGES_;
-    static constexpr int ROWS = 16 * WM, KEYS = BN * WN, THREADS = 32 * WM * WN;
+    static constexpr int D = D_, E = E_, BN = BN_, WM = WM_, WN = WN_, STAGES = STAGES_, MI = MI_;
+    static constexpr int OWN_ROWS = 16 * MI, ROWS = OWN_ROWS * WM, KEYS = BN * WN, THREADS = 32 * WM * WN;
     static constexpr int K_PITCH = D + 8, V_PITCH = E + 8; /* elements */
     static constexpr int Q_SIZE = ROWS * K_PITCH, K_SIZE = KEYS * K_PITCH, V_SIZE = KEYS * V_PITCH;
     static constexpr int STAGE_SIZE = K_SIZE + V_SIZE;
     static constexpr int O_PITCH = E + 4; /* floats */
-    static constexpr bool HELD = D <= 128; /* q in registers */
+    static constexpr bool HELD = D * MI <= 128; /* q in registers */
     static_assert(D % 16 == 0 && E % 16 == 0 && BN % 16 == 0, "whole instructions");
     static_assert(STAGES >= 2, "one tile is under way while another is used");
 };
@@ -134,43 +139,67 @@ template <typename T_, int D_, int E_, int BN_, int WM_, int WN_, int STAGES_> s
 template <int ROWS, int CHANNELS, int THREADS, typename T, typename FROM>
 __device__ __forceinline__ void ec_copy_rows(T *to, const FROM &from, int first, int count, int depth)
 {
-    constexpr int CHUNKS = CHANNELS / 8, PITCH = CHANNELS + 8;
+    constexpr int CHUNKS = CHANNELS / 8, PITCH = CHANNELS + 8, TIMES = (ROWS * CHUNKS + THREADS - 1) / THREADS;
+    if constexpr (FROM::EQUAL_STEPS && THREADS % CHUNKS == 0 && ROWS * CHUNKS % THREADS == 0) {
+        /* A thread's chunks stand at one step from row to row: one address moves along. */
+        constexpr int STEP = THREADS / CHUNKS;
+        const int row = (int)threadIdx.x / CHUNKS, chunk = (int)threadIdx.x % CHUNKS;
+        const int left = chunk * 8 < depth ? count - first - row : 0;
+        const T *at = from.at(first + row) + chunk * 8;
+        T *here = to + row * PITCH + chunk * 8;
 #pragma unroll
-    for (int i = 0; i < (ROWS * CHUNKS + THREADS - 1) / THREADS; i++) {
-        const int at = i * THREADS + (int)threadIdx.x, row = at / CHUNKS, chunk = at % CHUNKS;
-        if (ROWS * CHUNKS % THREADS == 0 || at < ROWS * CHUNKS) {
-            const bool valid = first + row < count && chunk * 8 < depth;
-            ec_copy_async16(to + row * PITCH + chunk * 8, from.at(valid ? first + row : 0) + (valid ? chunk * 8 : 0),
-                            valid);
+        for (int i = 0; i < TIMES; i++) {
+            ec_copy_async16(here + i * STEP * PITCH, i * STEP < left ? at : from.base, i * STEP < left);
+            at += STEP * from.step;
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < TIMES; i++) {
+            const int at = i * THREADS + (int)threadIdx.x, row = at / CHUNKS, chunk = at % CHUNKS;
+            if (ROWS * CHUNKS % THREADS == 0 || at < ROWS * CHUNKS) {
+                const bool valid = first + row < count && chunk * 8 < depth;
+                ec_copy_async16(to + row * PITCH + chunk * 8,
+                                from.at(valid ? first + row : 0) + (valid ? chunk * 8 : 0), valid);
+            }
         }
     }
 }
 
-/* What one warp knows of its 16 rows. Lane l has the rows l / 4 and l / 4 + 8. */
+/* What one warp knows of its 16 MI rows. Lane l has the rows l / 4 and l / 4 + 8 of each 16. */
 template <typename TILE> struct ec_attention_rows {
     typedef typename TILE::T T;
-    float o[TILE::E / 8][4];
-    float top[2], total[2]; /* total: of this lane's columns */
-    uint32_t q[TILE::HELD ? TILE::D / 16 : 1][4];
+    static constexpr int MI = TILE::MI;
+    static constexpr int AHEAD = 2; /* fragments of k and v that are on their way while one is used */
+    static constexpr int HELD_STEPS = TILE::HELD ? TILE::D / 16 : 2;
+    float o[MI][TILE::E / 8][4];
+    float top[MI][2], total[MI][2]; /* total: of this lane's columns */
+    uint32_t q[HELD_STEPS][MI][4];
 
     __device__ __forceinline__ void clear()
     {
 #pragma unroll
-        for (int j = 0; j < TILE::E / 8; j++) {
+        for (int m = 0; m < MI; m++) {
 #pragma unroll
-            for (int e = 0; e < 4; e++) {
-                o[j][e] = 0.0f;
+            for (int j = 0; j < TILE::E / 8; j++) {
+#pragma unroll
+                for (int e = 0; e < 4; e++) {
+                    o[m][j][e] = 0.0f;
+                }
             }
+            top[m][0] = top[m][1] = -INFINITY;
+            total[m][0] = total[m][1] = 0.0f;
         }
-        top[0] = top[1] = -INFINITY;
-        total[0] = total[1] = 0.0f;
     }
 
     /* q: shared address of this warp's first row. */
-    static __device__ __forceinline__ void fetch(uint32_t (&to)[4], uint32_t q_at, int step)
+    static __device__ __forceinline__ void fetch(uint32_t (&to)[MI][4], uint32_t q_at, int step)
     {
         const int lane = threadIdx.x & 31;
-        ec_ldmatrix(to, q_at + ((lane & 15) * TILE::K_PITCH + (2 * step + (lane >> 4)) * 8) * (int)sizeof(T));
+#pragma unroll
+        for (int m = 0; m < MI; m++) {
+            ec_ldmatrix(to[m], q_at + ((m * 16 + (lane & 15)) * TILE::K_PITCH + (2 * step + (lane >> 4)) * 8) *
+                                          (int)sizeof(T));
+        }
     }
 
     __device__ __forceinline__ void hold(uint32_t q_at)
@@ -184,103 +213,142 @@ template <typename TILE> struct ec_attention_rows {
     }
 
     /* s = q k^T for N keys; k: shared address of the first of them. */
-    template <int N> __device__ __forceinline__ void scores(float (&s)[N / 8][4], uint32_t q_at, uint32_t k_at)
+    template <int N> __device__ __forceinline__ void scores(float (&s)[MI][N / 8][4], uint32_t q_at, uint32_t k_at)
     {
         const int lane = threadIdx.x & 31;
         const uint32_t from = k_at + (((lane & 7) + ((lane >> 4) << 3)) * TILE::K_PITCH + ((lane >> 3) & 1) * 8) *
                                          (uint32_t)sizeof(T);
 #pragma unroll
-        for (int j = 0; j < N / 8; j++) {
+        for (int m = 0; m < MI; m++) {
 #pragma unroll
-            for (int e = 0; e < 4; e++) {
-                s[j][e] = 0.0f;
+            for (int j = 0; j < N / 8; j++) {
+#pragma unroll
+                for (int e = 0; e < 4; e++) {
+                    s[m][j][e] = 0.0f;
+                }
             }
         }
+        constexpr int ACROSS = N / 16, COUNT = TILE::D / 16 * ACROSS;
+        const auto load = [&](uint32_t(&k)[4], int i) {
+            ec_ldmatrix(k, from + (i % ACROSS * 16 * TILE::K_PITCH + i / ACROSS * 16) * (int)sizeof(T));
+        };
+        uint32_t k[AHEAD + 1][4];
+        if constexpr (!TILE::HELD) {
+            fetch(q[0], q_at, 0);
+        }
 #pragma unroll
-        for (int step = 0; step < TILE::D / 16; step++) {
-            if constexpr (!TILE::HELD) {
-                fetch(q[0], q_at, step);
+        for (int i = 0; i < AHEAD && i < COUNT; i++) {
+            load(k[i], i);
+        }
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            const int step = i / ACROSS, j = i % ACROSS;
+            if (!TILE::HELD && j == 0 && step + 1 < TILE::D / 16) {
+                fetch(q[(step + 1) % HELD_STEPS], q_at, step + 1);
             }
+            if (i + AHEAD < COUNT) {
+                load(k[(i + AHEAD) % (AHEAD + 1)], i + AHEAD);
+            }
+            const uint32_t(&now)[4] = k[i % (AHEAD + 1)];
 #pragma unroll
-            for (int j = 0; j < N / 16; j++) {
-                uint32_t k[4];
-                ec_ldmatrix(k, from + (j * 16 * TILE::K_PITCH + step * 16) * (int)sizeof(T));
-                ec_mma<T>::run(s[2 * j], q[TILE::HELD ? step : 0], k[0], k[1]);
-                ec_mma<T>::run(s[2 * j + 1], q[TILE::HELD ? step : 0], k[2], k[3]);
+            for (int m = 0; m < MI; m++) {
+                ec_mma<T>::run(s[m][2 * j], q[step % HELD_STEPS][m], now[0], now[1]);
+                ec_mma<T>::run(s[m][2 * j + 1], q[step % HELD_STEPS][m], now[2], now[3]);
             }
         }
     }
 
-    /* Scores (in powers of two, -inf where hidden) become weights; what is known so far is scaled to the new top. */
-    template <int N> __device__ __forceinline__ void soften(float (&s)[N / 8][4])
+    /* Scores (times `scale` in powers of two, -inf where hidden) become weights; what is known so far is scaled to the
+     * new top. */
+    template <int N> __device__ __forceinline__ void soften(float (&s)[MI][N / 8][4], float scale)
     {
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            float m = top[i];
+        for (int row = 0; row < 2 * MI; row++) {
+            const int m = row / 2, i = row % 2;
+            float now = -INFINITY;
 #pragma unroll
             for (int j = 0; j < N / 8; j++) {
-                m = fmaxf(m, fmaxf(s[j][2 * i], s[j][2 * i + 1]));
+                now = fmaxf(now, fmaxf(s[m][j][2 * i], s[m][j][2 * i + 1]));
             }
-            m = fmaxf(m, __shfl_xor_sync(0xffffffffu, m, 1));
-            m = fmaxf(m, __shfl_xor_sync(0xffffffffu, m, 2));
-            const float base = m == -INFINITY ? 0.0f : m;
-            const float before = ec_exp2(top[i] - base);
-            top[i] = m;
+            now = fmaxf(now * scale, top[m][i]);
+            now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 1));
+            now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 2));
+            const float base = now == -INFINITY ? 0.0f : now;
+            const float before = ec_exp2(top[m][i] - base);
+            top[m][i] = now;
             float sum = 0.0f;
 #pragma unroll
             for (int j = 0; j < N / 8; j++) {
-                s[j][2 * i] = ec_exp2(s[j][2 * i] - base);
-                s[j][2 * i + 1] = ec_exp2(s[j][2 * i + 1] - base);
-                sum += s[j][2 * i] + s[j][2 * i + 1];
+                s[m][j][2 * i] = ec_exp2(fmaf(s[m][j][2 * i], scale, -base));
+                s[m][j][2 * i + 1] = ec_exp2(fmaf(s[m][j][2 * i + 1], scale, -base));
+                sum += s[m][j][2 * i] + s[m][j][2 * i + 1];
             }
-            total[i] = fmaf(total[i], before, sum);
+            total[m][i] = fmaf(total[m][i], before, sum);
 #pragma unroll
             for (int j = 0; j < TILE::E / 8; j++) {
-                o[j][2 * i] *= before;
-                o[j][2 * i + 1] *= before;
+                o[m][j][2 * i] *= before;
+                o[m][j][2 * i + 1] *= before;
             }
         }
     }
 
     /* o += p v for N keys; v: shared address of the first of them. */
-    template <int N> __device__ __forceinline__ void average(const float (&p)[N / 8][4], uint32_t v_at)
+    template <int N> __device__ __forceinline__ void average(const float (&p)[MI][N / 8][4], uint32_t v_at)
     {
         const int lane = threadIdx.x & 31;
         const uint32_t from = v_at + ((lane & 15) * TILE::V_PITCH + (lane >> 4) * 8) * (uint32_t)sizeof(T);
+        constexpr int ACROSS = TILE::E / 16, COUNT = N / 16 * ACROSS;
+        const auto load = [&](uint32_t(&v)[4], int i) {
+            ec_ldmatrix_transposed(v, from + (i / ACROSS * 16 * TILE::V_PITCH + i % ACROSS * 16) * (int)sizeof(T));
+        };
+        uint32_t v[AHEAD + 1][4], a[MI][4];
 #pragma unroll
-        for (int step = 0; step < N / 16; step++) {
-            const uint32_t a[4] = {ec_pack<T>(p[2 * step][0], p[2 * step][1]), ec_pack<T>(p[2 * step][2], p[2 * step][3]),
-                                   ec_pack<T>(p[2 * step + 1][0], p[2 * step + 1][1]),
-                                   ec_pack<T>(p[2 * step + 1][2], p[2 * step + 1][3])};
+        for (int i = 0; i < AHEAD && i < COUNT; i++) {
+            load(v[i], i);
+        }
 #pragma unroll
-            for (int j = 0; j < TILE::E / 16; j++) {
-                uint32_t v[4];
-                ec_ldmatrix_transposed(v, from + (step * 16 * TILE::V_PITCH + j * 16) * (int)sizeof(T));
-                ec_mma<T>::run(o[2 * j], a, v[0], v[1]);
-                ec_mma<T>::run(o[2 * j + 1], a, v[2], v[3]);
+        for (int i = 0; i < COUNT; i++) {
+            const int step = i / ACROSS, j = i % ACROSS;
+            if (i + AHEAD < COUNT) {
+                load(v[(i + AHEAD) % (AHEAD + 1)], i + AHEAD);
+            }
+            if (j == 0) {
+#pragma unroll
+                for (int m = 0; m < MI; m++) {
+#pragma unroll
+                    for (int r = 0; r < 4; r++) {
+                        const float(&pair)[4] = p[m][2 * step + r / 2];
+                        a[m][r] = ec_pack<T>(pair[r % 2 * 2], pair[r % 2 * 2 + 1]);
+                    }
+                }
+            }
+            const uint32_t(&now)[4] = v[i % (AHEAD + 1)];
+#pragma unroll
+            for (int m = 0; m < MI; m++) {
+                ec_mma<T>::run(o[m][2 * j], a[m], now[0], now[1]);
+                ec_mma<T>::run(o[m][2 * j + 1], a[m], now[2], now[3]);
             }
         }
     }
 
-    /* Writes o, and then top and total, of the 16 rows to `to`: [16][O_PITCH], `ends`: [16][2]. */
+    /* Writes o, and then top and total, of the rows to `to`: [16 MI][O_PITCH], `ends`: [16 MI][2]. */
     __device__ __forceinline__ void put(float *to, float *ends)
     {
         const int lane = threadIdx.x & 31;
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const int row = lane / 4 + 8 * i;
-            total[i] += __shfl_xor_sync(0xffffffffu, total[i], 1);
-            total[i] += __shfl_xor_sync(0xffffffffu, total[i], 2);
+        for (int r = 0; r < 2 * MI; r++) {
+            const int m = r / 2, i = r % 2, row = m * 16 + lane / 4 + 8 * i;
+            float sum = total[m][i];
+            sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+            sum += __shfl_xor_sync(0xffffffffu, sum, 2);
             if ((lane & 3) == 0) {
-                ends[2 * row] = top[i];
-                ends[2 * row + 1] = total[i];
+                ends[2 * row] = top[m][i];
+                ends[2 * row + 1] = sum;
             }
 #pragma unroll
             for (int j = 0; j < TILE::E / 8; j++) {
-                ec_vector<float, 2> pair;
-                pair.at[0] = o[j][2 * i];
-                pair.at[1] = o[j][2 * i + 1];
-                *reinterpret_cast<ec_vector<float, 2> *>(to + row * TILE::O_PITCH + j * 8 + (lane & 3) * 2) = pair;
+                ec_store<float, 2>(to + row * TILE::O_PITCH + j * 8 + (lane & 3) * 2,
+                                   {o[m][j][2 * i], o[m][j][2 * i + 1]});
             }
         }
     }
@@ -292,30 +360,43 @@ template <typename TILE> __device__ __forceinline__ constexpr int ec_attention_e
     return TILE::WN * TILE::ROWS * TILE::O_PITCH;
 }
 
-/* Scores of N keys from `first` on: scaled, hidden outside [from, to] of each row, masked. */
-template <int N, typename MASK>
-__device__ __forceinline__ void ec_finish_scores(float (&s)[N / 8][4], const MASK &mask, float scale, int first,
-                                                 const int (&from)[2], const int (&to)[2], bool whole)
-{
-    const int lane = threadIdx.x & 31;
-#pragma unroll
-    for (int j = 0; j < N / 8; j++) {
-#pragma unroll
-        for (int e = 0; e < 4; e++) {
-            const int key = first + j * 8 + (lane & 3) * 2 + (e & 1), i = e >> 1;
-            if (whole) {
-                s[j][e] = mask.apply(i, s[j][e] * scale, key);
-            } else {
-                s[j][e] = key >= from[i] && key <= to[i] ? mask.apply(i, s[j][e] * scale, key) : -INFINITY;
-            }
-        }
-    }
-}
-
 /* The query rows of a block: row r is token (row0 + r) / group of head head0 + (row0 + r) % group. */
 struct ec_query_rows {
     int row0, count, group, head0; /* count: rows of all blocks of this key head */
 };
+
+/*
+ * Scores of N keys from `first` on, of rows from `row` on: masked, and hidden where a row may not attend the key. A mask
+ * takes and gives scaled scores; without one they stay as they are.
+ */
+template <int N, int MI, typename MASK>
+__device__ __forceinline__ void ec_finish_scores(float (&s)[MI][N / 8][4], const MASK &mask, float scale, int first,
+                                                 const ec_shown_keys &shown, const ec_query_rows &query, int row,
+                                                 bool whole)
+{
+    const int lane = threadIdx.x & 31;
+#pragma unroll
+    for (int r = 0; r < 2 * MI; r++) {
+        const int m = r / 2, i = r % 2;
+        int from = 0, to = INT32_MAX;
+        if (!whole) {
+            const int token = min(row + m * 16 + lane / 4 + 8 * i, query.count - 1) / query.group;
+            from = shown.first(token);
+            to = shown.last(token);
+        }
+#pragma unroll
+        for (int j = 0; j < N / 4; j++) {
+            const int key = first + j / 2 * 8 + (lane & 3) * 2 + j % 2;
+            float &score = s[m][j / 2][2 * i + j % 2];
+            if constexpr (MASK::SCALED) {
+                score = mask.apply(r, score * scale, min(key, shown.keys - 1));
+            }
+            if (!whole && (key < from || key > to)) {
+                score = -INFINITY;
+            }
+        }
+    }
+}
 
 /* The tiles of keys first..last-1 of one block, on their way through STAGES stages of shared memory. */
 template <typename TILE, typename K, typename V> struct ec_attention_stream {
@@ -362,17 +443,16 @@ template <typename TILE, typename K, typename V> struct ec_attention_stream {
                                         const ec_query_rows &query, float scale, uint32_t q_at) const
     {
         const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, wm = warp % TILE::WM, wn = warp / TILE::WM;
-        const int row = query.row0 + wm * 16, token = row / query.group;
-        const int last_token = (min(row + 16, query.count) - 1) / query.group;
-        int from[2], to[2];
+        const int row = query.row0 + wm * TILE::OWN_ROWS, token = row / query.group;
+        const int last_token = (min(row + TILE::OWN_ROWS, query.count) - 1) / query.group;
+        if constexpr (MASK::SCALED) {
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const int r = min(row + lane / 4 + 8 * i, query.count - 1);
-            from[i] = shown.first(r / query.group);
-            to[i] = shown.last(r / query.group);
-            mask.row(i, query.head0 + r % query.group, r / query.group);
+            for (int i = 0; i < 2 * TILE::MI; i++) {
+                const int r = min(row + lane / 4 + 8 * i, query.count - 1);
+                mask.row(i, query.head0 + r % query.group, r / query.group);
+            }
         }
-        q_at += wm * 16 * TILE::K_PITCH * (int)sizeof(T);
+        q_at += wm * TILE::OWN_ROWS * TILE::K_PITCH * (int)sizeof(T);
         const uint32_t stages_at = (uint32_t)__cvta_generic_to_shared(stages);
         int stage = 0, filled = TILE::STAGES - 1;
         for (int tile = first; tile < last; tile++) {
@@ -386,12 +466,12 @@ template <typename TILE, typename K, typename V> struct ec_attention_stream {
             const int key = tile * TILE::KEYS + wn * TILE::BN, key_last = key + TILE::BN - 1;
             const bool any = row < query.count && key_last >= shown.first(token) && key <= shown.last(last_token);
             const uint32_t tile_at = stages_at + stage * TILE::STAGE_SIZE * (int)sizeof(T);
-            float s[TILE::BN / 8][4];
+            float s[TILE::MI][TILE::BN / 8][4];
             if (any) {
                 rows.template scores<TILE::BN>(s, q_at, tile_at + wn * TILE::BN * TILE::K_PITCH * (int)sizeof(T));
                 const bool whole = key >= shown.first(last_token) && key_last <= shown.last(token);
-                ec_finish_scores<TILE::BN>(s, mask, scale, key, from, to, whole);
-                rows.template soften<TILE::BN>(s);
+                ec_finish_scores<TILE::BN, TILE::MI>(s, mask, scale, key, shown, query, row, whole);
+                rows.template soften<TILE::BN>(s, MASK::SCALED ? 1.0f : scale);
             }
             ec_copy_wait<2 * (TILE::STAGES - 1)>();
             __syncthreads();
@@ -423,18 +503,19 @@ __device__ __forceinline__ void ec_attention_core(ec_attention_rows<TILE> &rows,
 }
 
 /*
- * Joins the WN partial results of each row in shared memory (the tiles' place) and hands them on, eight channels at a
+ * Joins the WN partial results of the first `count` rows in shared memory (the tiles' place) and hands them on, eight channels at a
  * time: sink(row of the block, first channel, unnormalised sums, top, total).
  */
 template <typename TILE, typename SINK>
-__device__ __forceinline__ void ec_attention_join(ec_attention_rows<TILE> &rows, float *shared, const SINK &sink)
+__device__ __forceinline__ void ec_attention_join(ec_attention_rows<TILE> &rows, float *shared, int count,
+                                                  const SINK &sink)
 {
     const int warp = threadIdx.x >> 5, wm = warp % TILE::WM, wn = warp / TILE::WM;
     float *const ends = shared + ec_attention_ends<TILE>();
-    const int own = wn * TILE::ROWS + wm * 16;
+    const int own = wn * TILE::ROWS + wm * TILE::OWN_ROWS;
     rows.put(shared + own * TILE::O_PITCH, ends + 2 * own);
     __syncthreads();
-    for (int at = threadIdx.x; at < TILE::ROWS * (TILE::E / 8); at += TILE::THREADS) {
+    for (int at = threadIdx.x; at < min(count, TILE::ROWS) * (TILE::E / 8); at += TILE::THREADS) {
         const int row = at / (TILE::E / 8), channel = at % (TILE::E / 8) * 8;
         float top = -INFINITY, total = 0.0f, sum[8] = {};
 #pragma unroll

@@ -3,10 +3,11 @@
  * S = sum_t relu(k_t)^T v_t [D][D] and s = sum_t relu(k_t).
  *
  * q, k, v: T at the places of ec_linear_attention_params, rows 16-byte aligned; y: T [n][tokens][heads][D]. D is 8, 16
- * or 32. A block takes `part` tokens of one head for S and s, each warp every sixteenth of them; the warps' sums are added
- * in dynamic shared memory (float [WARPS + 1][D][D + 1]) in a fixed order. One launch where one block takes all tokens; else a first launch, grid (parts,
- * heads, batch), leaves float [n][heads][parts][D][D + 1] in the scratch, and a second, same grid, adds them up and
- * makes y. All in float32. Equals edgec.ops.linear_attention within rounding.
+ * or 32. A block takes tokens of one head for S and s, each warp every sixteenth of them; the warps' sums are added in
+ * dynamic shared memory (float [WARPS + 1][D][D + 1]) in a fixed order. Grid: (parts, heads, batch). One launch, in which
+ * each block sums up all tokens and makes y of `part` of them; or, for many tokens, a first launch that leaves the sums
+ * of `part` tokens in the scratch, float [n][heads][parts][D][D + 1], and a second that adds them up and makes y. All in
+ * float32. Equals edgec.ops.linear_attention within rounding.
  */
 #include "ec_attention_params.h"
 #include "ec_cuda.cuh"
@@ -21,9 +22,9 @@ __device__ __forceinline__ void ec_linear_sums(const T *k, const T *v, int64_t k
     constexpr int OWN = D * D / 32, SIZE = D * (D + 1); /* channels of v that a lane has; one of k */
     constexpr int EACH = D / OWN;                       /* lanes a channel of k */
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, d = lane / EACH, e = lane % EACH * OWN;
-    constexpr int LOAD = OWN < 4 ? OWN : 4;
+    constexpr int LOAD = OWN < 16 / (int)sizeof(T) ? OWN : 16 / (int)sizeof(T), AHEAD = D < 32 ? 8 : 2;
     float sum[OWN] = {}, total = 0.0f;
-#pragma unroll 8
+#pragma unroll AHEAD
     for (int t = first + warp; t < last; t += EC_LINEAR_WARPS) {
         const float key = fmaxf(ec_float(k[t * k_step + d]), 0.0f);
         total += key;
@@ -110,7 +111,8 @@ __device__ __forceinline__ void ec_linear_attention_body(const ec_linear_attenti
     float *const shared = reinterpret_cast<float *>(ec_shared);
     const ec_linear_head<T> head(p, q, k, v, y);
     ec_linear_sums<T, D>(head.k, head.v, p.k_token, p.v_token, 0, p.tokens, shared);
-    ec_linear_apply<T, D>(head.q, p.q_token, head.y, (int64_t)p.heads * D, 0, p.tokens, p.eps, shared);
+    const int first = blockIdx.x * p.part, last = min(first + p.part, p.tokens);
+    ec_linear_apply<T, D>(head.q, p.q_token, head.y, (int64_t)p.heads * D, first, last, p.eps, shared);
 }
 
 template <typename T, int D>

@@ -120,7 +120,7 @@ __device__ __forceinline__ void ec_attention_plain_boolean_body(const ec_attenti
                                                                 const void *k, const void *v, const void *mask,
                                                                 void *y)
 {
-    const ec_boolean_mask shown = {static_cast<const uint8_t *>(mask), p.mask_head, p.mask_query, p.mask_key};
+    const ec_boolean_mask<1> shown = {static_cast<const uint8_t *>(mask), p.mask_head, p.mask_query, p.mask_key};
     ec_attention_plain_run<T, V>(p, q, k, v, shown, p.rows, y);
 }
 
@@ -129,7 +129,7 @@ __device__ __forceinline__ void ec_attention_plain_additive_body(const ec_attent
                                                                  const void *k, const void *v, const void *mask,
                                                                  void *y)
 {
-    const ec_additive_mask<T> added = {static_cast<const T *>(mask), p.mask_head, p.mask_query, p.mask_key};
+    const ec_additive_mask<T, 1> added = {static_cast<const T *>(mask), p.mask_head, p.mask_query, p.mask_key};
     ec_attention_plain_run<T, V>(p, q, k, v, added, p.rows, y);
 }
 

@@ -38,10 +38,10 @@ __device__ __forceinline__ void ec_prefill_run(const ec_cached_attention_params 
     ec_attention_core<TILE>(rows, q_from, stream, ec_no_mask(), shown, query, p.scale,
                             reinterpret_cast<T *>(ec_shared));
     T *const to = static_cast<T *>(y) + (int64_t)sample * p.tokens * p.heads * p.value_depth;
-    ec_attention_join<TILE>(rows, reinterpret_cast<float *>(ec_shared),
+    ec_attention_join<TILE>(rows, reinterpret_cast<float *>(ec_shared), query.count - query.row0,
                             [&](int row, int channel, float(&sum)[8], float top, float total) {
                                 const int r = query.row0 + row;
-                                if (r < query.count && channel < p.value_depth) {
+                                if (channel < p.value_depth) {
                                     ec_normalise(sum, total);
                                     const int64_t place = (int64_t)(r / group) * p.heads + head0 + r % group;
                                     ec_store<T, 8>(to + place * p.value_depth + channel, sum);
@@ -49,20 +49,20 @@ __device__ __forceinline__ void ec_prefill_run(const ec_cached_attention_params 
                             });
 }
 
-template <typename T, int D, int E, int BN, int WM, int WN, int STAGES>
+template <typename T, int D, int E, int BN, int WM, int WN, int STAGES, int MI>
 __device__ __forceinline__ void
 ec_attention_prefill_body(const ec_cached_attention_params &p, const void *q, const void *k, const void *v,
                           const void *keys, const void *values, const void *position, void *y, void *new_keys,
                           void *new_values, void *scratch)
 {
-    ec_prefill_run<ec_attention_tile<T, D, E, BN, WM, WN, STAGES>>(p, q, position, y, new_keys, new_values, scratch);
+    ec_prefill_run<ec_attention_tile<T, D, E, BN, WM, WN, STAGES, MI>>(p, q, position, y, new_keys, new_values, scratch);
 }
 
-template <typename T, int D, int E, int BN, int WM, int WN, int STAGES>
+template <typename T, int D, int E, int BN, int WM, int WN, int STAGES, int MI>
 __device__ __forceinline__ void
 ec_attention_prefill_rotary_body(const ec_cached_attention_params &p, const void *q, const void *k, const void *v,
                                  const void *keys, const void *values, const void *position, const void *frequency,
                                  void *y, void *new_keys, void *new_values, void *scratch)
 {
-    ec_prefill_run<ec_attention_tile<T, D, E, BN, WM, WN, STAGES>>(p, q, position, y, new_keys, new_values, scratch);
+    ec_prefill_run<ec_attention_tile<T, D, E, BN, WM, WN, STAGES, MI>>(p, q, position, y, new_keys, new_values, scratch);
 }

@@ -15,14 +15,15 @@
 #include "ec_attention_window.cuh"
 
 /* Bias and hidden pairs; both stand in shared memory. */
-template <typename T> struct ec_window_mask {
+template <typename T, int MI> struct ec_window_mask {
+    static constexpr bool SCALED = true;
     const T *bias; /* rows of this block */
     const unsigned char *regions;
     int row0, pitch;
     bool cut; /* some pixels' regions differ */
     float hidden;
-    const T *at[2];
-    int own[2];
+    const T *at[2 * MI];
+    int own[2 * MI];
     __device__ __forceinline__ void row(int i, int head, int token)
     {
         at[i] = bias + (token - row0) * pitch;
@@ -77,30 +78,30 @@ __device__ __forceinline__ void ec_window_run(const ec_window_attention_params &
         {static_cast<const T *>(k) + sample * pixels * p.k_channels + p.k_first + head * p.k_head, window, p.k_channels},
         {static_cast<const T *>(v) + sample * pixels * p.v_channels + p.v_first + head * p.v_head, window, p.v_channels},
         0, 0, 0, p.depth, p.depth, nullptr};
-    const ec_window_mask<T> mask = {bias_here, regions, row0, p.bias_pitch, cut, p.hidden, {nullptr, nullptr}, {0, 0}};
+    const ec_window_mask<T, TILE::MI> mask = {bias_here, regions, row0, p.bias_pitch, cut, p.hidden, {}, {}};
     ec_attention_rows<TILE> rows;
     ec_attention_core<TILE>(rows, q_from, stream, mask, shown, query, p.scale, shared);
     T *const to = static_cast<T *>(y) + sample * pixels * p.heads * p.depth + head * p.depth;
-    ec_attention_join<TILE>(rows, reinterpret_cast<float *>(ec_shared),
+    ec_attention_join<TILE>(rows, reinterpret_cast<float *>(ec_shared), size - row0,
                             [&](int row, int channel, float(&sum)[8], float top, float total) {
                                 const int r = row0 + row;
-                                if (r < size && channel < p.depth) {
+                                if (channel < p.depth) {
                                     ec_normalise(sum, total);
                                     ec_store<T, 8>(to + (int64_t)window.pixel(r) * p.heads * p.depth + channel, sum);
                                 }
                             });
 }
 
-template <typename T, int D, int BN, int WM, int WN, int STAGES>
+template <typename T, int D, int BN, int WM, int WN, int STAGES, int MI>
 __device__ __forceinline__ void ec_attention_window_body(const ec_window_attention_params &p, const void *q,
                                                          const void *k, const void *v, void *y)
 {
-    ec_window_run<ec_attention_tile<T, D, D, BN, WM, WN, STAGES>>(p, q, k, v, nullptr, y);
+    ec_window_run<ec_attention_tile<T, D, D, BN, WM, WN, STAGES, MI>>(p, q, k, v, nullptr, y);
 }
 
-template <typename T, int D, int BN, int WM, int WN, int STAGES>
+template <typename T, int D, int BN, int WM, int WN, int STAGES, int MI>
 __device__ __forceinline__ void ec_attention_window_bias_body(const ec_window_attention_params &p, const void *q,
                                                               const void *k, const void *v, const void *bias, void *y)
 {
-    ec_window_run<ec_attention_tile<T, D, D, BN, WM, WN, STAGES>>(p, q, k, v, bias, y);
+    ec_window_run<ec_attention_tile<T, D, D, BN, WM, WN, STAGES, MI>>(p, q, k, v, bias, y);
 }

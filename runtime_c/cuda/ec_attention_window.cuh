@@ -28,6 +28,7 @@ struct ec_window {
 };
 
 template <typename T> struct ec_window_rows {
+    static constexpr bool EQUAL_STEPS = false;
     const T *base;
     ec_window window;
     int channels;
