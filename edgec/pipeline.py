@@ -213,7 +213,11 @@ def _low_steps(options: Options, arrays: Arrays, gpu: Gpu | None, journal: Journ
         return prepare(program, _samples(program, arrays), low_precision(program, options, gpu), journal)
 
     def to_integers(program: Program) -> Program:
-        return round_layers(program, low_precision(program, options, gpu), journal)
+        rounded = round_layers(program, low_precision(program, options, gpu), journal)
+        before, after = (sum(n.op == "linear" for g in p.graphs for n in g.nodes) for p in (program, rounded))
+        stay = f"{len(journal.slower)} layers would be slower rounded; the report says why each one stays"
+        log.say(f"{options.precision}: {before - after} of {before} linear nodes rounded; {stay}")
+        return rounded
 
     prepared = options.awq if options.precision == "w4a16" else options.smooth not in (None, "off")
     clips = options.precision == "w4a16"  # a clipped weight is not what it was
