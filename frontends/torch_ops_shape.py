@@ -60,8 +60,8 @@ def repeat(c: Call) -> Result:
 
 def concat(c: Call) -> Result:
     dtype = c.out[0].dtype
-    # A tensor of shape [0] joins anything and adds nothing.
-    parts = [c.cast(r, dtype) for r in c["tensors"] if c.dims(r) != (0,)]
+    # A tensor without elements adds nothing.
+    parts = [c.cast(r, dtype) for r in c["tensors"] if 0 not in c.dims(r)]
     axis = c.axis(c.get("dim", 0), len(c.out[0].dims))
     return parts[0] if len(parts) == 1 else c.emit("concat", *parts, axis=axis)
 
@@ -105,7 +105,9 @@ def slice_(c: Call) -> Result:
     start, stop, step = _range(c, size)
     if (start, stop, step) == (0, size, 1):
         return x
-    return c.emit("slice", x, axis=axis, start=start, stop=max(start, stop), step=step)
+    if stop <= start:  # no element: only a concat may follow, which leaves it out
+        return c.full(0.0, c.out[0].dims, c.out[0].dtype)
+    return c.emit("slice", x, axis=axis, start=start, stop=stop, step=step)
 
 
 def narrow(c: Call) -> Result:

@@ -85,11 +85,12 @@ def _with_groups(
 
 
 def _groups(program: Program, graph: Graph) -> list[tuple[Node, ...]]:
-    """Linear layers with constant weights, without a clamp, that read one value, and agree on having a bias."""
+    """Linear layers of one block with constant weights, without a clamp, that read one value and agree on having a
+    bias."""
     known = program.type_of(graph)
     groups = []
-    for readers in consumers(graph).values():
-        linears = [n for n in readers if n.op == "linear" and _may_merge(program, n)]
+    for ref, readers in consumers(graph).items():
+        linears = [n for n in readers if n.op == "linear" and n.inputs[0] == ref and _may_merge(program, n)]
         for group in _alike(linears):
             plain = all(known[n.inputs[0]].quant is None for n in group)
             if 2 <= len(group) <= MAX_PARTS and plain:
@@ -104,8 +105,11 @@ def _may_merge(program: Program, node: Node) -> bool:
 
 
 def _alike(linears: list[Node]) -> list[tuple[Node, ...]]:
-    """In two groups: without and with a bias."""
-    return [tuple(n for n in linears if len(n.inputs) == count) for count in (2, 3)]
+    """By their block, attention and MLP say, and by whether they have a bias."""
+    groups: dict[tuple[str, int], list[Node]] = {}
+    for node in linears:
+        groups.setdefault((node.loc.layer.rpartition(".")[0], len(node.inputs)), []).append(node)
+    return [tuple(group) for group in groups.values()]
 
 
 def _one(

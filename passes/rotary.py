@@ -17,6 +17,7 @@ from edgec.ir import Array, Constant, DType, Node, Program
 from edgec.match import Rewrite, rewrite
 from edgec.ops import OPS
 from edgec.ops.rope import RopeAttrs, rope
+from edgec.ops.slicing import SliceAttrs
 from edgec.passes.dead import remove_dead
 
 MAX_CONE: Final = 40  # nodes between a rotation's operands and its sum
@@ -40,10 +41,29 @@ def rotary(program: Program) -> Program:
 
 
 def _visit(at: Rewrite, node: Node) -> tuple[str, ...] | None:
-    if node.op != "add" or getattr(node.attrs, "act", None) is not None:
+    if getattr(node.attrs, "act", None) is not None:
         return None
-    ref = _rotation(at, node)
+    ref = _rotation(at, node) if node.op == "add" else _part(at, node) if node.op == "concat" else None
     return None if ref is None else (ref,)
+
+
+def _part(at: Rewrite, node: Node) -> str | None:
+    """concat(rope(first channels of x), the others of x), which is what rope does with fewer frequencies."""
+    turned = at.maker(node.inputs[0], "rope")
+    first = at.maker(turned.inputs[0], "slice") if turned is not None else None
+    rest = at.maker(node.inputs[1], "slice") if len(node.inputs) == 2 else None
+    if turned is None or first is None or rest is None or first.inputs != rest.inputs:
+        return None
+    x, a, b = first.inputs[0], first.attrs, rest.attrs
+    assert isinstance(a, SliceAttrs)
+    assert isinstance(b, SliceAttrs)
+    depth, pairs = at.type(x).dims[3], at.type(turned.inputs[2]).dims[0]
+    if (a, b) != (SliceAttrs(3, 0, 2 * pairs), SliceAttrs(3, 2 * pairs, depth)):
+        return None
+    if at.type(x) != node.outputs[0].type:
+        return None
+    inputs = (x, *turned.inputs[1:])
+    return at.builder.call("rope", *inputs, attrs=turned.attrs, name=node.outputs[0].name)
 
 
 def _rotation(at: Rewrite, node: Node) -> str | None:

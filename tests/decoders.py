@@ -37,6 +37,12 @@ KINDS: dict[str, dict[str, Any]] = {
         }
     },
     "Llama, tied": {"tie_word_embeddings": True},
+    "Phi3": {"pad_token_id": 0},
+    "Qwen3": {"head_dim": 8},
+    "Gemma": {"head_dim": 8},
+    "Glm": {"head_dim": 8, "pad_token_id": 0},
+    "Cohere": {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
+    "Starcoder2": {},
 }
 PROMPT = np.array([3, 9, 27, 5, 1, 60, 33], np.int32)
 

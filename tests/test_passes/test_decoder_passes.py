@@ -116,6 +116,16 @@ def test_turned_neighbours_become_interleaved_rope() -> None:
     assert body(after) == ["%y: f32[1,2,3,8] = rope(%x, %p, @freq_1) {axis=2, interleaved=True}"]
 
 
+def test_a_rotation_of_the_first_channels_becomes_one_rope() -> None:
+    text = (
+        "graph g(%x: f32[1,2,3,12], %p: i32[3]) { %a: f32[1,2,3,8] = slice(%x) {axis=3, start=0, stop=8} "
+        "%b: f32[1,2,3,4] = slice(%x) {axis=3, start=8, stop=12} "
+        "%r: f32[1,2,3,8] = rope(%a, %p, @freq) {axis=2} %y: f32[1,2,3,12] = concat(%r, %b) {axis=3} return %y }"
+    )
+    after = changed(program(text, freq=FREQUENCY), rotary)
+    assert body(after) == ["%y: f32[1,2,3,12] = rope(%x, %p, @freq) {axis=2}"]
+
+
 @pytest.mark.parametrize("what", ["another sign", "sine of another angle"])
 def test_what_is_no_rotation_stays(what: str) -> None:
     text = (
@@ -188,6 +198,14 @@ def test_other_networks_keep_their_linear_layers() -> None:
     text = "graph g(%x: f32[1,2,6]) {" + PROJECTIONS + "return %lq, %lk, %lv }"
     p = layer(text)
     assert merge_linears(p) is p
+
+
+def test_layers_that_share_a_weight_and_no_input_stay() -> None:
+    shared = PROJECTIONS.replace("linear(%x, @l.v.w)", "linear(%z, @l.k.w)")
+    text = LAYER.replace(PROJECTIONS, shared).replace("(%x: f32[1,2,6],", "(%x: f32[1,2,6], %z: f32[1,2,6],")
+    after = changed(layer(text), merge_linears)
+    assert body(after)[0] == "%lq.merged: f32[1,2,12] = linear(%x, @l.q_k.w)"
+    assert "%lv: f32[1,2,4] = linear(%z, @l.k.w)" in body(after)
 
 
 def test_a_merged_layer_is_named_after_its_parts() -> None:
