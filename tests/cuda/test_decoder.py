@@ -22,7 +22,7 @@ from edgec.frontends import DecoderOptions
 from edgec.ir import Array
 from edgec.ops.token_choice import settings_of
 from edgec.pipeline import Options
-from tests.decoders import KINDS, expected, model
+from tests.decoders import expected, model
 
 pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 
@@ -34,6 +34,7 @@ SHAPE = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 512,
 }
+KINDS = ("Llama", "Qwen2", "Mistral", "Llama, scaled positions", "Llama, tied")
 PROMPT = np.random.default_rng(1).integers(0, 1000, 77).astype(np.int32)
 TOLERANCE = {
     "fp32": 1e-3,
