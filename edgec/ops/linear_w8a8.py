@@ -81,7 +81,7 @@ def linear_w8a8_ref(attrs: LinearW8A8Attrs, inputs: Arrays) -> Arrays:
     """Sums are exact; the product with sx sw[n] and the sum with the bias are rounded to float32 once each."""
     x, sx, w, sw = inputs[:4]
     sums = np.matmul(x.astype(np.float64), w.T.astype(np.float64)).astype(np.float32)
-    y = sums * (sx * sw)
+    y = sums * (np.asarray(sx, np.float32) * np.asarray(sw, np.float32))
     if len(inputs) == 5:
         y = y + inputs[4]
     return (np.clip(y, *attrs.act) if attrs.act is not None else y,)
