@@ -99,8 +99,10 @@ TILES: Final[tuple[Tile, ...]] = (
 WIDE_TILES: Final[tuple[Tile, ...]] = (
     Tile(128, 128, 2, 2, 0, 4),
     Tile(64, 128, 1, 2, 0, 6),
+    Tile(64, 96, 1, 1, 0, 6),
     Tile(64, 64, 1, 1, 0, 4),
     Tile(64, 64, 1, 1, 0, 6),
+    Tile(64, 64, 1, 1, 0, 8),
     Tile(64, 32, 1, 1, 0, 8),
 )
 PLAIN_TILES: Final[tuple[Tile, ...]] = (
@@ -178,23 +180,23 @@ def _largest(*clocks_of: float) -> float:
     return float(sum(c**4 for c in clocks_of)) ** 0.25
 
 
-_STEP: Final = {1: 79.0, 2: 60.0, 4: 93.0}  # by groups of warps along K
-_WARP: Final = 0.195  # a product's element of a warp
-_WIDE_STEP: Final = 264.0
-_WIDE_COLUMN: Final = 0.815
-_LATENCY: Final = 1228.0  # of a copy from the L2
-_RATE: Final = 2.15 / 1024  # clocks of a multiply-accumulate on an SM
+_STEP: Final = {1: 80.0, 2: 61.0, 4: 77.0}  # by groups of warps along K
+_WARP: Final = 0.156  # a product's element of a warp
+_WIDE_STEP: Final = 253.0
+_WIDE_COLUMN: Final = 0.731
+_LATENCY: Final = 1285.0  # of a copy from the L2
+_RATE: Final = 1.85 / 1024  # clocks of a multiply-accumulate on an SM
 _WIDE_RATE: Final = 1.72 / 2048
 _FMA_RATE: Final = 1 / 110
-_SHARED: Final = 0.643
-_TAKEN: Final = 71.9  # bytes that an SM takes from the L2 in a clock
+_SHARED: Final = 0.913
+_TAKEN: Final = 123.5  # bytes that an SM takes from the L2 in a clock
 _TAKEN_ALONE: Final = 50.7  # one block
-_BLOCK: Final = 2389.0
-_ELEMENT: Final = 17.7
-_EACH: Final = 89.0
-_CLUSTER: Final = 2208.0
-_CLUSTER_PART: Final = 341.0
-_CLUSTER_ELEMENT: Final = 2.1
-_SCRATCH: Final = 2091.0
-_SCRATCH_ELEMENT: Final = 13.4
-_THREADS: Final = 383  # of the blocks that share an SM well
+_BLOCK: Final = 2485.0
+_ELEMENT: Final = 22.3
+_EACH: Final = 104.0
+_CLUSTER: Final = 1707.0
+_CLUSTER_PART: Final = 569.0
+_CLUSTER_ELEMENT: Final = 2.0
+_SCRATCH: Final = 2132.0
+_SCRATCH_ELEMENT: Final = 18.9
+_THREADS: Final = 515  # of the blocks that share an SM well
