@@ -11,7 +11,7 @@ from edgec.plan import Gpu
 
 DEPTH_MAX: Final = 256  # channels of a head that the registers of a warp hold
 ROWS_A_WARP: Final = 16  # of the matrix instruction
-MANY, FEW = 4, 0.4  # blocks a multiprocessor
+MANY, FEW = 1.5, 0.25  # blocks a multiprocessor
 LONG: Final = 512  # keys above which narrow tiles in flight beat wide ones
 
 
@@ -77,20 +77,23 @@ def padded(depth: int) -> int:
     return -(-depth // 16) * 16
 
 
-def choose_tile(rows: int, heads: int, keys: int, depths: tuple[int, int], gpu: Gpu) -> AttentionTile:
+def choose_tile(
+    rows: int, heads: int, keys: int, depths: tuple[int, int], gpu: Gpu, masked: bool = False
+) -> AttentionTile:
     """The tile for `rows` query rows of each of `heads` key heads (of all samples) over `keys` keys.
 
-    128 or 64 rows a block where that makes enough blocks to hide each other's waits; else 32 rows whose two pairs of
-    warps share the keys, and 16 rows where even that leaves most multiprocessors idle (measured on an H200).
+    64 rows a block where that makes enough blocks to hide each other's waits, else 32; two pairs of warps share the
+    keys. 16 rows and four shares where even that leaves most multiprocessors idle (measured on an H200).
     """
     depth, value_depth = (padded(d) for d in depths)
 
     def blocks(row_warps: int) -> int:
         return -(-rows // (ROWS_A_WARP * row_warps)) * heads
 
-    sixteens = 2 if blocks(8) >= MANY * gpu.sms and max(depth, value_depth) <= 128 else 1
-    if sixteens == 2 or (blocks(4) >= MANY * gpu.sms and rows > ROWS_A_WARP):
-        row_warps, key_warps = 4, 1
+    sixteens = 1
+    if blocks(4) >= MANY * gpu.sms and rows > ROWS_A_WARP:
+        pairs = max(depth, value_depth) <= 128 and not masked  # registers hold 32 rows a warp
+        row_warps, key_warps, sixteens = (2, 2, 2) if pairs else (4, 1, 1)
     elif blocks(2) >= FEW * gpu.sms and rows > ROWS_A_WARP:
         row_warps, key_warps = 2, 2
     else:
@@ -99,7 +102,7 @@ def choose_tile(rows: int, heads: int, keys: int, depths: tuple[int, int], gpu: 
         key_warps //= 2
     narrow = key_warps > 1 or sixteens > 1
     wide = max(depth, value_depth) <= (64 if narrow else 128) and (key_warps == 1 or keys <= LONG)
-    most = 64 if wide and key_warps < 4 else 32
+    most = 32 if not wide or key_warps == 4 or (masked and key_warps == 1) else 64
     own = min(most, max(16, padded(-(-keys // key_warps))))
     tile = AttentionTile(
         depth, value_depth, own if own in (16, 32, 64) else most, row_warps, key_warps, 2, sixteens

@@ -144,7 +144,7 @@ def _fields(node: NodeView) -> Fields:
 def _launch_tiles(node: NodeView, target: Target) -> Launch:
     a, kind, gpu = strided_attrs(node), mask_kind(node), gpu_of(target)
     rows = a.queries * (a.heads // a.kv_heads)
-    tile = choose_tile(rows, a.kv_heads * a.batch, a.keys, (a.depth, a.value_depth), gpu)
+    tile = choose_tile(rows, a.kv_heads * a.batch, a.keys, (a.depth, a.value_depth), gpu, bool(kind))
     grid = Grid(
         f"ec_attention_{kind}_body" if kind else "ec_attention_body",
         tile.template(node.inputs[0].dtype),
@@ -234,7 +234,7 @@ def _window_fields(node: NodeView, pitch: int) -> Fields:
 
 def _window_grid(node: NodeView, target: Target) -> Grid:
     a, (windows, pixels, pitch) = window_attrs(node), _window_geometry(node)
-    tile = choose_tile(pixels, a.heads * windows, pixels, (a.depth, a.depth), gpu_of(target))
+    tile = choose_tile(pixels, a.heads * windows, pixels, (a.depth, a.depth), gpu_of(target), masked=True)
     t, depth, _, *rest = tile.template(node.inputs[0].dtype)
     return Grid(
         "ec_attention_window_bias_body" if pitch else "ec_attention_window_body",

@@ -73,6 +73,15 @@ def mask_cases() -> Iterator[Case]:
                         (q, k, v, mask),
                         symbol=f"ec_attention_{kind}_{plain}cuda",
                     )
+    q, k, v = (floats(rng, s, DType.F16) for s in ((8, 32, 130, 32), (8, 32, 70, 32), (8, 32, 70, 32)))
+    for kind, mask in masks(rng, (130, 70), DType.F16):
+        yield Case(
+            f"{kind} mask, many blocks",
+            "attention",
+            AttentionAttrs(0.2),
+            (q, k, v, mask),
+            symbol=f"ec_attention_{kind}_cuda",
+        )
 
 
 def plain_cases() -> Iterator[Case]:
