@@ -29,10 +29,11 @@ class Tile:
     def threads(self) -> int:
         return 32 * self.warps_m * self.warps_n * self.warps_k
 
-    @property
-    def shared_bytes(self) -> int:
+    def shared_bytes(self, steps: int) -> int:
+        """Shared memory of a block that takes `steps`."""
         sums = self.warps_k * self.bm * self.bn * 4  # where the stages were
-        return max(self.stages * (self.bm + self.bn) * self.bk, sums) + 16 * self.bn
+        stages = min(self.stages, steps) * (self.bm + self.bn) * self.bk
+        return -(-18 * self.bn // 128) * 128 + max(stages, sums)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ TILES: Final = (
     Tile(64, 64, 64, 2, 2, 1, 6, 1.73, 0.143, 0.50),
     Tile(64, 64, 128, 2, 2, 2, 4, 1.70, 0.250, 0.96),
     Tile(128, 64, 64, 4, 2, 1, 4, 1.50, 0.228, 1.06),
-    Tile(128, 128, 64, 4, 2, 1, 4, 1.32, 0.233, 0.58),
+    Tile(128, 128, 64, 4, 2, 1, 4, 1.60, 0.233, 0.58),
 )
 WINDOWS: Final = 1.5  # by which gathering windows makes a step longer
 SPLIT_US: Final = 2.0  # of a sum over blocks: a store, a fence, a counter, a load
@@ -89,7 +90,7 @@ CLUSTER_COMPUTE: Final = 90  # the first with clusters
 
 def choose(work: Work, gpu: Gpu, tiles: tuple[Tile, ...] = TILES) -> Choice:
     """The choice with the smallest estimate."""
-    fitting = (tile for tile in tiles if tile.shared_bytes <= gpu.shared_bytes)
+    fitting = (tile for tile in tiles if tile.shared_bytes(tile.stages) <= gpu.shared_bytes)
     options = [choice for tile in fitting for choice in choices(tile, work, gpu)]
     return min(options, key=lambda c: (estimate(c, work, gpu), c.splits))
 

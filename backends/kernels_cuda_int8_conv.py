@@ -203,7 +203,7 @@ def _launch_tile(node: NodeView, target: Target) -> Launch:
         template,
         (down * choice.splits, across, work.groups),
         tile.threads,
-        tile.shared_bytes,
+        tile.shared_bytes(choice.steps),
         waits=True,
         cluster=max(1, meeting),
     )
@@ -278,7 +278,7 @@ def _launch_depthwise(node: NodeView, target: Target) -> Launch:
     high, channel = channel_records(node, channels, 1, channels)
     sms = gpu_of(target).sms
     threads = {n: batch * rows * -(-width // n) * (channels // 4) for n in (4, 2, 1)}
-    columns = next((n for n in (4, 2) if threads[n] >= 128 * sms), 1)
+    columns = next((n for n in (4, 2) if threads[n] >= 256 * sms), 1)
     block = DEPTHWISE_THREADS if threads[columns] >= 2 * DEPTHWISE_THREADS * sms else 64
     template = (str(r), str(s), str(conv_attrs(node).stride[1]), str(columns), flag(high))
     grid = Grid(

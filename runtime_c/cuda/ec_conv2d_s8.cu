@@ -15,7 +15,9 @@
  * previous kernel has finished.
  * CLUSTER: the blocks of a tile's splits are a cluster of so many and add their sums through its shared memory (sm_90);
  * 0: through scratch; 1: there are no splits.
- * Grid: (rows / BM * splits, outputs of a group / BN, groups). Shared memory: STAGES * (BM + BN) * BK + 16 * BN bytes.
+ * Grid: (rows / BM * splits, outputs of a group / BN, groups). Shared memory: the channel records, 18 BN
+ * bytes up to a multiple of 128, and as many stages of (BM + BN) * BK bytes as there are steps, STAGES at most; WARPS_K *
+ * BM * BN * 4 bytes at least.
  * Scratch, where splits > 1: 4 bytes a sum and split; counters: one a tile.
  *
  * One rounding; sums exact in int32. Equals conv2d.quant of edgec/ops/conv2d.py and linear.quant of edgec/ops/linear.py.
@@ -250,17 +252,35 @@ struct ec_conv2d_s8_place {
     int row0, column0, group, tile, split;
 };
 
+/* Byte of channel `c`'s record among a tile's: 8 apart, they fall on different banks. */
+__device__ __forceinline__ uint32_t ec_record_place(int c)
+{
+    return (uint32_t)(16 * (c + c / 8));
+}
+
+/* 8 sums that blocks wrote to scratch, `stride` vectors apart. */
+__device__ __forceinline__ void ec_sum_blocks(int32_t (&sums)[8], const int4 *from, int splits, size_t stride)
+{
+#pragma unroll 1
+    for (int other = 0; other < splits; other++) {
+        ec_add_sums(sums, __ldcg(from + other * stride), __ldcg(from + other * stride + 1));
+    }
+}
+
 /* This warp's sums, those of the warps and blocks that took other parts of k: written to shared memory, added and stored
- * by all threads of the block (of the cluster), 8 outputs of a row at a time. One short loop, since a kernel's first run
+ * by all threads of the block (of the cluster), 8 outputs of a row at a time. Short loops, since a kernel's first run
  * waits for its instructions. CLUSTER 0: the sums of a tile's blocks meet in scratch, and its last block stores. */
 template <int MI, int NB, int WARPS_M, int WARPS_N, int WARPS_K, int CLUSTER, bool HIGH, int OUT, typename EPILOGUE>
 __device__ __forceinline__ void ec_conv2d_s8_finish(const ec_conv2d_s8_params &p, const int32_t (&acc)[MI][4 * NB][4],
                                                     const ec_conv2d_s8_place &place, int8_t *y, void *scratch,
                                                     int32_t *counters, const EPILOGUE &epilogue)
 {
-    constexpr int SLICE = 32 * WARPS_M * WARPS_N, UNITS = 2 * MI * NB, PART = UNITS * SLICE * 32, ALL = SLICE * WARPS_K;
-    constexpr int PEERS = CLUSTER > 1 ? CLUSTER : 1;
-    const uint32_t mine = place.shared + threadIdx.x / SLICE * PART + threadIdx.x % SLICE * 16;
+    constexpr int SLICE = 32 * WARPS_M * WARPS_N, UNITS = 2 * MI * NB, PART = UNITS * SLICE * 32;
+    constexpr int PEERS = CLUSTER > 1 ? CLUSTER : 1, SHARES = PEERS * WARPS_K; /* that divide the units */
+    constexpr int ROW_STEP = SHARES < 2 * MI ? SHARES : 2 * MI, COLUMN_STEP = SHARES / ROW_STEP;
+    const int thread = threadIdx.x % SLICE, warp = thread / 32, lane = thread % 32;
+    const int share = (PEERS > 1 ? place.split * WARPS_K : 0) + threadIdx.x / SLICE;
+    const uint32_t mine = place.shared + threadIdx.x / SLICE * PART + thread * 16;
     __syncthreads();
 #pragma unroll
     for (int unit = 0; unit < UNITS; unit++) {
@@ -274,7 +294,8 @@ __device__ __forceinline__ void ec_conv2d_s8_finish(const ec_conv2d_s8_params &p
         }
     }
     ec_cluster_sync<PEERS>();
-    int4 *const parts = static_cast<int4 *>(scratch) + (size_t)place.tile * p.splits * UNITS * SLICE * 2;
+    const size_t stride = (size_t)UNITS * SLICE * 2;
+    int4 *const parts = static_cast<int4 *>(scratch) + (size_t)place.tile * p.splits * stride;
 #pragma unroll 1
     for (int pass = CLUSTER == 0 ? 0 : 1; pass < 2; pass++) {
         if (CLUSTER == 0 && pass == 1 &&
@@ -283,40 +304,40 @@ __device__ __forceinline__ void ec_conv2d_s8_finish(const ec_conv2d_s8_params &p
             return;
         }
 #pragma unroll 1
-        for (int q = (PEERS > 1 ? place.split * ALL : 0) + threadIdx.x; q < UNITS * SLICE; q += PEERS * ALL) {
-            const int unit = q / SLICE, thread = q % SLICE;
-            int32_t sums[8] = {};
-            if (CLUSTER == 0 && pass == 1) {
-#pragma unroll 1
-                for (int other = 0; other < p.splits; other++) {
-                    const int4 *const from = parts + ((size_t)other * UNITS * SLICE + q) * 2;
-                    ec_add_sums(sums, __ldcg(from), __ldcg(from + 1));
-                }
-            } else {
-#pragma unroll
-                for (int part = 0; part < PEERS * WARPS_K; part++) {
-                    const uint32_t from =
-                        place.shared + part % WARPS_K * PART + 2 * unit * SLICE * 16 + thread * 16;
-                    ec_add_sums(sums, ec_load_cluster16<PEERS>(from, part / WARPS_K),
-                                   ec_load_cluster16<PEERS>(from + SLICE * 16, part / WARPS_K));
-                }
-            }
-            if (CLUSTER == 0 && pass == 0) {
-                int4 *const to = parts + ((size_t)place.split * UNITS * SLICE + q) * 2;
-                __stcg(to, make_int4(sums[0], sums[1], sums[2], sums[3]));
-                __stcg(to + 1, make_int4(sums[4], sums[5], sums[6], sums[7]));
-                continue;
-            }
-            const int half = unit % 2, i = unit / 2 % MI, n = unit / 2 / MI, warp = thread / 32, lane = thread % 32;
-            const int row = place.row0 + (warp % WARPS_M * MI + i) * 16 + half * 8 + lane / 4;
+        for (int n = share / ROW_STEP; n < NB; n += COLUMN_STEP) {
             const int inner = (warp / WARPS_M * NB + n) * 32 + lane % 4 * 8;
-            if (row < p.rows) {
-                int4 constants[8];
+            int4 constants[8];
 #pragma unroll
-                for (int j = 0; j < 8; j++) {
-                    constants[j] = ec_load_cluster16<1>(place.records + 16 * (inner + j), 0);
+            for (int j = 0; j < 8; j++) {
+                constants[j] = ec_load_cluster16<1>(place.records + ec_record_place(inner) + 16 * j, 0);
+            }
+#pragma unroll 1
+            for (int r = share % ROW_STEP; r < 2 * MI; r += ROW_STEP) {
+                const int unit = n * 2 * MI + r;
+                const size_t at = ((size_t)unit * SLICE + thread) * 2;
+                int32_t sums[8] = {};
+                if (CLUSTER == 0 && pass == 1) {
+                    ec_sum_blocks(sums, parts + at, p.splits, stride);
+                } else {
+#pragma unroll
+                    for (int part = 0; part < SHARES; part++) {
+                        const uint32_t from =
+                            place.shared + part % WARPS_K * PART + 2 * unit * SLICE * 16 + thread * 16;
+                        ec_add_sums(sums, ec_load_cluster16<PEERS>(from, part / WARPS_K),
+                                    ec_load_cluster16<PEERS>(from + SLICE * 16, part / WARPS_K));
+                    }
                 }
-                ec_conv2d_s8_store<HIGH, OUT>(p, sums, row, place.column0 + inner, place.group, constants, y, epilogue);
+                if (CLUSTER == 0 && pass == 0) {
+                    int4 *const to = parts + place.split * stride + at;
+                    __stcg(to, make_int4(sums[0], sums[1], sums[2], sums[3]));
+                    __stcg(to + 1, make_int4(sums[4], sums[5], sums[6], sums[7]));
+                    continue;
+                }
+                const int row = place.row0 + (warp % WARPS_M * MI + r / 2) * 16 + r % 2 * 8 + lane / 4;
+                if (row < p.rows) {
+                    ec_conv2d_s8_store<HIGH, OUT>(p, sums, row, place.column0 + inner, place.group, constants, y,
+                                                  epilogue);
+                }
             }
         }
     }
@@ -333,6 +354,7 @@ __device__ __forceinline__ void ec_conv2d_s8_body(const ec_conv2d_s8_params &p, 
 {
     constexpr int MI = BM / WARPS_M / 16, NB = BN / WARPS_N / 32, SLICE = 32 * WARPS_M * WARPS_N;
     constexpr int THREADS = SLICE * WARPS_K, TILE = BM * BK, STAGE = (BM + BN) * BK;
+    constexpr int RECORDS = (18 * BN + 127) / 128 * 128;
     extern __shared__ __align__(128) uint8_t ec_shared[];
     ec_launch_next();
     const int8_t *const x = static_cast<const int8_t *>(input), *const pad = static_cast<const int8_t *>(padding);
@@ -345,11 +367,12 @@ __device__ __forceinline__ void ec_conv2d_s8_body(const ec_conv2d_s8_params &p, 
     const int block = group * p.n_blocks + blockIdx.y * (BN / 32);
     const uint8_t *weights =
         static_cast<const uint8_t *>(w) + ((size_t)block * p.k_blocks + first * (BK / 32)) * EC_WEIGHT_BLOCK;
-    const uint32_t shared = (uint32_t)__cvta_generic_to_shared(ec_shared), records = shared + STAGES * STAGE;
+    uint8_t *const stages = ec_shared + RECORDS;
+    const uint32_t records = (uint32_t)__cvta_generic_to_shared(ec_shared), shared = records + RECORDS;
     const int4 *const channels = static_cast<const int4 *>(channel) + group * p.n_blocks * 32 + column0;
 
     for (int i = threadIdx.x; i < BN; i += THREADS) {
-        ec_copy_async<16, false>(records + 16 * i, channels + i);
+        ec_copy_async<16, false>(records + ec_record_place(i), channels + i);
     }
 #pragma unroll 1
     for (int stage = 0; stage < STAGES - 1; stage++) {
@@ -364,7 +387,7 @@ __device__ __forceinline__ void ec_conv2d_s8_body(const ec_conv2d_s8_params &p, 
 #pragma unroll 1
     for (int stage = 0; stage < STAGES - 1; stage++) {
         if (stage < steps) {
-            rows.copy(p, ec_shared + stage * STAGE, x, pad);
+            rows.copy(p, stages + stage * STAGE, x, pad);
         }
         ec_copy_commit();
     }
@@ -375,7 +398,7 @@ __device__ __forceinline__ void ec_conv2d_s8_body(const ec_conv2d_s8_params &p, 
         ec_copy_wait<STAGES - 2>();
         __syncthreads();
         if (step + STAGES - 1 < steps) {
-            rows.copy(p, ec_shared + next * STAGE, x, pad);
+            rows.copy(p, stages + next * STAGE, x, pad);
             ec_weights_copy<BN, BK, THREADS>(shared + next * STAGE + TILE, weights, p.k_blocks);
             weights += BK / 32 * EC_WEIGHT_BLOCK;
         }

@@ -54,20 +54,20 @@ __device__ __forceinline__ void ec_pool2d_s8_body(const ec_pool2d_s8_params &p, 
     for (int i = 0; i < VEC; i++) {
         sum[i] = MAXIMUM ? -128 : 0;
     }
+#pragma unroll 3
     for (int r = 0; r < rows; r++) {
         const int h = top + r * down;
 #pragma unroll 3
         for (int s = 0; s < columns; s++) {
             const int v = left + s * right;
-            if ((uint32_t)h < (uint32_t)p.in_h && (uint32_t)v < (uint32_t)p.in_w) {
-                int32_t values[VEC];
-                ec_load_s8<VEC>(values, x + (size_t)(h * p.in_w + v) * p.channels);
+            const bool inside = (uint32_t)h < (uint32_t)p.in_h && (uint32_t)v < (uint32_t)p.in_w;
+            int32_t values[VEC]; /* always loaded, so that the loads of several taps are under way at once */
+            ec_load_s8<VEC>(values, inside ? x + (size_t)(h * p.in_w + v) * p.channels : x);
 #pragma unroll
-                for (int i = 0; i < VEC; i++) {
-                    sum[i] = ec_pool_step<MAXIMUM>(sum[i], values[i]);
-                }
-                count++;
+            for (int i = 0; i < VEC; i++) {
+                sum[i] = inside ? ec_pool_step<MAXIMUM>(sum[i], values[i]) : sum[i];
             }
+            count += inside;
         }
     }
     if (!MAXIMUM) {

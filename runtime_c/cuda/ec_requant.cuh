@@ -49,11 +49,13 @@ template <bool HIGH> __device__ __forceinline__ int32_t ec_requantize_channel(in
     return ec_requantize(acc, c.y, c.w) + c.z;
 }
 
-/* Four int32 in the range of int8 as four bytes, the first lowest. */
+/* Four int32 as four bytes, the first lowest; those beyond int8 saturate. */
 __device__ __forceinline__ uint32_t ec_pack4(int32_t a, int32_t b, int32_t c, int32_t d)
 {
-    return __byte_perm(__byte_perm((uint32_t)a, (uint32_t)b, 0x0040), __byte_perm((uint32_t)c, (uint32_t)d, 0x0040),
-                       0x5410);
+    uint32_t high, all;
+    asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, 0;" : "=r"(high) : "r"(d), "r"(c));
+    asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, %3;" : "=r"(all) : "r"(b), "r"(a), "r"(high));
+    return all;
 }
 
 /* Byte `i` of a word, sign-extended. */
