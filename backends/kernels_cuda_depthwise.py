@@ -20,12 +20,14 @@ STRIDES: Final = (1, 2)
 
 @dataclass(frozen=True, slots=True)
 class DepthwiseTile:
-    """What a thread makes: rows by columns of `width` channels; `lanes` neighbouring threads differ in channels."""
+    """What a thread makes: rows by columns of `width` channels; `lanes` neighbouring threads differ in channels.
+    `shared`: the rows of the window are shared by warps (ec_depthwise_rows_body), each of which makes one row."""
 
     width: int
     columns: int
     rows: int
     lanes: int = 8
+    shared: bool = False
 
 
 def depthwise_attrs(node: NodeView) -> Conv2dAttrs:
@@ -44,19 +46,18 @@ def _accepts(node: NodeView, target: Target) -> bool:
 
 
 def depthwise_tile(node: NodeView, target: Target) -> DepthwiseTile:
-    """Large tiles, for fewer loads a result, as long as they leave enough threads for the GPU."""
+    """Small tiles at batch 1, where threads are few; large ones, with fewer loads a result, where they are many.
+    As measured on an H200 by benchmarks/cuda_memory.py."""
     channels, (_, p, q, _), batch = node.inputs[0].dims[3], node.outputs[0].dims, node.inputs[0].dims[0]
-    widths = [v for v in (4, 2, 1) if channels % v == 0]
-    enough = gpu_of(target).sms * THREADS
+    width = next(v for v in (4, 2, 1) if channels % v == 0)
     size, stride = node.inputs[1].dims[1], depthwise_attrs(node).stride[0]
-    tiles: tuple[tuple[int, int], ...] = ((4, 2), (4, 1), (2, 1)) if size * stride <= 6 else ((2, 2), (2, 1))
-    if size * stride > 9 or (size == 7 and not node.inputs[0].dtype.is_half):
-        tiles = ((2, 1),)
-    for width in widths[:2]:
-        for columns, rows in tiles:
-            if batch * -(-p // rows) * -(-q // columns) * channels // width >= enough:
-                return DepthwiseTile(width, columns, rows)
-    return DepthwiseTile(widths[0], 1, 1)
+    if size > 3:
+        return DepthwiseTile(width, 4 if q >= 14 else 2, 1, shared=True)
+    if batch * p * q * channels // (8 * width) >= 32 * gpu_of(target).sms * THREADS:
+        return DepthwiseTile(width, 4, 2)
+    vectors = channels // width
+    lanes = 16 if p * q <= 28 * 28 and (vectors % 16 == 0 or vectors >= 64) else 8
+    return DepthwiseTile(width, 2 if stride == 1 else 1, 1, lanes)
 
 
 def packed_taps(node: NodeView, together: int) -> Array:
@@ -89,14 +90,14 @@ def _launch(node: NodeView, target: Target) -> Launch:
         strips=strips,
     )
     together = tile.width * tile.lanes
-    numbers = (size, size, attrs.stride[0], tile.width, tile.columns, tile.rows, tile.lanes)
-    blocks = (
-        blocks_for(strips, THREADS // tile.lanes),
-        blocks_for(channels, together),
-        x.dims[0],
-    )
+    numbers = [size, size, attrs.stride[0], tile.width, tile.columns, tile.rows, tile.lanes]
+    threads, body, per_block = THREADS, "ec_depthwise_conv2d_body", THREADS // tile.lanes
+    if tile.shared:
+        threads, body, per_block = 32 * size, "ec_depthwise_rows_body", 32 // tile.lanes
+        numbers.pop(5)
+    blocks = (blocks_for(strips, per_block), blocks_for(channels, together), x.dims[0])
     template = (CUDA_TYPE[x.dtype], *(str(n) for n in numbers))
-    grid = Grid("ec_depthwise_conv2d_body", template, blocks, THREADS, waits=True)
+    grid = Grid(body, template, blocks, threads, waits=True)
     fields = (*fields, *clamp_fields_f32(attrs.act))
     packed = Packed("weight", f"depthwise{together}", packed_taps(node, together))
     return Launch("ec_depthwise_conv2d_params", fields, (0,), (packed,), (grid,))

@@ -11,6 +11,10 @@
  * adds each to every output row that it reaches. CX neighbouring threads share a strip and differ in channels; the
  * weights of a block's CX * V channels lie in shared memory, loaded before the kernel waits for the one before it.
  * Grid: strips / (threads / CX), channel tiles, batch.
+ *
+ * ec_depthwise_rows_body, for windows of many taps: the R warps of a block share 32 / CX strips of TW <= R columns, each
+ * warp taking one row of the window; their sums meet in shared memory, where warp j finishes column j. Grid: strips /
+ * (32 / CX), channel tiles, batch; 32 * R threads. A map at batch 1 is small: one warp a scheduler waits for itself.
  */
 #include "ec_cuda.cuh"
 #include "ec_depthwise_conv2d_params.h"
@@ -133,4 +137,83 @@ __device__ __forceinline__ void ec_depthwise_conv2d_body(const ec_depthwise_conv
             }
         }
     }
+}
+
+template <typename T, int R, int S, int STRIDE, int V, int TW, int CX, typename Epilogue>
+__device__ __forceinline__ void ec_depthwise_rows_body(const ec_depthwise_conv2d_params &p, const void *x, const void *w,
+                                                       void *y, const Epilogue &epilogue)
+{
+    static_assert(TW <= R, "a warp finishes a column");
+    constexpr int COLUMNS = (TW - 1) * STRIDE + S;
+    __shared__ alignas(16) float weights[R * S + 1][CX * V];
+    __shared__ alignas(16) float sums[R][TW][32][V];
+    ec_depthwise_weights<(int)sizeof(weights)>(weights[0],
+                                               (const char *)w + (size_t)blockIdx.y * sizeof(weights));
+    const int thread = (int)threadIdx.x % 32, r = (int)threadIdx.x / 32;
+    const int lane = thread % CX * V, c = (int)blockIdx.y * CX * V + lane;
+    const int strip = (int)blockIdx.x * (32 / CX) + thread / CX;
+    const int row = strip / p.strips_w, q0 = strip % p.strips_w * TW;
+    const int in_row = row * STRIDE - p.pad_top + r, left = q0 * STRIDE - p.pad_left;
+    const bool mine = strip < p.strips && c < p.channels, inside = mine && in_row >= 0 && in_row < p.in_h;
+    const T *from =
+        (const T *)x + (((ptrdiff_t)blockIdx.z * p.in_h + in_row) * p.in_w + left) * (ptrdiff_t)p.channels + c;
+    ec_wait_previous();
+    ec_launch_next();
+    ec_vector<T, V> raw[COLUMNS];
+#pragma unroll
+    for (int j = 0; j < COLUMNS; j++) {
+        if (inside && left + j >= 0 && left + j < p.in_w) {
+            raw[j] = *reinterpret_cast<const ec_vector<T, V> *>(from + (ptrdiff_t)j * p.channels);
+        } else {
+            raw[j] = ec_vector<T, V>{};
+        }
+    }
+    ec_copy_wait<0>();
+    __syncthreads();
+    float acc[TW][V];
+#pragma unroll
+    for (int j = 0; j < TW; j++) {
+#pragma unroll
+        for (int v = 0; v < V; v++) {
+            acc[j][v] = 0.0f;
+        }
+    }
+#pragma unroll
+    for (int s = 0; s < S; s++) {
+        float tap[V];
+        ec_load<float, V>(tap, &weights[r * S + s][lane]);
+#pragma unroll
+        for (int j = 0; j < TW; j++) {
+#pragma unroll
+            for (int v = 0; v < V; v++) {
+                acc[j][v] += ec_float(raw[j * STRIDE + s].at[v]) * tap[v];
+            }
+        }
+    }
+#pragma unroll
+    for (int j = 0; j < TW; j++) {
+        ec_store<float, V>(sums[r][j][thread], acc[j]);
+    }
+    __syncthreads();
+    if (!mine || r >= TW || q0 + r >= p.out_w) {
+        return;
+    }
+    float v[V];
+    ec_load<float, V>(v, &weights[R * S][lane]);
+#pragma unroll
+    for (int i = 0; i < R; i++) {
+        float part[V];
+        ec_load<float, V>(part, sums[i][r][thread]);
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+            v[k] += part[k];
+        }
+    }
+    const size_t at = (((size_t)blockIdx.z * p.out_h + row) * p.out_w + q0 + r) * p.channels + c;
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+        v[k] = fminf(fmaxf(v[k], p.act_min), p.act_max);
+    }
+    epilogue.template apply<V>(v, at, c);
+    ec_store<T, V>((T *)y + at, v);
 }
