@@ -145,15 +145,15 @@ __device__ __forceinline__ void ec_gemm_finish(const ec_sums<TILE> &sums, const 
             ec_sum_groups<TILE>(v, here + at / RUNS * TILE::PITCH + at % RUNS * 8);
             ec_put8(mine + (int64_t)place.part * TILE::BM * TILE::BN + at * 8, v);
         }
-        __shared__ int before;
+        volatile int *before = reinterpret_cast<int *>(shared); /* all have read their sums by then */
         __threadfence();
         __syncthreads();
         int *counter = static_cast<int *>(counters) + place.tile;
         if (threadIdx.x == 0) {
-            before = atomicAdd(counter, 1);
+            *before = atomicAdd(counter, 1);
         }
         __syncthreads();
-        if (before != place.splits - 1) {
+        if (*before != place.splits - 1) {
             return;
         }
         __threadfence();
