@@ -45,6 +45,7 @@ def compile(
     group: Literal[64, 128] = 128,
     symmetric: bool = False,
     quantize_head: bool = False,
+    sensitivity: bool = False,
     ram: str | int | None = None,
     flash: str | int | None = None,
     stream: Literal["auto", "off", "all"] = "auto",
@@ -71,7 +72,9 @@ def compile(
     refuse_unless_free(_Path(out))
     precision = precision or compiler.default_precision(target)
     options = _options(precision, calibration, equalize, bias_correct, keep_float, ram, flash, stream)
-    options = replace(options, stages=None if stages is None else _Path(stages), check=check)
+    options = replace(
+        options, stages=None if stages is None else _Path(stages), check=check, sensitivity=sensitivity
+    )
     options = _weight_options(options, smooth, awq, group, symmetric, quantize_head)
     request = compiler.Request(model, target, options, calib, example_inputs, factory, trust, name, seed)
     request = replace(request, decoder=_decoder(context, prefill))
@@ -97,6 +100,11 @@ def check(
     equalize: bool = False,
     bias_correct: bool = False,
     keep_float: Sequence[str] = (),
+    smooth: float | Literal["auto", "off"] | None = None,
+    awq: bool | None = None,
+    group: Literal[64, 128] = 128,
+    symmetric: bool = False,
+    quantize_head: bool = False,
     ram: str | int | None = None,
     flash: str | int | None = None,
     factory: str | None = None,
@@ -112,6 +120,7 @@ def check(
 
     names = target_names() if target is None else (target,) if isinstance(target, str) else tuple(target)
     options = _options(precision, calibration, equalize, bias_correct, keep_float, ram, flash)
+    options = _weight_options(options, smooth, awq, group, symmetric, quantize_head)
     request = compiler.Request(model, names[0], options, calib, example_inputs, factory, trust, None, seed)
     request = replace(request, decoder=_decoder(context, prefill))
     return verdict.check(request, names)

@@ -156,6 +156,9 @@ def _weight_options(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--symmetric", action="store_true", help="4-bit weights without zero points")
     p.add_argument("--quantize-head", action="store_true", help="round the head, too (w8a8 and w4a16)")
+
+
+def _sensitivity_option(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--sensitivity", action="store_true", help="report the network's error with each layer rounded alone"
     )
@@ -189,6 +192,7 @@ def _compile_command(sub: argparse._SubParsersAction[_Parser]) -> None:
         "--stages", type=Path, metavar="DIR", help="write the graph after each pass that changed it"
     )
     p.add_argument("--check", action="store_true", help="run the interpreter before and after each pass")
+    _sensitivity_option(p)
     p.add_argument("--no-build", action="store_true", help="write the artifact without building it")
 
 
@@ -257,6 +261,7 @@ def _other_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
 
     p = _add(sub, "quantize", "Say what rounding does to a model's accuracy, without compiling it.")
     _model_options(p)
+    _sensitivity_option(p)
     p.add_argument("--target", default="host", help="whose speed decides what stays in float (default host)")
 
     _add(sub, "targets", "List the targets.")

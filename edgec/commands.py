@@ -49,7 +49,7 @@ def _request(args: argparse.Namespace, target: str) -> Any:
         group=args.group or 128,
         symmetric=args.symmetric,
         quantize_head=args.quantize_head,
-        sensitivity=args.sensitivity,
+        sensitivity=getattr(args, "sensitivity", False),
         ram_bytes=parse_size(args.ram) if args.ram else None,
         flash_bytes=parse_size(args.flash) if args.flash else None,
         stream=getattr(args, "stream", "auto"),

@@ -51,7 +51,7 @@ def test_the_command_line_comes_before_the_environment_and_that_before_the_file(
 
 
 def test_a_file_without_the_option_leaves_its_default(parse: Parse) -> None:
-    assert parse(*COMPILE, "--target", "host", toml="[compile]\nequalize = true\n").precision == "int8"
+    assert parse(*COMPILE, "--target", "host", toml="[compile]\nequalize = true\n").precision is None
 
 
 @pytest.mark.parametrize("key", ["bias-correct", "bias_correct"])
@@ -132,7 +132,7 @@ FILE_ERRORS = {
     ),
     '[compile]\nprecision = "int9"': (
         "E209",
-        "write int8 (one of int8, fp32): [compile] precision in HERE/edgec.toml is 'int9'",
+        "write int8 (one of int8, fp32, fp16, bf16, w8a8, w4a16): [compile] precision in HERE/edgec.toml is 'int9'",
     ),
     "[compile]\nequalize = 1": (
         "E209",
