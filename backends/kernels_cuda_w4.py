@@ -9,7 +9,7 @@ import numpy as np
 from edgec.backends.cuda_record import CUDA_TYPE, gpu_of
 from edgec.backends.kernel_record import Fields, clamp_fields_f32, constant, int_fields
 from edgec.backends.w4_packing import interleave_gate, pack_pairs, pack_w4, tiles_of
-from edgec.backends.w4_tiles import FEW_ROWS, FewRows, Layer, ManyRows, choose_few, choose_many
+from edgec.backends.w4_tiles import FEW_ROWS, FewRows, Layer, ManyRows, choose_few, choose_many, padded_bytes
 from edgec.ir import Array
 from edgec.ops.linear_w4 import SYMMETRIC_ZERO, LinearW4Attrs
 from edgec.plan import Grid, Kernel, Launch, NodeView, Packed, Target
@@ -119,8 +119,7 @@ def _launch_few(node: NodeView, target: Target) -> Launch:
         template=template,
         blocks=(choice.columns(layer), choice.splits, 1),
         threads=choice.threads,
-        shared_bytes=choice.shared_bytes(layer),
-        min_blocks=2,
+        shared_bytes=padded_bytes(choice, layer, gpu_of(target)),
         waits=True,
     )
     return Launch("ec_linear_w4_params", _fields(node, layer, choice), (0,), packed_constants(node), (grid,))
@@ -131,7 +130,7 @@ def _launch_many(node: NodeView, target: Target) -> Launch:
     template = (
         CUDA_TYPE[node.inputs[0].dtype],
         *map(str, (layer.group, _flag(layer.asymmetric), choice.mt, choice.nt, choice.wm, choice.wn)),
-        *map(str, (choice.stages, _vector(node), _flag(attrs.gated))),
+        *map(str, (choice.stages, _flag(choice.cluster), _vector(node), _flag(attrs.gated))),
     )
     grid = Grid(
         body="ec_linear_w4_gemm_body",
@@ -140,6 +139,7 @@ def _launch_many(node: NodeView, target: Target) -> Launch:
         threads=choice.threads,
         shared_bytes=choice.shared_bytes(layer),
         waits=True,
+        cluster=choice.splits if choice.cluster else 1,
     )
     return Launch("ec_linear_w4_params", _fields(node, layer, choice), (0,), packed_constants(node), (grid,))
 
@@ -162,7 +162,7 @@ def _counters_few(node: NodeView, target: Target) -> int:
 
 def _counters_many(node: NodeView, target: Target) -> int:
     columns, rows, _ = _many(node, target).blocks(layer_of(node))
-    return 4 * columns * rows
+    return 4 * columns * rows  # as many as tiles, times splits
 
 
 KERNELS: Final[tuple[Kernel, ...]] = (

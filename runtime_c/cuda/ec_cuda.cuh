@@ -144,6 +144,13 @@ __device__ __forceinline__ void ec_copy_async16(void *to_shared, const void *fro
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }
 
+/* The same of 4 bytes. */
+__device__ __forceinline__ void ec_copy_async4(void *to_shared, const void *from)
+{
+    const uint32_t to = (uint32_t)__cvta_generic_to_shared(to_shared);
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+}
+
 __device__ __forceinline__ void ec_copy_commit()
 {
     asm volatile("cp.async.commit_group;" ::: "memory");

@@ -82,6 +82,41 @@ template <> struct ec_w4_decoder<__nv_bfloat16> {
     }
 };
 
+/*
+ * The same without a subtraction, for sums that are corrected afterwards: sum (q - zero) x = FIRST sum raw x - (OFFSET +
+ * zero) sum x in the rows g, with SECOND in the rows g + 8. fp16: a nibble alone in a half is a subnormal number, q
+ * 2^-24 or, four bits higher, q 2^-20, which tensor cores multiply exactly. bf16, whose subnormals are too small for
+ * sums in fp32: 16 + q.
+ */
+template <typename T> struct ec_w4_raw;
+
+template <> struct ec_w4_raw<__half> {
+    static constexpr float FIRST = 16777216.0f, SECOND = 1048576.0f, OFFSET = 0.0f;
+    static constexpr uint32_t ONES = 0x3c003c00u;
+
+    static __device__ __forceinline__ void run(uint32_t (&a)[4], uint32_t w)
+    {
+        a[0] = w & 0x000f000fu;
+        a[1] = w & 0x00f000f0u;
+        w >>= 8;
+        a[2] = w & 0x000f000fu;
+        a[3] = w & 0x00f000f0u;
+    }
+};
+
+template <> struct ec_w4_raw<__nv_bfloat16> {
+    static constexpr float FIRST = 1.0f, SECOND = 1.0f, OFFSET = 16.0f;
+    static constexpr uint32_t ONES = 0x3f803f80u;
+
+    static __device__ __forceinline__ void run(uint32_t (&a)[4], uint32_t w)
+    {
+        a[0] = ec_and_or(w << 3, 0x00780078u, 0x41804180u);
+        a[1] = ec_and_or(w >> 1, 0x00780078u, 0x41804180u);
+        a[2] = ec_and_or(w >> 5, 0x00780078u, 0x41804180u);
+        a[3] = ec_and_or(w >> 9, 0x00780078u, 0x41804180u);
+    }
+};
+
 /* The two scales of a pair, as floats. */
 __device__ __forceinline__ float2 ec_scale_pair(uint32_t pair, __half)
 {
