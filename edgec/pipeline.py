@@ -27,6 +27,7 @@ from edgec.passes.equalize import equalize
 from edgec.passes.fit import check_device_memory, check_flash
 from edgec.passes.fold import fold
 from edgec.passes.fuse import fuse
+from edgec.passes.fuse_w4 import fuse_w4
 from edgec.passes.half import half
 from edgec.passes.join_cells import join_cells
 from edgec.passes.join_epilogues import join_epilogues
@@ -57,7 +58,7 @@ Precision = Literal["int8", "fp32", "fp16", "bf16", "w8a8", "w4a16"]
 # What floats become; in w8a8 and w4a16 those beside the rounded weights.
 HALVES: Final = {"fp16": DType.F16, "bf16": DType.BF16, "w8a8": DType.F16, "w4a16": DType.F16}
 # Steps after which the network is not the float one.
-ROUNDING: Final = ("awq", "quantize", "half", "schedule")
+ROUNDING: Final = ("awq", "quantize", "half", "fuse w4", "schedule")
 Arrays = Mapping[str, Array]
 
 
@@ -172,6 +173,9 @@ def graph_steps(
     if options.precision in HALVES:
         # After everything that computes with weights, so that each is rounded once.
         steps += (Step("half", partial(half, dtype=HALVES[options.precision]), exact=False),)
+    if options.precision == "w4a16":
+        # After half: what becomes one node is no longer rounded in between.
+        steps += (Step("fuse w4", fuse_w4, exact=False),)
     return (*steps, Step("schedule", schedule))  # last: nothing may add a buffer after it
 
 
