@@ -112,10 +112,10 @@ def _global_plan(node: NodeView, target: Target) -> _Shares:
 
 def _launch_global(node: NodeView, target: Target) -> Launch:
     plan = _global_plan(node, target)
-    cluster = plan.splits if plan.clusters else 1
-    template = (str(plan.vector), _flag(node.node.op in _MAXIMUM), str(cluster))
+    meeting = plan.splits if plan.clusters or plan.splits == 1 else 0
+    template = (str(plan.vector), _flag(node.node.op in _MAXIMUM), str(meeting))
     blocks = (plan.groups * plan.splits, plan.batch, 1)
-    grid = Grid("ec_global_pool_s8_body", template, blocks, GLOBAL_THREADS, cluster=cluster)
+    grid = Grid("ec_global_pool_s8_body", template, blocks, GLOBAL_THREADS, cluster=max(1, meeting))
     return Launch("ec_pool2d_s8_params", _fields(node, plan.splits, plan.share), (0,), (), (grid,))
 
 

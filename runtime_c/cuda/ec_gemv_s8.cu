@@ -11,6 +11,8 @@
  * Grid: (O / (OUTPUTS * warps), rows / ROWS, 1). No scratch.
  *
  * One rounding. Equals linear.quant of edgec/ops/linear.py and conv2d.quant of edgec/ops/conv2d.py.
+ *
+ * Measured on an H200, 2026-11-21, repeated in a graph: 2048 to 1000, one row: 1.4 us (bound 0.43 us by bytes).
  */
 #include "ec_conv2d_s8_params.h"
 #include "ec_cuda.cuh"

@@ -12,8 +12,8 @@
  * ec_pool2d_s8_body: a thread makes VEC channels of one output. Grid: threads over channels (fastest) and outputs.
  * ec_global_pool_s8_body: the window is the whole map. A block of 256 threads takes 8 vectors of VEC (16, 8 or 4, which
  * divides C) channels over `share` pixels; the splits of a map are a cluster of CLUSTER blocks that add through shared
- * memory (sm_90), or (CLUSTER 1) add through scratch. Grid: (C / (8 VEC) * splits, N, 1). Scratch, where splits > 1 and
- * CLUSTER is 1: 32 VEC bytes a block; counters: one for each 8 vectors of an image.
+ * memory (sm_90), or (CLUSTER 0) add through scratch. Grid: (C / (8 VEC) * splits, N, 1). Scratch, where CLUSTER is
+ * 0: 32 VEC bytes a block; counters: one for each 8 vectors of an image.
  * Equals max_pool2d, avg_pool2d, adaptive_max_pool2d and adaptive_avg_pool2d of edgec/ops/pool.py.
  */
 #include "ec_cuda.cuh"
@@ -85,7 +85,9 @@ __device__ __forceinline__ void ec_global_pool_s8_body(const ec_pool2d_s8_params
 {
     constexpr int THREADS = EC_POOL_THREADS, GROUP = EC_POOL_VECTORS * VEC, LANES = THREADS / EC_POOL_VECTORS;
     __shared__ __align__(16) int32_t sums[LANES][GROUP], totals[GROUP];
-    const int splits = CLUSTER > 1 ? CLUSTER : p.splits, split = blockIdx.x % splits, group = blockIdx.x / splits;
+    constexpr int PEERS = CLUSTER > 1 ? CLUSTER : 1;
+    const int splits = CLUSTER == 0 ? p.splits : CLUSTER, group = blockIdx.x / splits;
+    const int split = blockIdx.x - group * splits;
     const int vector = threadIdx.x % EC_POOL_VECTORS, lane = threadIdx.x / EC_POOL_VECTORS;
     const int channel0 = group * GROUP, channel = channel0 + vector * VEC, pixels = p.in_h * p.in_w;
     const int first = split * p.share, last = min(first + p.share, pixels);
@@ -111,6 +113,7 @@ __device__ __forceinline__ void ec_global_pool_s8_body(const ec_pool2d_s8_params
         *reinterpret_cast<int4 *>(&sums[lane][vector * VEC + i]) = make_int4(sum[i], sum[i + 1], sum[i + 2], sum[i + 3]);
     }
     __syncthreads();
+#pragma unroll 1
     for (int c = threadIdx.x; c < GROUP; c += THREADS) {
         int32_t total = sums[0][c];
 #pragma unroll 8
@@ -119,21 +122,22 @@ __device__ __forceinline__ void ec_global_pool_s8_body(const ec_pool2d_s8_params
         }
         totals[c] = total;
     }
-    ec_cluster_sync<CLUSTER>();
+    ec_cluster_sync<PEERS>();
     int8_t *const y = static_cast<int8_t *>(output) + (size_t)blockIdx.y * p.channels + channel0;
     const int here = min(GROUP, p.channels - channel0);
-    if (CLUSTER > 1 || splits == 1) {
+    if constexpr (CLUSTER > 0) {
         const uint32_t at = (uint32_t)__cvta_generic_to_shared(totals);
-        for (int c = (CLUSTER > 1 ? split * THREADS : 0) + threadIdx.x; c < here; c += CLUSTER * THREADS) {
-            int32_t total = ec_load_cluster4<CLUSTER>(at + 4 * c, 0);
+#pragma unroll 1
+        for (int c = split * THREADS + threadIdx.x; c < here; c += PEERS * THREADS) {
+            int32_t total = ec_load_cluster4<PEERS>(at + 4 * c, 0);
 #pragma unroll
-            for (int peer = 1; peer < CLUSTER; peer++) {
-                total = ec_pool_step<MAXIMUM>(total, ec_load_cluster4<CLUSTER>(at + 4 * c, peer));
+            for (int peer = 1; peer < PEERS; peer++) {
+                total = ec_pool_step<MAXIMUM>(total, ec_load_cluster4<PEERS>(at + 4 * c, peer));
             }
             y[c] = (int8_t)(MAXIMUM ? total : ec_pool_average(p, total, pixels));
         }
         if (CLUSTER > 1) {
-            ec_cluster_sync<CLUSTER>(); /* the others still read this block's memory */
+            ec_cluster_sync<PEERS>(); /* the others still read this block's memory */
         }
         return;
     }
@@ -145,6 +149,7 @@ __device__ __forceinline__ void ec_global_pool_s8_body(const ec_pool2d_s8_params
     if (!ec_last_block(static_cast<int32_t *>(counters) + tile, splits, &totals[0])) {
         return;
     }
+#pragma unroll 1
     for (int c = threadIdx.x; c < here; c += THREADS) {
         int32_t total = __ldcg(parts + c);
         for (int other = 1; other < splits; other++) {
