@@ -112,13 +112,13 @@ def tokens(
         last = int(runner.run(f"prefill_{length}", {"tokens": ids})["token"][0])
     now = time.perf_counter()
     speed.context, speed.prompt_tokens, speed.first_s, speed.tokens = context, len(prompt), now - began, 1
-    began = now
     yield last
     room = context - len(prompt) + 1
     while speed.tokens < min(most, room) and last not in stop:
+        began = time.perf_counter()
         last = int(runner.run("decode", {})["token"][0])
         speed.tokens += 1
-        speed.decode_s = time.perf_counter() - began
+        speed.decode_s += time.perf_counter() - began  # without what the caller does with the token
         yield last
 
 
@@ -250,15 +250,18 @@ class Tokenizer:
 
 
 def stream_text(found: Iterator[int], decode: Callable[[Sequence[int]], str]) -> Iterator[str]:
-    """The text of the tokens, piece by piece; a character that several tokens make comes when it is whole."""
+    """The text of the tokens, piece by piece; a character that several tokens make comes when it is whole.
+
+    Only the last tokens are decoded again: those of the piece before, on which spaces may depend, and the new ones.
+    """
     ids: list[int] = []
-    done = 0
+    start = told = 0  # ids[start:told] is the piece before
     for token in found:
         ids.append(token)
-        text = decode(ids)
-        if len(text) > done and not text.endswith("\N{REPLACEMENT CHARACTER}"):
-            yield text[done:]
-            done = len(text)
-    rest = decode(ids)[done:] if ids else ""
+        before, now = decode(ids[start:told]), decode(ids[start:])
+        if len(now) > len(before) and not now.endswith("\N{REPLACEMENT CHARACTER}"):
+            yield now[len(before) :]
+            start, told = told, len(ids)
+    rest = decode(ids[start:])[len(decode(ids[start:told])) :]
     if rest:
         yield rest

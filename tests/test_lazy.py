@@ -101,5 +101,5 @@ def test_another_constant_of_the_name_gets_a_number() -> None:
 
 
 def test_states_of_one_name_have_one_type() -> None:
-    with pytest.raises(InternalError, match="the state s is .* in one entry"):
+    with pytest.raises(InternalError, match=r"the state s is .* in one entry"):
         merge([entry("one", 1.0), entry("two", 1.0, size=3)])
