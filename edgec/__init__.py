@@ -72,10 +72,8 @@ def compile(
     refuse_unless_free(_Path(out))
     precision = precision or compiler.default_precision(target)
     options = _options(precision, calibration, equalize, bias_correct, keep_float, ram, flash, stream)
-    options = replace(
-        options, stages=None if stages is None else _Path(stages), check=check, sensitivity=sensitivity
-    )
-    options = _weight_options(options, smooth, awq, group, symmetric, quantize_head)
+    options = replace(options, stages=None if stages is None else _Path(stages), check=check)
+    options = _weight_options(options, smooth, awq, group, symmetric, quantize_head, sensitivity)
     request = compiler.Request(model, target, options, calib, example_inputs, factory, trust, name, seed)
     request = replace(request, decoder=_decoder(context, prefill))
     compiler.write(compiler.plan(request), _Path(out))
@@ -139,6 +137,7 @@ def _weight_options(
     group: int,
     symmetric: bool,
     quantize_head: bool,
+    sensitivity: bool = False,
 ) -> Options:
     from edgec.errors import UserError
 
@@ -149,7 +148,13 @@ def _weight_options(
     if group not in (64, 128):
         raise UserError("EDGEC-E203", f"group may be 64 or 128; {group!r} is neither")
     return replace(
-        options, smooth=smooth, awq=awq, group=group, symmetric=symmetric, quantize_head=quantize_head
+        options,
+        smooth=smooth,
+        awq=awq,
+        group=group,
+        symmetric=symmetric,
+        quantize_head=quantize_head,
+        sensitivity=sensitivity,
     )
 
 

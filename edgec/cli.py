@@ -114,12 +114,6 @@ def _model_options(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--equalize", action="store_true", help="cross-layer equalisation before quantisation")
     p.add_argument("--bias-correct", action="store_true", help="correct biases for the weights' rounding")
-    p.add_argument(
-        "--keep-float",
-        action="append",
-        metavar="LAYER",
-        help="layer that stays in float in an int8, w8a8 or w4a16 network; may be given more than once",
-    )
     _weight_options(p)
     p.add_argument(
         "--context",
@@ -140,6 +134,12 @@ def _model_options(p: argparse.ArgumentParser) -> None:
 
 
 def _weight_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--keep-float",
+        action="append",
+        metavar="LAYER",
+        help="layer that stays in float in an int8, w8a8 or w4a16 network; may be given more than once",
+    )
     p.add_argument(
         "--smooth",
         type=_smooth,

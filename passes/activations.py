@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from edgec.passes.calibrate import check_samples
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+See = Callable[[str, Array], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,43 +50,53 @@ def observe(
     """
     check_samples(graph, samples)
     types = program.type_of(graph)
-    share = max(1, -(-tokens // len(samples)))
     lengths = [types[r].size // max(1, types[r].dims[-1]) for r in refs]
     full = max(1, min(len(samples), tokens // max(1, *lengths, 1)))
-    sums: dict[str, F64] = {}
-    tops: dict[str, F64] = {}
-    counts: dict[str, int] = {}
-    rows: dict[str, list[F32]] = {}
+    sums = {r: _Sums(max(1, -(-tokens // len(samples)))) for r in refs}
     kept: list[dict[str, Array]] = []
     state = {n: s.initial.data for n, s in program.state.items()}
+    given = {"$" + n: a for n, a in state.items()}
     for index, sample in enumerate(log.progress(samples, "observe", len(samples))):
-        held = {r: np.asarray(a) for r, a in (*sample.items(), *(("$" + n, a) for n, a in state.items()))}
-        if index < full:
-            kept.append({r: a for r, a in held.items() if r in whole})
+        held = given | {r: np.asarray(a) for r, a in sample.items()}
+        wanted = {r: a for r, a in held.items() if r in whole}
 
-        def see(
-            ref: str, x: Array, into: dict[str, Array] | None = kept[-1] if index < full else None
-        ) -> None:
-            if into is not None and ref in whole:
+        keep = whole if index < full else ()
+
+        def see(ref: str, x: Array, into: dict[str, Array] = wanted, keep: Collection[str] = keep) -> None:
+            if ref in keep:
                 into[ref] = x
-            if ref in refs:
-                flat = np.asarray(x, np.float32).reshape(-1, x.shape[-1])
-                size = np.abs(flat)
-                sums[ref] = sums.get(ref, 0.0) + size.sum(axis=0, dtype=np.float64)
-                tops[ref] = np.maximum(tops.get(ref, 0.0), size.max(axis=0, initial=0.0))
-                counts[ref] = counts.get(ref, 0) + len(flat)
-                places = np.linspace(0, len(flat) - 1, min(share, len(flat))).astype(np.int64)
-                rows.setdefault(ref, []).append(flat[places])
+            if ref in sums:
+                sums[ref].add(x)
 
-        def each(node: Node, outputs: tuple[Array, ...]) -> None:
+        def each(node: Node, outputs: tuple[Array, ...], see: See = see) -> None:
             for value, y in zip(node.outputs, outputs, strict=True):
                 see(value.name, y)
 
         for value in graph.inputs:
             see(value.name, held[value.name])
         interp.run(program, graph, sample, state, each)
-    values = {
-        r: Seen(np.asarray(tops[r], np.float64), sums[r] / max(1, counts[r]), np.concatenate(rows[r]))
-        for r in rows
-    }
-    return Observed(values, tuple(kept))
+        kept += [wanted] if index < full else []
+    return Observed({r: s.seen() for r, s in sums.items()}, tuple(kept))
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What is counted of one value; `share`: rows to keep of each sample."""
+
+    share: int
+    total: F64 = field(default_factory=lambda: np.zeros(1))
+    top: F64 = field(default_factory=lambda: np.zeros(1))
+    count: int = 0
+    rows: list[F32] = field(default_factory=list)
+
+    def add(self, x: Array) -> None:
+        flat = np.asarray(x, np.float32).reshape(-1, x.shape[-1])
+        size = np.abs(flat)
+        self.total = self.total + size.sum(axis=0, dtype=np.float64)
+        self.top = np.maximum(self.top, size.max(axis=0, initial=0.0))
+        self.count += len(flat)
+        places = np.linspace(0, len(flat) - 1, min(self.share, len(flat))).astype(np.int64)
+        self.rows.append(flat[places])
+
+    def seen(self) -> Seen:
+        return Seen(self.top, self.total / max(1, self.count), np.concatenate(self.rows))

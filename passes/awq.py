@@ -126,7 +126,7 @@ class _Search:
     scheme: W4Scheme
     chosen: Mapping[str, int]
 
-    def inputs(self, program: Program) -> list[Mapping[str, Array]]:
+    def inputs(self) -> list[Mapping[str, Array]]:
         """The block's inputs: whole samples, or rows for a layer on its own."""
         if len(self.block.given) > 1 or len(self.block.nodes) > 1:
             return list(self.seen.whole)
@@ -141,7 +141,7 @@ def _scale(program: Program, site: Site, search: _Search, unfoldable: Unfoldable
         return Scaled(site, None, False, 0.0, 0.0, ones, "its layers stay in float")
     if site.why and unfoldable == "skip":
         return Scaled(site, None, False, 0.0, 0.0, ones, site.why)
-    given = search.inputs(program)
+    given = search.inputs()
     wanted = [run_block(program, search.block, one, {}) for one in given]
     weights = {node.outputs[0].name: weight_of(program, node) for node in layers}
     importance = site.together(search.seen.values[search.value].mean)
