@@ -214,7 +214,7 @@ def _launch_grouped(node: NodeView, target: Target) -> Launch:
     )
     grid = Grid(
         "ec_conv_grouped_body",
-        (CUDA_TYPE[x.dtype],),
+        (CUDA_TYPE[x.dtype], str(run_length(node.inputs[1].dims[-1], x.dtype))),
         (blocks_for(node.outputs[0].size, GROUPED_THREADS), 1, 1),
         GROUPED_THREADS,
     )

@@ -3,13 +3,13 @@
  *
  *     y[n,p,q,o] = epilogue(clamp(b[o] + sum_{r,s,i} x[n, ..., g c + i] w[o,r,s,i])), g = the group of o
  *
- * x NHWC, w OHWI with the channels of one group, b float[o], y NHWC; any alignment. Sums are float; the result is
- * rounded once, after the epilogue. Equals the ops conv2d, conv1d and conv_transpose2d within the rounding.
+ * x NHWC, w OHWI with the channels of one group, read RUN at a time, which divides them; b float[o], y NHWC. Sums are
+ * float; the result is rounded once, after the epilogue. Equals the ops conv2d, conv1d and conv_transpose2d within the rounding.
  */
 #include "ec_cuda.cuh"
 #include "ec_gemm_params.h"
 
-template <typename T, typename EPILOGUE>
+template <typename T, int RUN, typename EPILOGUE>
 __device__ __forceinline__ void ec_conv_grouped_body(const ec_conv_grouped_params &o, const void *x_, const void *w_,
                                                      const void *bias, void *y, const EPILOGUE &epilogue)
 {
@@ -31,8 +31,15 @@ __device__ __forceinline__ void ec_conv_grouped_body(const ec_conv_grouped_param
             continue;
         }
         const T *const from = x + ((int64_t)y_in * o.w + x_in) * o.c;
-        for (int i = 0; i < channels; i++) {
-            sum[0] = fmaf(ec_float(from[i]), ec_float(w[i]), sum[0]);
+#pragma unroll 2
+        for (int i = 0; i < channels; i += RUN) {
+            float a[RUN], b[RUN];
+            ec_load<T, RUN>(a, from + i);
+            ec_load<T, RUN>(b, w + i);
+#pragma unroll
+            for (int e = 0; e < RUN; e++) {
+                sum[0] = fmaf(a[e], b[e], sum[0]);
+            }
         }
     }
     sum[0] = fminf(fmaxf(sum[0], o.act_min), o.act_max);

@@ -48,6 +48,7 @@ GROUPED: tuple[tuple[Shape, Shape, Attrs], ...] = (
     ((2, 9, 8, 12), (18, 3, 3, 4), Conv2dAttrs((2, 1), (1, 1, 1, 1), groups=3)),
     ((1, 7, 7, 10), (10, 3, 3, 1), Conv2dAttrs(pad=(1, 1, 1, 1), groups=10, act=(0.0, 1.0))),
     ((1, 8, 8, 8), (8, 2, 2, 4), Conv2dAttrs((2, 2), groups=2)),
+    ((1, 14, 14, 96), (96, 1, 1, 16), Conv2dAttrs(groups=6)),
 )
 CONV1D: tuple[tuple[Shape, Shape, Attrs], ...] = (
     ((1, 300, 80), (384, 3, 80), Conv1dAttrs(pad=(1, 1))),
