@@ -8,10 +8,10 @@
  *   y = clamp(zero_out + v, act_min, act_max)
  *
  * Multipliers but that of mul are below 2^21, shift in [1, 31]: sums stay in int32. Over the merged axes of the output
- * (up to six, the last of d5 elements); each operand has its steps along the outer five and along the last runs (ROW) or
- * repeats. VEC (16, 8, 4, 2 or 1) divides d5 and the outer steps of operands that run; a, b, y aligned to VEC; y may be
- * an operand of its size. OP: 0 add and sub, 1 mul, 2 minimum, 3 maximum. AXES: outer axes in use.
- * Grid: threads over vectors. No scratch. Equals the ops' quant in edgec/ops/binary.py.
+ * (up to six, the last of d5 elements); each operand has its steps along the outer five and along the last runs (ROW)
+ * or repeats. VEC (16, 8, 4, 2 or 1) divides d5 and the outer steps of operands that run; a, b, y aligned to VEC; y
+ * may be an operand of its size. OP: 0 add and sub, 1 mul, 2 minimum, 3 maximum. AXES: outer axes in use. Grid:
+ * threads over vectors. No scratch. Equals the ops' quant in edgec/ops/binary.py.
  */
 #include "ec_cuda.cuh"
 #include "ec_pointwise_s8_params.h"

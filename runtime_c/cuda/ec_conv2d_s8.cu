@@ -10,25 +10,25 @@
  * map read, so that they contribute exactly zero; y int8[N][P][Q][O]. x and y aligned to 16 bytes.
  *
  * A block makes BM rows by BN outputs of one group and one split of k, in steps of BK; VEC: bytes of one copy, which
- * divide C and the channels of a group (1: any number of channels, through registers). KIND: how rows stand in x; kernels
- * have at most 16 rows and columns. OUT: 8 where the outputs of a group are a multiple of 8, else 1. Weights are fetched before the
- * previous kernel has finished.
- * CLUSTER: the blocks of a tile's splits are a cluster of so many and add their sums through its shared memory (sm_90);
- * 0: through scratch; 1: there are no splits.
- * Grid: (rows / BM * splits, outputs of a group / BN, groups). Shared memory: the channel records, 18 BN
- * bytes up to a multiple of 128, and as many stages of (BM + BN) * BK bytes as there are steps, STAGES at most; WARPS_K *
- * BM * BN * 4 bytes at least.
+ * divide C and the channels of a group (1: any number of channels, through registers). KIND: how rows stand in x;
+ * kernels have at most 16 rows and columns. OUT: 8 where the outputs of a group are a multiple of 8, else 1. Weights
+ * are fetched before the previous kernel has finished. CLUSTER: the blocks of a tile's splits are a cluster of so many
+ * and add their sums through its shared memory (sm_90); 0: through scratch; 1: there are no splits. Grid: (rows / BM *
+ * splits, outputs of a group / BN, groups). Shared memory: the channel records, 18 BN bytes up to a multiple of 128,
+ * and as many stages of (BM + BN) * BK bytes as there are steps, STAGES at most; WARPS_K * BM * BN * 4 bytes at least.
  * Scratch, where splits > 1: 4 bytes a sum and split; counters: one a tile.
  *
- * One rounding; sums exact in int32. Equals conv2d.quant of edgec/ops/conv2d.py and linear.quant of edgec/ops/linear.py.
+ * One rounding; sums exact in int32. Equals conv2d.quant of edgec/ops/conv2d.py and linear.quant of
+ * edgec/ops/linear.py.
  *
- * Measured on an H200, 2026-11-21, one layer of ResNet-50 repeated in a graph, microseconds (bound by bytes below 0.6):
+ * Measured on an H200, 2026-11-21, one layer of ResNet-50 repeated in a graph, microseconds (bound by bytes below
+ * 0.6):
  *   first version, tiles of 64 x 64:            56x56 64 3x3 4.4, 28x28 128 3x3 5.0, 14x14 256 3x3 7.2, 7x7 512 3x3 8.4
  *   records early, masks for taps, 16-row tiles:             2.9,             3.6,             4.5,            5.9
  *   clusters for splits of k:                                3.1,             3.7,             4.6,            5.4
- * Pieces beyond k that read one padding vector had made all SMs meet at one address of L2: 5.4 -> 2.0 for 112x112 32 to 16.
- * A third of the code (30 -> 9 KiB a kernel): MobileNetV2 154 -> 130, ResNet-50 284 -> 249 in whole graphs, where a
- * kernel's instructions are cold.
+ * Pieces beyond k that read one padding vector had made all SMs meet at one address of L2: 5.4 -> 2.0 for 112x112 32
+ * to 16. A third of the code (30 -> 9 KiB a kernel): MobileNetV2 154 -> 130, ResNet-50 284 -> 249 in whole graphs,
+ * where a kernel's instructions are cold.
  */
 #include "ec_conv2d_s8_params.h"
 #include "ec_tile_s8.cuh"
@@ -38,8 +38,8 @@ enum {
     EC_ROWS_DENSE = 0,   /* row m is x[m][C]: a linear layer, a 1x1 kernel of stride 1 */
     EC_ROWS_PIXELS = 1,  /* a pixel each: a 1x1 kernel with a stride */
     EC_ROWS_WINDOWS = 2, /* a window each */
-    EC_ROWS_RUNS = 3 /* a window each, whose rows are runs of kernel_w * C bytes at any address; in k, each run is filled
-                        up to group_in, a multiple of 16 (w is zero there) */
+    EC_ROWS_RUNS = 3 /* a window each, whose rows are runs of kernel_w * C bytes at any address; in k, each run is
+                        filled up to group_in, a multiple of 16 (w is zero there) */
 };
 
 /* Bits of the bytes low..high-1 of a word; low and high may lie outside of it. */
@@ -275,9 +275,9 @@ __device__ __forceinline__ void ec_sum_blocks(int32_t (&sums)[8], const int4 *fr
     }
 }
 
-/* This warp's sums, those of the warps and blocks that took other parts of k: written to shared memory, added and stored
- * by all threads of the block (of the cluster), 8 outputs of a row at a time. Short loops, since a kernel's first run
- * waits for its instructions. CLUSTER 0: the sums of a tile's blocks meet in scratch, and its last block stores. */
+/* This warp's sums, those of the warps and blocks that took other parts of k: written to shared memory, added and
+ * stored by all threads of the block (of the cluster), 8 outputs of a row at a time. Short loops, since a kernel's
+ * first run waits for its instructions. CLUSTER 0: the sums of a tile's blocks meet in scratch, and its last block stores. */
 template <int MI, int NB, int WARPS_M, int WARPS_N, int WARPS_K, int CLUSTER, bool HIGH, int OUT, typename EPILOGUE>
 __device__ __forceinline__ void ec_conv2d_s8_finish(const ec_conv2d_s8_params &p, const int32_t (&acc)[MI][4 * NB][4],
                                                     const ec_conv2d_s8_place &place, int8_t *y, void *scratch,

@@ -9,11 +9,11 @@
  * of the map read zero_in, so that they contribute exactly zero.
  *
  * ec_depthwise_s8_body: C a multiple of 4, dilation 1, R x S and the stride across in the template. A thread makes 4
- * channels of COLUMNS outputs of a row. It turns four rows of a column around in registers, so that one dp4a takes four
- * taps of a column; a turned column serves all outputs that read it. w in layout "s8_columns": uint32[C/4][S][ceil(R/4)]
- * [4], word j of column s holds taps 4 i .. 4 i + 3 of channel j, zeros beyond R.
- * ec_depthwise_plain_s8_body: any C, kernel and dilation; w int8[R][S][C]; a thread makes one output.
- * Grid: threads over channels (fastest), strips of a row, rows, images. No scratch.
+ * channels of COLUMNS outputs of a row. It turns four rows of a column around in registers, so that one dp4a takes
+ * four taps of a column; a turned column serves all outputs that read it. w in layout "s8_columns":
+ * uint32[C/4][S][ceil(R/4)] [4], word j of column s holds taps 4 i .. 4 i + 3 of channel j, zeros beyond R.
+ * ec_depthwise_plain_s8_body: any C, kernel and dilation; w int8[R][S][C]; a thread makes one output. Grid: threads
+ * over channels (fastest), strips of a row, rows, images. No scratch.
  *
  * One rounding; sums exact in int32. Equals conv2d.quant of edgec/ops/conv2d.py.
  *

@@ -56,7 +56,8 @@ template <int VEC> struct ec_piece_s8 {
 
 template <int VEC, int OUTPUTS, int ROWS, int WARPS, bool HIGH, typename EPILOGUE = ec_no_epilogue>
 __device__ __forceinline__ void ec_gemv_s8_body(const ec_gemv_s8_params &p, const void *input, const void *weights,
-                                                const void *channel, void *output, const EPILOGUE &epilogue = EPILOGUE())
+                                                const void *channel, void *output,
+                                                const EPILOGUE &epilogue = EPILOGUE())
 {
     constexpr int AHEAD = VEC == 16 ? 4 : 2; /* steps of weights that are fetched at once */
     const int8_t *const x = static_cast<const int8_t *>(input), *const w = static_cast<const int8_t *>(weights);

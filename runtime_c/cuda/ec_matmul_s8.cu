@@ -4,11 +4,11 @@
  *   acc[..,i,j] = sum_k (a[..,i,k] - zero_a) (b[..,k,j] - zero_b)
  *   y[..,i,j]   = clamp(zero_out + requantize(acc, multiplier, shift), -128, 127)
  *
- * a int8[..][M][K]; b by its steps b_k and b_n, one of which is 1; y int8[n0][n1][n2][M][N]; K <= 32896, so that no sum
- * leaves int32; no alignment asked. A block makes 32 x 64 outputs from tiles in shared memory, b turned so that four of
- * k share a word: dp4a, and one more for the sum of each row and column, since
- * acc = sum a b - zero_b sum a - zero_a sum b + K zero_a zero_b.
- * Grid: (N / 64, M / 32, n0 n1 n2) of 128 threads. No scratch. One rounding. Equals matmul.quant of edgec/ops/linear.py.
+ * a int8[..][M][K]; b by its steps b_k and b_n, one of which is 1; y int8[n0][n1][n2][M][N]; K <= 32896, so that no
+ * sum leaves int32; no alignment asked. A block makes 32 x 64 outputs from tiles in shared memory, b turned so that
+ * four of k share a word: dp4a, and one more for the sum of each row and column, since acc = sum a b - zero_b sum a -
+ * zero_a sum b + K zero_a zero_b. Grid: (N / 64, M / 32, n0 n1 n2) of 128 threads. No scratch. One rounding. Equals
+ * matmul.quant of edgec/ops/linear.py.
  */
 #include "ec_conv2d_s8_params.h"
 #include "ec_cuda.cuh"

@@ -8,15 +8,14 @@
  *
  * x, y int8[images][positions][channels]; a group is `width` channels of all positions of an image, n = positions *
  * width <= 2^20 (layer_norm and rms_norm: one position, width == channels); y may be x. gain, bias int32[channels] or
- * [1] with gain_step 0. A block of THREADS makes one group. Grid: (rows, 1, 1), or (groups, images, 1) of group_norm. No
- * scratch.
- * Equals the ops' quant in edgec/ops/norm.py and edgec/ops/norm_integer.py.
+ * [1] with gain_step 0. A block of THREADS makes one group. Grid: (rows, 1, 1), or (groups, images, 1) of group_norm.
+ * No scratch. Equals the ops' quant in edgec/ops/norm.py and edgec/ops/norm_integer.py.
  */
 #include "ec_cuda.cuh"
 #include "ec_norm_s8_params.h"
 #include "ec_requant.cuh"
 
-/* floor(sqrt(v)), 2^60 <= v < 2^62: a reciprocal root by Newton's steps in double, whose product is off by one at most. */
+/* floor(sqrt(v)), 2^60 <= v < 2^62: by a reciprocal root in double, Newton's steps; it is off by one at most. */
 __device__ __forceinline__ uint64_t ec_integer_sqrt(uint64_t v)
 {
     const double x = (double)v;

@@ -4,8 +4,8 @@
  *   a(h)     = x[h,v0,c] * (2^11 - v) + x[h,v1,c] * v         for columns[q] = (v0, v1, v)
  *   y[p,q,c] = floor((a(h0) * (2^11 - u) + a(h1) * u + 2^21) / 2^22)  for rows[p] = (h0, h1, u)
  *
- * x int8[N][H][W][C], rows uint16[P][3], columns uint16[Q][3], y int8[N][P][Q][C] with x's scale and zero. VEC (16, 8, 4,
- * 2 or 1) divides C; x and y aligned to 16 bytes. Grid: threads over channels (fastest) and outputs. No scratch.
+ * x int8[N][H][W][C], rows uint16[P][3], columns uint16[Q][3], y int8[N][P][Q][C] with x's scale and zero. VEC (16, 8,
+ * 4, 2 or 1) divides C; x and y aligned to 16 bytes. Grid: threads over channels (fastest) and outputs. No scratch.
  * One rounding. Equals resize.quant of edgec/ops/resize.py.
  */
 #include "ec_cuda.cuh"

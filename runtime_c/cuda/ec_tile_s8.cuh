@@ -2,10 +2,11 @@
  * ec_tile_s8.cuh: the pieces of int8 matrix products on tensor cores: m16n8k32 products with int32 sums, tiles of rows
  * in shared memory, packed weights, and the sum of partial tiles.
  *
- * Weights are packed on the host (layout "s8_mma", kernel_weights_s8.py) in blocks of 32 outputs by 32 of k, 1024 bytes,
- * in the order of the fragments: lane l = 4 g + t reads 16 bytes at 512 h + 16 l, the words of the n8-tiles j = 2 h and
- * 2 h + 1, for each k = 4 t.. and k = 16 + 4 t... Column g of tile j is output 8 (g / 2) + 2 j + g % 2, so that lane
- * (g, t) holds, in its accumulators of the four tiles, the outputs 8 t .. 8 t + 7 of a row: one store of 8 bytes.
+ * Weights are packed on the host (layout "s8_mma", backends/cuda_weights_s8.py) in blocks of 32 outputs by 32 of k,
+ * 1024 bytes, in the order of the fragments: lane l = 4 g + t reads 16 bytes at 512 h + 16 l, the words of the n8-tiles j =
+ * 2 h and 2 h + 1, for each k = 4 t.. and k = 16 + 4 t... Column g of tile j is output 8 (g / 2) + 2 j + g % 2, so
+ * that lane (g, t) holds, in its accumulators of the four tiles, the outputs 8 t .. 8 t + 7 of a row: one store of 8
+ * bytes.
  */
 #ifndef EC_TILE_S8_CUH
 #define EC_TILE_S8_CUH
@@ -136,8 +137,8 @@ __device__ __forceinline__ void ec_weights_copy(uint32_t to, const uint8_t *w, i
 
 /* The products of one step: this warp's 16 MI rows and 32 NB outputs, over every WARPS_K-th 32 of BK. */
 template <int MI, int NB, int BK, int WARPS_K>
-__device__ __forceinline__ void ec_tile_products(int32_t (&acc)[MI][4 * NB][4], uint32_t rows, int row, uint32_t weights,
-                                                 int warp_k)
+__device__ __forceinline__ void ec_tile_products(int32_t (&acc)[MI][4 * NB][4], uint32_t rows, int row,
+                                                 uint32_t weights, int warp_k)
 {
     const int lane = threadIdx.x % 32;
 #pragma unroll
