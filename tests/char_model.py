@@ -134,7 +134,9 @@ def with_outliers(model: Characters, factor: float = FACTOR) -> Characters:
         chosen = torch.ones(size)
         chosen[torch.from_numpy(rng.choice(size, OUTLIERS, replace=False))] = factor
         rows *= chosen.reshape(-1, *[1] * (rows.dim() - 1))
-        columns = chosen.reshape(KEY_HEADS, 1, -1).expand(-1, repeat, -1).reshape(-1) if repeat > 1 else chosen
+        columns = (
+            chosen.reshape(KEY_HEADS, 1, -1).expand(-1, repeat, -1).reshape(-1) if repeat > 1 else chosen
+        )
         for w in readers:
             w /= columns
 
