@@ -277,7 +277,8 @@ __device__ __forceinline__ void ec_sum_blocks(int32_t (&sums)[8], const int4 *fr
 
 /* This warp's sums, those of the warps and blocks that took other parts of k: written to shared memory, added and
  * stored by all threads of the block (of the cluster), 8 outputs of a row at a time. Short loops, since a kernel's
- * first run waits for its instructions. CLUSTER 0: the sums of a tile's blocks meet in scratch, and its last block stores. */
+ * first run waits for its instructions. CLUSTER 0: the sums of a tile's blocks meet in scratch, and its last block
+ * stores. */
 template <int MI, int NB, int WARPS_M, int WARPS_N, int WARPS_K, int CLUSTER, bool HIGH, int OUT, typename EPILOGUE>
 __device__ __forceinline__ void ec_conv2d_s8_finish(const ec_conv2d_s8_params &p, const int32_t (&acc)[MI][4 * NB][4],
                                                     const ec_conv2d_s8_place &place, int8_t *y, void *scratch,

@@ -6,8 +6,8 @@
  *            inside of the map where divisor is 0
  *
  * x int8[N][H][W][C], y int8[N][P][Q][C] with one scale and zero; every window reaches into the map; x and y aligned
- * to 16 bytes. VEC (16, 8, 4, 2 or 1) divides C. ADAPTIVE: window p is rows floor(p H / P) .. ceil((p + 1) H / P) - 1, and
- * so for q, in place of kernel, stride and padding.
+ * to 16 bytes. VEC (16, 8, 4, 2 or 1) divides C. ADAPTIVE: window p is rows floor(p H / P) .. ceil((p + 1) H / P) -
+ * 1, and so for q, in place of kernel, stride and padding.
  *
  * ec_pool2d_s8_body: a thread makes VEC channels of one output. Grid: threads over channels (fastest) and outputs.
  * ec_global_pool_s8_body: the window is the whole map. A block of 256 threads takes 8 vectors of VEC (16, 8 or 4, which
