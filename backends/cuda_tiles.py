@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from math import ceil
+from math import ceil, sqrt
 from typing import Final
 
 from edgec.plan import Gpu
@@ -177,7 +177,7 @@ def _slice_clocks(tile: Tile, together: int, size: int) -> float:
 
 def _largest(*clocks_of: float) -> float:
     """About the largest: what nearly limits costs too."""
-    return float(sum(c**4 for c in clocks_of)) ** 0.25
+    return sqrt(sqrt(sum(c * c * c * c for c in clocks_of)))
 
 
 _STEP: Final = {1: 80.0, 2: 61.0, 4: 77.0}  # by groups of warps along K

@@ -4,7 +4,8 @@
  *     y[n,p,q,o] = epilogue(clamp(b[o] + sum_{r,s,i} x[n, ..., g c + i] w[o,r,s,i])), g = the group of o
  *
  * x NHWC, w OHWI with the channels of one group, read RUN at a time, which divides them; b float[o], y NHWC. Sums are
- * float; the result is rounded once, after the epilogue. Equals the ops conv2d, conv1d and conv_transpose2d within the rounding.
+ * float; the result is rounded once, after the epilogue. Equals the ops conv2d, conv1d and conv_transpose2d within the
+ * rounding.
  */
 #include "ec_cuda.cuh"
 #include "ec_gemm_params.h"
