@@ -3,10 +3,10 @@
  * in shared memory, packed weights, and the sum of partial tiles.
  *
  * Weights are packed on the host (layout "s8_mma", backends/cuda_weights_s8.py) in blocks of 32 outputs by 32 of k,
- * 1024 bytes, in the order of the fragments: lane l = 4 g + t reads 16 bytes at 512 h + 16 l, the words of the n8-tiles j =
- * 2 h and 2 h + 1, for each k = 4 t.. and k = 16 + 4 t... Column g of tile j is output 8 (g / 2) + 2 j + g % 2, so
- * that lane (g, t) holds, in its accumulators of the four tiles, the outputs 8 t .. 8 t + 7 of a row: one store of 8
- * bytes.
+ * 1024 bytes, in the order of the fragments: lane l = 4 g + t reads 16 bytes at 512 h + 16 l, the words of the
+ * n8-tiles j = 2 h and 2 h + 1, for each k = 4 t.. and k = 16 + 4 t... Column g of tile j is output 8 (g / 2) + 2 j +
+ * g % 2, so that lane (g, t) holds, in its accumulators of the four tiles, the outputs 8 t .. 8 t + 7 of a row: one
+ * store of 8 bytes.
  */
 #ifndef EC_TILE_S8_CUH
 #define EC_TILE_S8_CUH

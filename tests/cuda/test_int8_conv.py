@@ -14,8 +14,11 @@ from cuda_harness import Case
 sys.path.insert(0, str(Path(__file__).parent))
 from int8_cases import KINDS, ints, s8, weights
 
+from edgec.backends import kernels_cuda_int8_conv
+from edgec.backends.cuda_tiles_s8 import Choice, Tile, Work, choices, estimate
 from edgec.ops.conv2d import Conv2dAttrs, infer
 from edgec.ops.linear import LinearAttrs
+from edgec.plan import Gpu
 
 pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 
@@ -140,3 +143,25 @@ def cases() -> Iterator[Case]:
 
 def test_int8_convolutions_equal_their_op() -> None:
     assert cuda_harness.run(cases()) == {}
+
+
+def through_scratch(work: Work, gpu: Gpu, tiles: tuple[Tile, ...]) -> Choice:
+    """The best choice that splits k without a cluster, where k has two steps."""
+    options = [c for t in tiles for c in choices(t, work, gpu) if not c.cluster]
+    return min(options, key=lambda c: (c.splits == 1, estimate(c, work, gpu)))
+
+
+def split_cases() -> list[Case]:
+    """The products on tensor cores."""
+    return [c for c in cases() if c.symbol in (TILE, "ec_linear_s8_cuda")]
+
+
+def test_splits_through_scratch_equal_their_op(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels_cuda_int8_conv, "choose", through_scratch)
+    assert cuda_harness.run(split_cases()) == {}
+
+
+def test_tiles_chosen_for_orin_equal_their_op(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same kernels with the tiles of 16 SMs, on this machine's GPU."""
+    monkeypatch.setattr(cuda_harness, "TARGET", "orin")
+    assert cuda_harness.run(split_cases()) == {}
