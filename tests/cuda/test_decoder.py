@@ -1,6 +1,6 @@
 """Language models on a GPU: the tokens of transformers in fp32, logits near them in half precision.
 
-python tests/cuda/test_decoder.py     one line a check
+python tests/cuda/test_decoder.py [w4a16 Llama ...]     one line a check
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ import numpy as np
 import pytest
 
 from edgec import compiler, generate
-from edgec.artifact import Artifact
 from edgec.cuda_library import Instance, Library
 from edgec.frontends import DecoderOptions
 from edgec.ir import Array
 from edgec.ops.token_choice import settings_of
 from edgec.pipeline import Options
-from tests.decoders import expected, model
+from tests.decoders import Session, expected, model
 
 pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 
@@ -50,8 +49,10 @@ class Loaded:
         options = DecoderOptions(context=256, prefill=(16, 64), logits=True)
         request = compiler.Request(made, "h200", Options(precision=precision), name="lm", decoder=options)  # type: ignore[arg-type]
         folder = Path(place) / "artifact"
-        compiler.write(compiler.plan(request), folder)
-        self.artifact, self.library = Artifact(folder), Library(folder)
+        compiled = compiler.plan(request)
+        compiler.write(compiled, folder)
+        self.program = compiled.done.program
+        self.library = Library(folder)
         self.instance: Instance = self.library.instance()
         self.instance.fill(0xFF)
         self.entries = list(self.library.entries)
@@ -66,12 +67,21 @@ class Loaded:
         return list(found)
 
     def logits(self) -> Array:
-        """Of the last token of PROMPT."""
-        self.instance.run("begin", {"settings": settings_of(0.0, 0, 1.0, 0)})
-        lengths = (64, 16, 1)
-        for begin, length in generate.chunks(len(PROMPT), lengths):
-            out = self.instance.run(f"prefill_{length}", {"tokens": PROMPT[begin : begin + length]})
-        return out["logits"].astype(np.float32)
+        """Of the last token of PROMPT, and of the next two tokens, on the GPU."""
+        return prompted(self.instance.run)
+
+    def interpreted(self) -> Array:
+        """The same by the interpreter."""
+        return prompted(Session(self.program).call)
+
+
+def prompted(call: Any) -> Array:
+    """Logits f32[3,V] of the last token of PROMPT and of two decode steps; `call` as Instance.run."""
+    call("begin", {"settings": settings_of(0.0, 0, 1.0, 0)})
+    for begin, length in generate.chunks(len(PROMPT), (64, 16, 1)):
+        out = call(f"prefill_{length}", {"tokens": PROMPT[begin : begin + length]})
+    rows = [out["logits"], *(call("decode", {})["logits"] for _ in range(2))]
+    return np.concatenate(rows).astype(np.float32)
 
 
 def tokens_that_differ(kind: str, precision: str) -> int:
@@ -95,7 +105,16 @@ def logits_distance(kind: str, precision: str) -> float:
         wanted = made(torch.tensor(PROMPT[None]).long()).logits[0, -1:].float().numpy()
     with tempfile.TemporaryDirectory() as place:
         loaded = Loaded(made, precision, place)
-        found = loaded.logits()
+        found = loaded.logits()[:1]
+        loaded.close()
+    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+
+
+def interpreter_distance(precision: str) -> float:
+    """Largest difference of logits from the interpreter's on the same quantised Program, relative to the largest."""
+    with tempfile.TemporaryDirectory() as place:
+        loaded = Loaded(model("Llama", **SHAPE), precision, place)
+        found, wanted = loaded.logits(), loaded.interpreted()
         loaded.close()
     return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
@@ -111,6 +130,11 @@ def test_logits_are_near_those_of_transformers(kind: str, precision: str) -> Non
     assert logits_distance(kind, precision) <= TOLERANCE[precision]
 
 
+@pytest.mark.parametrize("precision", ["w4a16", "w8a8"])
+def test_low_precisions_are_near_the_interpreter(precision: str) -> None:
+    assert interpreter_distance(precision) <= TOLERANCE["fp16"]
+
+
 def test_a_seed_gives_the_same_text_again() -> None:
     with tempfile.TemporaryDirectory() as place:
         loaded = Loaded(model("Llama", **SHAPE), "fp16", place)
@@ -120,8 +144,8 @@ def test_a_seed_gives_the_same_text_again() -> None:
     assert one != other
 
 
-def main() -> int:
-    """Every check in one line; a failure does not end the others."""
+def main(wanted: list[str]) -> int:
+    """Every check whose label holds one of `wanted` (all: none given) in one line; a failure does not end the rest."""
     failed = 0
     checks = [(f"{k} fp32: tokens that differ", lambda k=k: tokens_that_differ(k, "fp32")) for k in KINDS]
     checks += [
@@ -129,7 +153,10 @@ def main() -> int:
         for k in ("Llama", "Mistral")
         for p in TOLERANCE
     ]
+    checks += [(f"{p}: from the interpreter", lambda p=p: interpreter_distance(p)) for p in ("w4a16", "w8a8")]
     for label, check in checks:
+        if wanted and not any(w in label for w in wanted):
+            continue
         try:
             print(f"{label} {check():.3g}", flush=True)
         except Exception as error:
@@ -140,4 +167,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
