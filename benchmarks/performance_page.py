@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import performance_cuda
 from environment import RESULTS
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -156,6 +157,7 @@ def main() -> None:
         ("streaming", streaming),
         ("compile_time", compile_time),
         ("start_up", start_up),
+        ("cuda_vision", performance_cuda.vision),
     ):
         result = load(name)
         if result is not None:
