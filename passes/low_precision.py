@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from edgec.cost import LinearForm, LinearSize, linear_seconds
 from edgec.ir import Array, Graph, Node, Program, Type
 from edgec.passes.awq import Clipped, Scaled, awq
-from edgec.passes.quantize_w4 import W4Scheme, group_of, head_names, quantize_w4
+from edgec.passes.quantize_w4 import GROUPS, KERNEL_GROUPS, W4Scheme, group_of, head_names, quantize_w4
 from edgec.passes.quantize_w8a8 import W8A8Scheme, quantize_w8a8
 from edgec.passes.smooth import Smoothed, Smoothing, smooth
 from edgec.plan import Gpu
@@ -71,7 +71,12 @@ def round_layers(program: Program, how: LowPrecision, journal: Journal) -> Progr
 
 def _w4_scheme(how: LowPrecision, kept: frozenset[str]) -> W4Scheme:
     # A gain that AWQ has divided by its scales must stay a gain.
-    return W4Scheme(how.group, how.symmetric, how.head, fold_norm_gains=not how.awq, keep=kept)
+    return W4Scheme(how.group, how.symmetric, how.head, not how.awq, kept, _groups(how))
+
+
+def _groups(how: LowPrecision) -> tuple[int, ...]:
+    """Group sizes that a layer may have."""
+    return GROUPS if how.gpu is None else KERNEL_GROUPS
 
 
 def slower_layers(program: Program, how: LowPrecision) -> dict[str, str]:
@@ -144,7 +149,7 @@ def _why_float(layer: str, head: bool, size: LinearSize, how: LowPrecision, jour
         return "the head: no other linear layer follows"
     if layer in journal.slower:
         return journal.slower[layer]
-    if how.form == "w4a16" and group_of(size.channels, how.group) is None:
+    if how.form == "w4a16" and group_of(size.channels, how.group, _groups(how)) is None:
         return f"no group size divides its {size.channels} channels"
     return "its weights serve in a form that is not rounded"
 

@@ -30,19 +30,21 @@ F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
 SMALLEST_SCALE: Final = 1e-7  # a group of zeros; the smallest float16 that is not zero is 6e-8
 GROUPS: Final = (128, 64, 32)
+KERNEL_GROUPS: Final = (128, 64)  # that the kernels of GPUs take
 
 
 @dataclass(frozen=True, slots=True)
 class W4Scheme:
-    """`group`: channels of a group; a layer whose channels it does not divide takes the next smaller of GROUPS that
+    """`group`: channels of a group; a layer whose channels it does not divide takes the next smaller of `groups` that
     does, or stays. `fold_norm_gains`: the gain of an RMS norm before a layer becomes part of its weights.
-    `keep`: layers of the user's model (Loc.layer) that stay as they are."""
+    `keep`: layers of the user's model (Loc.layer) that stay as they are. `groups`: those that a layer may have."""
 
     group: int = 128
     symmetric: bool = False
     head: bool = False
     fold_norm_gains: bool = True
     keep: frozenset[str] = frozenset()
+    groups: tuple[int, ...] = GROUPS
 
 
 def quantize_groups(
@@ -98,9 +100,9 @@ def head_names(graph: Graph) -> tuple[str, ...]:
     return tuple(heads)
 
 
-def group_of(channels: int, wanted: int) -> int | None:
-    """The largest of GROUPS up to `wanted` that divides `channels`."""
-    return next((g for g in GROUPS if g <= wanted and channels % g == 0), None)
+def group_of(channels: int, wanted: int, groups: tuple[int, ...] = GROUPS) -> int | None:
+    """The largest of `groups` up to `wanted` that divides `channels`."""
+    return next((g for g in groups if g <= wanted and channels % g == 0), None)
 
 
 def _quantized(
@@ -112,7 +114,7 @@ def _quantized(
     assert isinstance(attrs, LinearAttrs)
     if weight[0] != "@" or not at.type(weight).dtype.is_float or at.type(x).quant is not None:
         return None
-    group = group_of(at.type(weight).dims[1], scheme.group)
+    group = group_of(at.type(weight).dims[1], scheme.group, scheme.groups)
     if group is None:
         return None
     gain = ""
