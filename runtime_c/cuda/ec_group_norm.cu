@@ -8,6 +8,9 @@
  * rounding at the end. GAIN, BIAS: whether they are there (one element is passed where not).
  * ec_group_norm_body: one group of one image a block, read three times; grid: groups, batch. ec_batch_norm_body: one
  * vector a thread. No scratch.
+ *
+ * H200, 2026-11-21, fp16, benchmarks/cuda_memory.py: 64 x 64 x 320 in 32 groups in 24.6 us (PyTorch 39.7): one block a
+ * group leaves most SMs idle.
  */
 #include "ec_norm_params.h"
 #include "ec_row_values.cuh"

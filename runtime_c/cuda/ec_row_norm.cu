@@ -11,6 +11,9 @@
  *
  * ec_row_norm_body holds a row in registers (ec_row_values.cuh); grid: rows / (threads / LANES). ec_row_norm_long_body
  * takes rows of any length, one a block, and reads them three times. No scratch.
+ *
+ * H200, 2026-11-21, fp16, benchmarks/cuda_memory.py: layer_norm of 3136 x 96 in 1.21 us (PyTorch 5.31), 197 x 768 in 1.13
+ * (3.32), 65536 x 1024 at 80 % of 4.2 TB/s (43 %); rms_norm of 1 x 4096 in 1.13 us (4.17).
  */
 #include "ec_norm_params.h"
 #include "ec_row_values.cuh"
