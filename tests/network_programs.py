@@ -105,7 +105,7 @@ FREE: Final = ("quantize", "dequantize", "cast", "reshape", "transpose", "concat
 
 
 def outcome(program: Program, arrays: Mapping[str, Array], target: str, precision: str) -> str:
-    """"yes" where every node has a kernel, with what stays in float; else what has none."""
+    """Either `yes`, with what stays in float, or the ops that have no kernel."""
     chip, options = load_target(target), Options(precision=precision)  # type: ignore[arg-type]
     steps = pipeline.graph_steps(options, arrays, chip.gpu)
     program = pipeline.run(program, steps, options, arrays).program
