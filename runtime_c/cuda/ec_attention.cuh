@@ -3,11 +3,11 @@
  *
  *   y[r, :] = sum_j p[r, j] v[j, :] / sum_j p[r, j],  p[r, j] = 2^(scale (q[r, :] . k[j, :]) + mask - top[r])
  *
- * A block takes ROWS = 16 MI WM query rows and goes through the keys in tiles of KEYS = BN WN; warp (wm, wn) takes 16 MI
- * rows and BN keys of each tile, and the WN partial results of a row are joined at the end (online softmax, Milakov and
- * Gimelshein 2018; registers as in FlashAttention-2, Dao 2023). Scores, sums and y are float32; p is rounded to T for
- * the second product. Rows of K and V in shared memory are 16 bytes longer than their content, so that ldmatrix meets
- * no bank twice (D and E are multiples of 16).
+ * A block takes ROWS = 16 MI WM query rows and goes through the keys in tiles of KEYS = BN WN; warp (wm, wn) takes 16
+ * MI rows and BN keys of each tile, and the WN partial results of a row are joined at the end (online softmax,
+ * Milakov and Gimelshein 2018; registers as in FlashAttention-2, Dao 2023). Scores, sums and y are float32; p is
+ * rounded to T for the second product. Rows of K and V in shared memory are 16 bytes longer than their content, so
+ * that ldmatrix meets no bank twice (D and E are multiples of 16).
  */
 #ifndef EC_ATTENTION_CUH
 #define EC_ATTENTION_CUH
@@ -75,8 +75,8 @@ struct ec_shown_keys {
 };
 
 /*
- * Masks of MI: `row(i, head, token)` once for each of a thread's 2 MI rows, then `apply(i, score, key)` for scores in powers
- * of two.
+ * Masks of MI: `row(i, head, token)` once for each of a thread's 2 MI rows, then `apply(i, score, key)` for scores in
+ * powers of two.
  */
 struct ec_no_mask {
     static constexpr bool SCALED = false;
@@ -366,8 +366,8 @@ struct ec_query_rows {
 };
 
 /*
- * Scores of N keys from `first` on, of rows from `row` on: masked, and hidden where a row may not attend the key. A mask
- * takes and gives scaled scores; without one they stay as they are.
+ * Scores of N keys from `first` on, of rows from `row` on: masked, and hidden where a row may not attend the key. A
+ * mask takes and gives scaled scores; without one they stay as they are.
  */
 template <int N, int MI, typename MASK>
 __device__ __forceinline__ void ec_finish_scores(float (&s)[MI][N / 8][4], const MASK &mask, float scale, int first,
@@ -503,8 +503,8 @@ __device__ __forceinline__ void ec_attention_core(ec_attention_rows<TILE> &rows,
 }
 
 /*
- * Joins the WN partial results of the first `count` rows in shared memory (the tiles' place) and hands them on, eight channels at a
- * time: sink(row of the block, first channel, unnormalised sums, top, total).
+ * Joins the WN partial results of the first `count` rows in shared memory (the tiles' place) and hands them on, eight
+ * channels at a time: sink(row of the block, first channel, unnormalised sums, top, total).
  */
 template <typename TILE, typename SINK>
 __device__ __forceinline__ void ec_attention_join(ec_attention_rows<TILE> &rows, float *shared, int count,

@@ -4,10 +4,14 @@
  *
  * q, k, v: T at the places of ec_linear_attention_params, rows 16-byte aligned; y: T [n][tokens][heads][D]. D is 8, 16
  * or 32. A block takes tokens of one head for S and s, each warp every sixteenth of them; the warps' sums are added in
- * dynamic shared memory (float [WARPS + 1][D][D + 1]) in a fixed order. Grid: (parts, heads, batch). One launch, in which
- * each block sums up all tokens and makes y of `part` of them; or, for many tokens, a first launch that leaves the sums
- * of `part` tokens in the scratch, float [n][heads][parts][D][D + 1], and a second that adds them up and makes y. All in
- * float32. Equals edgec.ops.linear_attention within rounding.
+ * dynamic shared memory (float [WARPS + 1][D][D + 1]) in a fixed order. Grid: (parts, heads, batch). One launch, in
+ * which each block sums up all tokens and makes y of `part` of them; or, for many tokens, a first launch that leaves
+ * the sums of `part` tokens in the scratch, float [n][heads][parts][D][D + 1], and a second that adds them up and
+ * makes y. All in float32. Equals edgec.ops.linear_attention within rounding.
+ *
+ * Measured, NVIDIA H200, CUDA 13.0, 2026-11-21, fp16, us a launch in a graph: EfficientViT-B1's 196 tokens, 16 heads
+ * of 16: 5.8 with one block a head, 3.6 with blocks that repeat the sums and make y of 32 tokens; 49 tokens, 32
+ * heads: 2.7.
  */
 #include "ec_attention_params.h"
 #include "ec_cuda.cuh"

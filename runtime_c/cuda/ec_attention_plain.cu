@@ -3,8 +3,8 @@
  *
  * Formulas, places and masks as in ec_attention.cu, ec_attention_prefill.cu (second launch) and ec_attention_window.cu
  * (its bias as given, [heads][L][L]). Lanes are keys for the scores, 32 at a time, and channels for the average; each
- * lane has V channels, value_depth <= 32 V. Online softmax, all in float32. Dynamic shared memory: float [warps][depth].
- * Grid: (query rows of all heads and samples / warps). Equals the ops' float reference within rounding.
+ * lane has V channels, value_depth <= 32 V. Online softmax, all in float32. Dynamic shared memory: float
+ * [warps][depth]. Grid: (query rows of all heads and samples / warps). Equals the ops' float reference within rounding.
  */
 #include "ec_attention.cuh"
 #include "ec_attention_cached.cuh"
@@ -12,8 +12,9 @@
 
 /* y = softmax(scale q k^T + mask) v over the keys first..last; `shared`: float[depth] of this warp. */
 template <int V, typename T, typename K, typename MASK>
-__device__ __forceinline__ void ec_attend_plain(const T *q, const K &k_from, const K &v_from, const MASK &mask, int first,
-                                                int last, float scale, int depth, int value_depth, T *y, float *shared)
+__device__ __forceinline__ void ec_attend_plain(const T *q, const K &k_from, const K &v_from, const MASK &mask,
+                                                int first, int last, float scale, int depth, int value_depth, T *y,
+                                                float *shared)
 {
     const int lane = threadIdx.x & 31;
     for (int c = lane; c < depth; c += 32) {
@@ -152,7 +153,8 @@ __device__ __forceinline__ void ec_cached_plain_run(const ec_cached_attention_pa
                             (((int64_t)row.sample * p.heads + row.head) * p.tokens + row.token) * p.depth;
     const T *const own = static_cast<const T *>(q) + p.q_offset + row.sample * p.q_batch + row.head * p.q_head +
                          row.token * p.q_token;
-    T *const to = static_cast<T *>(y) + (((int64_t)row.sample * p.tokens + row.token) * p.heads + row.head) * p.value_depth;
+    const int64_t place = ((int64_t)row.sample * p.tokens + row.token) * p.heads + row.head;
+    T *const to = static_cast<T *>(y) + place * p.value_depth;
     ec_attend_plain<V>(p.rotary > 0 ? turned : own, k_from, v_from, ec_no_mask(), shown.first(row.token),
                        shown.last(row.token), p.scale, p.depth, p.value_depth, to, row.shared);
 }

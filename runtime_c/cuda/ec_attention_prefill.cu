@@ -55,7 +55,8 @@ ec_attention_prefill_body(const ec_cached_attention_params &p, const void *q, co
                           const void *keys, const void *values, const void *position, void *y, void *new_keys,
                           void *new_values, void *scratch)
 {
-    ec_prefill_run<ec_attention_tile<T, D, E, BN, WM, WN, STAGES, MI>>(p, q, position, y, new_keys, new_values, scratch);
+    typedef ec_attention_tile<T, D, E, BN, WM, WN, STAGES, MI> tile;
+    ec_prefill_run<tile>(p, q, position, y, new_keys, new_values, scratch);
 }
 
 template <typename T, int D, int E, int BN, int WM, int WN, int STAGES, int MI>
@@ -64,5 +65,6 @@ ec_attention_prefill_rotary_body(const ec_cached_attention_params &p, const void
                                  const void *keys, const void *values, const void *position, const void *frequency,
                                  void *y, void *new_keys, void *new_values, void *scratch)
 {
-    ec_prefill_run<ec_attention_tile<T, D, E, BN, WM, WN, STAGES, MI>>(p, q, position, y, new_keys, new_values, scratch);
+    typedef ec_attention_tile<T, D, E, BN, WM, WN, STAGES, MI> tile;
+    ec_prefill_run<tile>(p, q, position, y, new_keys, new_values, scratch);
 }
