@@ -24,7 +24,8 @@ NORM_ROWS: Final = 16  # of x
 
 def fuse_w4(program: Program) -> Program:
     """`program` with gates and norms inside of 4-bit layers. Same object where there are none."""
-    norms = frozenset(name for graph in program.graphs for name in _inner_norms(program, graph))
+    # Graphs of one model name their values alike.
+    norms = frozenset((g.name, name) for g in program.graphs for name in _inner_norms(program, g))
 
     def visit(at: Rewrite, node: Node) -> tuple[str, ...] | None:
         if node.op == "linear_w4":
@@ -48,10 +49,10 @@ def _inner_norms(program: Program, graph: Graph) -> Iterable[str]:
                 yield name
 
 
-def _with_norm(at: Rewrite, node: Node, norms: frozenset[str]) -> tuple[str, ...] | None:
+def _with_norm(at: Rewrite, node: Node, norms: frozenset[tuple[str, str]]) -> tuple[str, ...] | None:
     assert isinstance(node.attrs, LinearW4Attrs)
     norm = at.maker(node.inputs[0], "rms_norm")
-    if norm is None or node.inputs[0] not in norms or node.attrs.norm_eps is not None:
+    if norm is None or (at.builder.name, node.inputs[0]) not in norms or node.attrs.norm_eps is not None:
         return None
     assert isinstance(norm.attrs, RmsNormAttrs)
     attrs = replace(node.attrs, norm_eps=norm.attrs.eps)
