@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from decoders import KINDS, PROMPT, Session, expected, model
 
-from edgec import pipeline
+from edgec import compiler, pipeline
 from edgec.errors import UserError
 from edgec.frontends.torch_decoder import DecoderOptions, import_decoder
 from edgec.ir import Program
@@ -74,6 +74,15 @@ def test_a_decode_layer_is_nine_nodes_after_the_passes(llama: Program) -> None:
         *("rms_norm", "linear", "cached_attention", "reshape", "linear"),
         *("rms_norm", "linear", "split", "silu", "mul", "linear"),
     ]
+
+
+def test_4_bit_layers_take_the_norms_of_few_rows_alone() -> None:
+    made = model("Llama", hidden_size=128, intermediate_size=256)
+    options = DecoderOptions(context=64, prefill=(32,))
+    request = compiler.Request(made, "h200", pipeline.Options(precision="w4a16"), name="lm", decoder=options)
+    program = compiler.plan(request).done.program
+    norms = {g.name: sum(n.op == "rms_norm" for n in g.nodes) for g in program.graphs}
+    assert norms == {"prefill_32": 5, "prefill_1": 1, "decode": 1, "begin": 0}
 
 
 def test_the_program_reads_back_from_its_text(llama: Program) -> None:
