@@ -188,6 +188,7 @@ def choose_many(layer: Layer, gpu: Gpu) -> ManyRows | None:
         for shape in MANY[next(most for most in (32, 64, 128) if layer.rows <= most or most == 128)]
         for splits in (1, 2, 3, 4, 6, 8)
         if splits * SLICE <= max(layer.channels, SLICE)
+        and not (layer.asymmetric and shape[0] * shape[1] > 16)  # zeros of so many sums leave the registers
     ]
     fitting = [
         c
