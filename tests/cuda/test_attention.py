@@ -129,6 +129,23 @@ def strided_cases() -> Iterator[Case]:
                 )
 
 
+def strided_mask_cases() -> Iterator[Case]:
+    rng = np.random.default_rng(8)
+    for dtype in (DType.F16, DType.F32):
+        plain = "" if dtype.is_half else "plain_"
+        attrs, shape = packed(2, 50, 4, 4, 32, window=20)
+        x = floats(rng, shape, dtype)
+        for kind, mask in masks(rng, (2, 1, 50, 50), dtype):
+            symbol = f"ec_strided_attention_{kind}_{plain}cuda"
+            yield Case(
+                f"packed {kind} mask {dtype.value}",
+                "strided_attention",
+                attrs,
+                (x, x, x, mask),
+                symbol=symbol,
+            )
+
+
 def cached(
     tokens: int, heads: tuple[int, int], depth: int, keys: int, rotary: Rotary, window: int, causal: bool
 ) -> tuple[CachedAttentionAttrs, tuple[tuple[int, ...], ...]]:
@@ -264,6 +281,7 @@ def cases() -> Iterator[Case]:
     yield from mask_cases()
     yield from plain_cases()
     yield from strided_cases()
+    yield from strided_mask_cases()
     yield from decode_cases()
     yield from prefill_cases()
     yield from window_cases()
