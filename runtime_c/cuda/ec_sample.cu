@@ -15,7 +15,8 @@
  * a limit falls; there it goes logit by logit. Weights are added as integers of 2^-40, so that their order plays no part.
  *
  * Scratch: N * (splits * 32 + EC_SAMPLE_HELD * 8) bytes. Counters: N.
- * H200, 2026-11-21, fp16 logits of 128256: whole rows by one block 121 us with top-k 50.
+ * H200, 2026-11-21, fp16 logits of 128256: with top-k 50 121 us by one block over the row, 18.8 with lists;
+ * greedy 4.1.
  */
 #include "ec_ranked.cuh"
 #include "ec_reduce.cuh"
