@@ -19,7 +19,13 @@ from typing import Final
 from edgec.plan import Gpu
 
 SLICE_BYTES: Final = 128
-CLUSTER_MOST: Final = 8  # blocks of a cluster that every chip with clusters allows
+SPLITS: Final = (
+    2,
+    3,
+    4,
+    6,
+    8,
+)  # a cluster has 8 blocks at most; of 5, tiles of 64x64 took half as long again as of 4
 HOPPER: Final = 90  # compute capability with clusters and, it alone, with instructions of a warp group
 
 
@@ -123,14 +129,15 @@ def candidates(product: Product, gpu: Gpu) -> Iterator[Choice]:
     elif product.rows_of_k:
         tiles = tuple(t for t in TILES if t.columns >= _COLUMNS_OF_K)
     else:
-        tiles = TILES + (WIDE_TILES if hopper else ())
+        tiles = TILES + (WIDE_TILES if hopper and product.bytes == 2 else ())  # they take halves
     for tile in tiles:
         if tile.shared_bytes > gpu.shared_bytes:
             continue
         yield Choice(tile, 1, False)
         blocks = Choice(tile, 1, False).tiles(product) * product.batch
-        for splits in range(2, min(CLUSTER_MOST, product.slices) + 1):
-            if blocks <= gpu.sms and blocks * splits <= _BLOCKS_SPLIT * gpu.sms:
+        for splits in SPLITS:
+            fills = blocks <= gpu.sms and blocks * splits <= _BLOCKS_SPLIT * gpu.sms
+            if fills and splits <= product.slices:
                 yield Choice(tile, splits, False)
                 if hopper:
                     yield Choice(tile, splits, True)
