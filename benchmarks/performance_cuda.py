@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+INT8_GOAL = 0.8
 # (what was measured, predicted ms, measured ms), in the order of the work; fp16, batch 1, 224x224, H200.
 VISION_LOG = (
     ("first int8 kernels, ResNet-50", 0.35, 0.266),
@@ -16,6 +17,17 @@ VISION_LOG = (
     ("… EfficientViT-B1-like, linear attention recognised", 0.80, 0.252),
     ("… ConvNeXt-T", 0.60, 0.389),
     ("… EfficientNet-B0", 0.45, 0.305),
+    ("epilogues of int8 with a kernel for each layer, ResNet-50 in int8", 0.24, 0.287),
+    ("tiles of warp groups, a fitted model of tiles, ResNet-50", 0.28, 0.237),
+    ("… MobileNetV2", 0.13, 0.106),
+    ("… ViT-B/16", 0.46, 0.487),
+    ("… Swin-T, patch merging as one transpose", 0.31, 0.280),
+    ("… EfficientViT-B1-like", 0.24, 0.188),
+    ("… ConvNeXt-T", 0.31, 0.271),
+    ("… EfficientNet-B0", 0.28, 0.227),
+    ("int8 kernels shared between layers, ResNet-50 in int8", 0.22, 0.203),
+    ("… MobileNetV2 in int8", 0.11, 0.111),
+    ("… EfficientNet-B0 in int8", 0.20, 0.217),
 )
 
 
@@ -58,6 +70,11 @@ def vision(result: dict[str, Any]) -> str:
         )
     mean = math.exp(sum(math.log(row["ratio"]) for row in rows) / len(rows))
     lines.append(f"\nGeometric mean of the ratios: {mean:.2f}.")
+    if any(row.get("int8_ratio", 0.0) > INT8_GOAL for row in rows):
+        lines.append(
+            f"The goal of {INT8_GOAL} for int8 against our fp16 is not met. At batch 1 most layers take 1 to 3 us "
+            "alone in either type, so fewer bytes and faster products change little; we take the rest for latency."
+        )
     for row in rows:
         found = row["fp16"]
         if found["start_s"] is not None:
