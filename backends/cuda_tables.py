@@ -134,7 +134,7 @@ def source(tables: Tables) -> str:
 def _params_headers(plan: Plan) -> tuple[str, ...]:
     """Headers below runtime_c/cuda that define the params of the plan's calls."""
     structs = {c.struct for e in plan.entries for c in e.calls if c.struct}
-    found = {}
+    found: dict[str, str] = {}
     for path in sorted((ROOT / "cuda").glob("*_params.h")):
         text = path.read_text(encoding="utf-8")
         found |= {s: path.name for s in structs if re.search(rf"}} {s};", text)}

@@ -8,13 +8,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from edgec import log
 from edgec.cli import printable
 from edgec.errors import EdgecError, TargetError, UserError
+
+if TYPE_CHECKING:
+    from edgec.device import Place
 
 Json = Any
 
@@ -123,7 +126,7 @@ def run(args: argparse.Namespace) -> Json:
     from edgec.artifact import Artifact, write_npz
 
     made = Artifact(args.artifact)
-    on = args.on or ("cuda" if made.target.family == "cuda" else "host")
+    on: Place = args.on or ("cuda" if made.target.family == "cuda" else "host")
     inputs = samples.read_npz(args.input, "input file")
     outputs = made.run(inputs, on=on, raw=args.raw, entry=args.entry)
     if args.output is not None:
@@ -165,7 +168,7 @@ def bench(args: argparse.Namespace) -> Json:
     from edgec.report import one_line
 
     made = Artifact(args.artifact)
-    on = args.on or ("cuda" if made.target.family == "cuda" else "qemu")
+    on: Place = args.on or ("cuda" if made.target.family == "cuda" else "qemu")
     result = made.bench(on=on, runs=args.runs)
     if on == "cuda":
         _show_times(args, result)

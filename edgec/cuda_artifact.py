@@ -64,7 +64,7 @@ def _writer(emitted: cuda.Emitted) -> artifact.Content:
 
 
 def _raw(data: Array) -> memoryview:
-    return memoryview(np.ascontiguousarray(data).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(data).reshape(-1).view(np.uint8).data
 
 
 def _manifest(

@@ -179,8 +179,9 @@ class Instance:
         self._mapped.append(host)
         library.call("bind", self.handle, self.entry(entry).index, info.index, device, size)
         assert host.value is not None
-        raw = (ctypes.c_uint8 * info.type.bytes).from_address(host.value)
-        return np.frombuffer(raw, info.type.dtype.numpy).reshape(info.type.dims)
+        raw = np.ctypeslib.as_array((ctypes.c_uint8 * info.type.bytes).from_address(host.value))
+        mapped: Array = raw.view(info.type.dtype.numpy).reshape(info.type.dims)
+        return mapped
 
     def write(self, entry: str, label: str, array: Array, stream: int = 0) -> None:
         """Copy a host array of the port's shape and type to the device."""
@@ -259,9 +260,9 @@ def gpu_memory(tensor: Any, info: PortInfo) -> tuple[int, int]:
         shape, name = tuple(interface["shape"]), np.dtype(interface["typestr"]).name
         contiguous, address = interface.get("strides") is None, int(interface["data"][0])
     elif hasattr(tensor, "__dlpack__"):
-        import torch  # reads any DLPack capsule without a copy
+        import torch.utils.dlpack  # reads any DLPack capsule without a copy
 
-        return gpu_memory(torch.from_dlpack(tensor), info)
+        return gpu_memory(torch.utils.dlpack.from_dlpack(tensor), info)
     else:
         raise UserError(
             "EDGEC-E237",

@@ -58,7 +58,7 @@ def bench(artifact: Artifact, runs: int) -> dict[str, Any]:
             times = instance.times_ms(name, WARM_UP_RUNS + max(runs, 10))[WARM_UP_RUNS:]
             alone = instance.profile_ms(name)
             rate = library.copy_rate(COPY_BYTES)
-        return _result(artifact, name, float(np.median(times)), alone, rate)
+        return _result(artifact, name, float(np.median(np.asarray(times, np.float64))), alone, rate)
     finally:
         instance.close()
         library.close()

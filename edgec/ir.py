@@ -43,7 +43,8 @@ class DType(Enum):
         if self is DType.BF16:
             import ml_dtypes  # registers the name with numpy
 
-            return np.dtype(ml_dtypes.bfloat16)
+            half: np.dtype[np.generic] = np.dtype(ml_dtypes.bfloat16)
+            return half
         return np.dtype(_NUMPY[self])
 
     @property

@@ -74,7 +74,10 @@ def check(request: compiler.Request, names: Sequence[str]) -> tuple[Verdict, ...
     program = compiler.transform(request).program
     name = compiler.chosen_name(request)
     rows = log.progress(targets, "targets", len(targets))
-    return tuple(_verdict(_Case(program, target, request.options, compiler.kernels_of(target), name)) for target in rows)
+    return tuple(
+        _verdict(_Case(program, target, request.options, compiler.kernels_of(target), name))
+        for target in rows
+    )
 
 
 def flash_estimate(plan: Plan) -> int:

@@ -212,7 +212,7 @@ class _Pool:
         if again is not None and self.constants[again].data is data:
             return ConstantArg(again)
         content = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
-        key = (layout, data.dtype.str, hashlib.sha256(content).digest())
+        key = (layout, data.dtype.str, hashlib.sha256(content.data).digest())
         if key not in self._known:
             name, serial = stem, 0
             while name in self.constants:

@@ -21,7 +21,10 @@ ALLOWED = {
     "targets": {"edgec", "targets"},
 }
 # Files of edgec/ that may import the other folders.
-DRIVERS = {"pipeline", "compiler", "commands", "artifact", "verdict", "support", "bisect", "__init__"} | {"cuda_artifact", "cuda_library"}
+DRIVERS = {"pipeline", "compiler", "commands", "artifact", "verdict", "support", "bisect", "__init__"} | {
+    "cuda_artifact",
+    "cuda_library",
+}
 SOURCES = sorted(p for p in (RUNTIME / "kernels").rglob("*.c"))
 MODULES = sorted(p for folder in ("edgec", *ALLOWED) for p in (ROOT / folder).rglob("*.py"))
 

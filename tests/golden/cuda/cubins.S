@@ -1,23 +1,23 @@
 /* The compiled kernels; -Wa,-I names the folder of those for one chip. */
     .section .rodata
     .balign 64
-    .globl ec_cubin_ec_conv_4f2b72d8
-    .hidden ec_cubin_ec_conv_4f2b72d8
-ec_cubin_ec_conv_4f2b72d8:
-    .incbin "ec_conv_4f2b72d8.cubin"
+    .globl ec_cubin_ec_conv_57b646cf
+    .hidden ec_cubin_ec_conv_57b646cf
+ec_cubin_ec_conv_57b646cf:
+    .incbin "ec_conv_57b646cf.cubin"
     .balign 64
-    .globl ec_cubin_ec_conv_patch_995d7f5b
-    .hidden ec_cubin_ec_conv_patch_995d7f5b
-ec_cubin_ec_conv_patch_995d7f5b:
-    .incbin "ec_conv_patch_995d7f5b.cubin"
+    .globl ec_cubin_ec_conv_patch_f0ac5e66
+    .hidden ec_cubin_ec_conv_patch_f0ac5e66
+ec_cubin_ec_conv_patch_f0ac5e66:
+    .incbin "ec_conv_patch_f0ac5e66.cubin"
     .balign 64
-    .globl ec_cubin_ec_linear_5cdb47aa
-    .hidden ec_cubin_ec_linear_5cdb47aa
-ec_cubin_ec_linear_5cdb47aa:
-    .incbin "ec_linear_5cdb47aa.cubin"
+    .globl ec_cubin_ec_linear_0b087470
+    .hidden ec_cubin_ec_linear_0b087470
+ec_cubin_ec_linear_0b087470:
+    .incbin "ec_linear_0b087470.cubin"
     .balign 64
-    .globl ec_cubin_ec_reduce_columns_6ea50da9
-    .hidden ec_cubin_ec_reduce_columns_6ea50da9
-ec_cubin_ec_reduce_columns_6ea50da9:
-    .incbin "ec_reduce_columns_6ea50da9.cubin"
+    .globl ec_cubin_ec_reduce_columns_969ab7e4
+    .hidden ec_cubin_ec_reduce_columns_969ab7e4
+ec_cubin_ec_reduce_columns_969ab7e4:
+    .incbin "ec_reduce_columns_969ab7e4.cubin"
     .section .note.GNU-stack,"",%progbits

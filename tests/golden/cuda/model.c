@@ -4,16 +4,16 @@
 #include "cuda/ec_gemm_params.h"
 #include "cuda/ec_reduce_params.h"
 
-extern const unsigned char ec_cubin_ec_conv_4f2b72d8[];
-extern const unsigned char ec_cubin_ec_conv_patch_995d7f5b[];
-extern const unsigned char ec_cubin_ec_linear_5cdb47aa[];
-extern const unsigned char ec_cubin_ec_reduce_columns_6ea50da9[];
+extern const unsigned char ec_cubin_ec_conv_57b646cf[];
+extern const unsigned char ec_cubin_ec_conv_patch_f0ac5e66[];
+extern const unsigned char ec_cubin_ec_linear_0b087470[];
+extern const unsigned char ec_cubin_ec_reduce_columns_969ab7e4[];
 
 static const ec_cuda_function functions[] = {
-    {"ec_conv_4f2b72d8", ec_cubin_ec_conv_4f2b72d8, 49152u},
-    {"ec_conv_patch_995d7f5b", ec_cubin_ec_conv_patch_995d7f5b, 20480u},
-    {"ec_linear_5cdb47aa", ec_cubin_ec_linear_5cdb47aa, 49152u},
-    {"ec_reduce_columns_6ea50da9", ec_cubin_ec_reduce_columns_6ea50da9, 0u},
+    {"ec_conv_57b646cf", ec_cubin_ec_conv_57b646cf, 49152u},
+    {"ec_conv_patch_f0ac5e66", ec_cubin_ec_conv_patch_f0ac5e66, 40960u},
+    {"ec_linear_0b087470", ec_cubin_ec_linear_0b087470, 49152u},
+    {"ec_reduce_columns_969ab7e4", ec_cubin_ec_reduce_columns_969ab7e4, 0u},
     {0, 0, 0}};
 
 static const ec_conv_patch_params p_infer_relu = {.n = 16, .k = 27, .pitch_b = 32, .h = 16, .w = 16,
@@ -38,13 +38,13 @@ static const ec_cuda_arg a_invoke_3[] = {{0, 0, 256u, 0u}, {1, 0, 6144u, 0}, {1,
 
 static const ec_cuda_launch launches_invoke[] = {
     /* 0: stem, conv2d 16x16x3 -> 8x8x16, 27,648 MACs */
-    {1u, {1u, 1u, 1u}, 128u, 20480u, &p_infer_relu,
+    {1u, {1u, 1u, 1u}, 256u, 40960u, &p_infer_relu,
      a_invoke_0, 4u, 0u, "stem"},
     /* 1: block, conv2d + add 8x8x16 -> 8x8x16, 147,456 MACs */
     {0u, {4u, 1u, 1u}, 128u, 49152u, &p_infer_relu_1,
      a_invoke_1, 7u, 1u, "block"},
     /* 2: reduce_mean 8x8x16 -> 16 */
-    {3u, {1u, 1u, 1u}, 256u, 0u, &p_infer_reduce_mean,
+    {3u, {1u, 1u, 1u}, 128u, 0u, &p_infer_reduce_mean,
      a_invoke_2, 2u, 2u, ""},
     /* 3: head, linear 16 -> 10, 160 MACs */
     {2u, {1u, 1u, 1u}, 128u, 49152u, &p_infer_linear,

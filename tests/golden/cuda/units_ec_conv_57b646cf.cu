@@ -20,7 +20,7 @@ struct ec_epilogue_5a6b42b6 {
 };
 
 extern "C" __global__ void __launch_bounds__(128, 1)
-ec_conv_4f2b72d8(
+ec_conv_57b646cf(
     const __grid_constant__ ec_conv_params p,
     const void *x0,
     const void *x1,
@@ -30,6 +30,6 @@ ec_conv_4f2b72d8(
     void *scratch,
     void *counters)
 {
-    ec_conv_body<ec_tile<__half, 16, 32, 1, 1, 4, 8>, EC_SPLIT_NONE, 8, true, false, ec_epilogue_5a6b42b6>(
+    ec_conv_body<ec_tile<__half, 16, 32, 1, 1, 4, 8>, EC_SPLIT_NONE, 8, true, true, false, ec_epilogue_5a6b42b6>(
         p, x0, x1, c0, y0, scratch, counters, ec_epilogue_5a6b42b6{x2});
 }
