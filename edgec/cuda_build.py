@@ -25,6 +25,8 @@ from edgec.errors import InternalError, TargetError, UserError
 from edgec.plan import Target
 
 CUBIN_FLAGS: Final = ("-std=c++17", "-O3", "-cubin", "-Wno-deprecated-gpu-targets", "-Xptxas=-v")
+NVCC_CURE: Final = "install the CUDA toolkit 12.6 or later (developer.nvidia.com/cuda-downloads)"
+INSTALLED_NVCC: Final = Path("/usr/local/cuda/bin/nvcc")
 TWIN_COMPUTE: Final = 90  # what the x86-64 twin of a Jetson library runs on
 _INCLUDE: Final = re.compile(r'^#include "([\w./-]+)"', re.MULTILINE)
 
@@ -75,11 +77,17 @@ def runnable(target: Target) -> Library:
     )
 
 
+def find(tool: str) -> str | None:
+    """Absolute path of a tool; nvcc also where CUDA's installer puts it. None where it is not installed."""
+    path = shutil.which(tool)
+    if path is None and tool == "nvcc" and INSTALLED_NVCC.is_file():
+        return str(INSTALLED_NVCC)
+    return path
+
+
 def require(tool: str, cure: str) -> str:
     """Absolute path of a tool. Raises TargetError EDGEC-EA02."""
-    path = shutil.which(tool)
-    if path is None and tool == "nvcc" and Path("/usr/local/cuda/bin/nvcc").is_file():
-        path = "/usr/local/cuda/bin/nvcc"
+    path = find(tool)
     if path is None:
         raise TargetError("EDGEC-EA02", f"{cure}: {tool} is not on the PATH")
     return path
@@ -87,7 +95,7 @@ def require(tool: str, cure: str) -> str:
 
 def nvcc() -> str:
     """Path of nvcc. Raises TargetError EDGEC-EA02."""
-    return require("nvcc", "install the CUDA toolkit 12.6 or later (developer.nvidia.com/cuda-downloads)")
+    return require("nvcc", NVCC_CURE)
 
 
 @functools.cache

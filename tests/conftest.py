@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import cuda_harness
 import pytest
 
 ARM_TOOLS = ("arm-none-eabi-gcc", "qemu-system-arm")
@@ -28,3 +29,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"LEFT OUT: everything on emulated boards, for want of {', '.join(missing)}"
         )
+    if not cuda_harness.gpu_is_here():
+        terminalreporter.write_line(
+            "LEFT OUT: tests/cuda, every kernel and network on a CUDA GPU, for want of one"
+        )
+    if not cuda_harness.nvcc_is_here():
+        terminalreporter.write_line("LEFT OUT: compiling kernels for GPUs, for want of nvcc")

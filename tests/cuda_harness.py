@@ -213,6 +213,11 @@ def gpu_is_here() -> bool:
     return subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode == 0
 
 
+def nvcc_is_here() -> bool:
+    """Whether kernels can be compiled."""
+    return cuda_build.find("nvcc") is not None
+
+
 def module_of(path: Path) -> Any:
     """A test file as a module."""
     spec = importlib.util.spec_from_file_location(path.stem, path)

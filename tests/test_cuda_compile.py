@@ -6,7 +6,6 @@ Each record's first cases are planned for orin and h200, so that the tiles chose
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import cuda_harness
@@ -19,7 +18,6 @@ from edgec.targets.load import load_target
 
 FOLDER = Path(__file__).parent / "cuda"
 EACH = 3  # cases of a record
-NVCC = shutil.which("nvcc") is not None or Path("/usr/local/cuda/bin/nvcc").is_file()
 SPILLING = re.compile(r"spills (\d+) bytes")  # a source that states its spills
 
 
@@ -39,7 +37,9 @@ def by_record() -> dict[str, list[cuda_harness.Case]]:
 CASES = by_record()
 
 
-@pytest.mark.skipif(not NVCC, reason="LEFT OUT, nothing compiled for GPUs: nvcc is not installed")
+@pytest.mark.skipif(
+    not cuda_harness.nvcc_is_here(), reason="LEFT OUT, nothing compiled for GPUs: nvcc is not installed"
+)
 @pytest.mark.parametrize("name", ["orin", "h200"])
 @pytest.mark.parametrize("symbol", sorted(CASES))
 def test_a_record_compiles_without_spills(symbol: str, name: str, tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from edgec import cuda_build
 from edgec.runtime_c import ROOT
 from edgec.targets.load import load_target
 
-NVCC = shutil.which("nvcc") is not None or Path("/usr/local/cuda/bin/nvcc").is_file()
 pytestmark = pytest.mark.skipif(
-    not NVCC or platform.machine() != "x86_64", reason="LEFT OUT, no GPU library: nvcc is not installed"
+    not cuda_harness.nvcc_is_here() or platform.machine() != "x86_64",
+    reason="LEFT OUT, no GPU library: nvcc is not installed",
 )
 CASES = cuda_harness.cases_of(Path(__file__).parent / "cuda" / "test_plain.py")[:1]
 DRIVER = (ROOT / "cuda" / "host" / "ec_cuda_driver.h").read_text(encoding="utf-8")

@@ -7,14 +7,11 @@ from math import prod
 
 import cuda_harness
 import numpy as np
-import pytest
 from cuda_harness import Case, floats
 
 from edgec.ir import Attrs, DType
 from edgec.ops.conv import Conv1dAttrs, ConvTranspose2dAttrs
 from edgec.ops.conv2d import Conv2dAttrs
-
-pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 
 FLOATS = (DType.F16, DType.BF16, DType.F32)
 Shape = tuple[int, ...]

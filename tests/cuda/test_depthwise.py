@@ -6,13 +6,11 @@ from collections.abc import Iterator
 
 import cuda_harness
 import numpy as np
-import pytest
 from cuda_harness import Case, floats
 
 from edgec.backends.cuda_record import FLOATS
 from edgec.ops.conv2d import Conv2dAttrs
 
-pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 SHAPES = (
     *((1, 112, 112, 32), (1, 56, 56, 144), (1, 14, 14, 384), (1, 7, 7, 960), (2, 14, 14, 240)),
     *((1, 9, 5, 3), (3, 6, 7, 10), (1, 2, 3, 8), (2, 30, 31, 68)),

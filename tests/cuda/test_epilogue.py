@@ -23,8 +23,6 @@ from edgec.passes.memory import plan_memory
 from edgec.targets.load import load_target
 from edgec.text import read
 
-pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
-
 M = "T[2,6,6,48]"
 CONV = f"%a: {M} = conv2d(%x, @w0) {{pad=(1,1,1,1)}}"
 # label: (inputs beyond %x, body); T is the element type, @w<n> a constant of the type that follows it in WEIGHTS

@@ -16,7 +16,6 @@ from edgec.cuda_library import Instance, Library
 from edgec.errors import EdgecError
 from edgec.targets.load import load_target
 
-pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 CASE = next(
     c
     for c in cuda_harness.cases_of(Path(__file__).parent / "test_plain.py")

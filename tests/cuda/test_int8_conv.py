@@ -20,8 +20,6 @@ from edgec.ops.conv2d import Conv2dAttrs, infer
 from edgec.ops.linear import LinearAttrs
 from edgec.plan import Gpu
 
-pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
-
 X_SCALE = 0.0237
 SIX = (0.0, 6.0)
 SAME3, SAME5, SAME7 = (1,) * 4, (2,) * 4, (3,) * 4

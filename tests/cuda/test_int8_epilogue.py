@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cuda_harness
 import numpy as np
-import pytest
 
 from edgec import interp
 from edgec.backends.kernels_cuda import KERNELS
@@ -20,8 +19,6 @@ from edgec.passes.join_epilogues import join_epilogues
 from edgec.passes.memory import plan_memory
 from edgec.targets.load import load_target
 from edgec.text import read
-
-pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 
 # A, B, C stand for int8 with three quantisations
 QUANTS = {"A": "q(scale=0.031, zero=3)", "B": "q(scale=0.07, zero=-9)", "C": "q(scale=0.052, zero=20)"}

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cuda_harness
 import numpy as np
-import pytest
 from cuda_harness import Case
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -20,8 +19,6 @@ from edgec.ops.binary import BinaryAttrs
 from edgec.ops.pool import AdaptiveAvgPool2dAttrs, AdaptiveMaxPool2dAttrs, AvgPool2dAttrs, MaxPool2dAttrs
 from edgec.ops.resize import ResizeAttrs
 from edgec.ops.select import MaskedFillAttrs
-
-pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 
 BROADCASTS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
     ((1, 56, 56, 256), (1, 56, 56, 256)),

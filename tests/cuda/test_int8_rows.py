@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cuda_harness
 import numpy as np
-import pytest
 from cuda_harness import Case
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -23,8 +22,6 @@ from edgec.ops.linear import MatmulAttrs
 from edgec.ops.norm import GroupNormAttrs, LayerNormAttrs, RmsNormAttrs
 from edgec.ops.reduce import ReduceAttrs
 from edgec.ops.softmax import SOFTMAX_QUANT, SoftmaxAttrs
-
-pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 
 NORMS: tuple[tuple[str, Attrs, tuple[int, ...], int], ...] = (
     ("layer_norm", LayerNormAttrs(1, 1e-5), (2, 5, 12), 12),

@@ -6,13 +6,10 @@ from collections.abc import Iterator
 
 import cuda_harness
 import numpy as np
-import pytest
 from cuda_harness import Case, floats
 
 from edgec.ir import DType
 from edgec.ops.linear import LinearAttrs, MatmulAttrs
-
-pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 
 FLOATS = (DType.F16, DType.BF16, DType.F32)
 # (shape of x, outputs): tails in M, N and K; K odd; one row; rows of one channel; K long enough to be split

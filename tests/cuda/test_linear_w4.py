@@ -6,13 +6,10 @@ from collections.abc import Iterator
 
 import cuda_harness
 import numpy as np
-import pytest
 from cuda_harness import Case, floats
 
 from edgec.ir import Array, DType
 from edgec.ops.linear_w4 import LinearW4Attrs
-
-pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 
 FEW, MANY = "ec_linear_w4_cuda", "ec_linear_w4_gemm_cuda"
 

@@ -6,13 +6,10 @@ from collections.abc import Iterator
 
 import cuda_harness
 import numpy as np
-import pytest
 from cuda_harness import Case, floats
 
 from edgec.ir import NO_ATTRS, Array, DType
 from edgec.ops.linear_w8a8 import LinearW8A8Attrs
-
-pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 
 ROWS, LINEAR = "ec_quantize_rows_cuda", "ec_linear_w8a8_cuda"
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import cuda_harness
 import numpy as np
-import pytest
 from cuda_harness import Case
 
 from edgec.ir import NO_ATTRS, Array, Attrs
@@ -15,7 +14,6 @@ from edgec.ops.joining import ConcatAttrs, PadAttrs
 from edgec.ops.shape import ExpandAttrs, PixelShuffleAttrs, RollAttrs, TransposeAttrs
 from edgec.ops.slicing import SelectAttrs, SliceAttrs, SplitAttrs, UnbindAttrs
 
-pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 KINDS = (np.int8, np.float16, np.float32, np.int64)
 Moves = tuple[tuple[str, Attrs, tuple[int, ...], str], ...]
 MOVES: Moves = (

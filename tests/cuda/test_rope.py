@@ -6,13 +6,11 @@ from collections.abc import Iterator
 
 import cuda_harness
 import numpy as np
-import pytest
 from cuda_harness import Case, floats
 
 from edgec.backends.cuda_record import FLOATS
 from edgec.ops.rope import RopeAttrs
 
-pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 SHAPES = (((1, 8, 17, 64), 2, 32), ((2, 5, 3, 10), 1, 4), ((3, 2, 7, 16), 2, 8), ((1, 1, 1, 2), 1, 1))
 
 

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 
 import cuda_harness
 import numpy as np
-import pytest
 from cuda_harness import Case, floats
 
 from edgec.backends.cuda_record import FLOATS
 from edgec.ir import NO_ATTRS
 from edgec.ops.token_choice import settings_of
 
-pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 SETTINGS = (
     *((0.0, 0, 1.0), (0.8, 0, 1.0), (1.0, 1, 1.0), (1.0, 5, 1.0), (0.7, 50, 0.9), (1.5, 0, 0.7)),
     *((1.0, 0, 0.01), (1.0, 4000, 0.999), (2.0, 0, 0.95)),

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import cuda_harness
 import numpy as np
-import pytest
 from cuda_harness import Case, floats
 
 from edgec.backends import kernels_cuda_pointwise
@@ -18,7 +17,6 @@ from edgec.ops.cast import CastAttrs
 from edgec.ops.examples import example_rng
 from edgec.ops.select import MaskedFillAttrs
 
-pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 CASTS = (DType.F32, DType.F16, DType.BF16, DType.I64, DType.I32, DType.I16, DType.I8, DType.U8, DType.B8)
 SHAPES = (
     ((2, 56, 56, 24), (24,)),

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import cuda_harness
 import numpy as np
-import pytest
 from cuda_harness import Case, floats
 
 from edgec.ir import Array, Attrs, DType
@@ -17,7 +16,6 @@ from edgec.ops.linear_attention import LinearAttentionAttrs
 from edgec.ops.strided_attention import StridedAttentionAttrs
 from edgec.ops.window_attention import WindowAttentionAttrs
 
-pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 HALVES = (DType.F16, DType.BF16)
 # (batch, heads, key heads, queries, keys, depth, value depth)
 SHAPES = (

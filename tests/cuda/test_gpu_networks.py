@@ -1,6 +1,6 @@
 """Whole networks on a GPU: fp16 near PyTorch in float32, int8 CNNs equal to the interpreter, integer for integer.
 
-python tests/cuda/test_networks.py resnet50:fp16 resnet50:int8 ...     one line a network; all where none is named
+python tests/cuda/test_gpu_networks.py resnet50:fp16 resnet50:int8 ...     one line a network; all where none is named
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import tempfile
 import traceback
 from pathlib import Path
 
-import cuda_harness
 import numpy as np
 import pytest
 
@@ -19,8 +18,6 @@ from edgec.cuda_library import Library
 from edgec.ir import Array
 from examples.networks import CNNS, NETWORKS
 from tests.network_programs import compiled, made, relative, written
-
-pytestmark = pytest.mark.skipif(not cuda_harness.gpu_is_here(), reason="needs a CUDA GPU")
 
 TARGET = "h200"
 TOLERANCE = {"fp16": 2e-2, "fp32": 1e-3}  # of the largest output; convolutions in fp32 add in another order
