@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from edgec.ir import DType
 from edgec.ops import OPS
-from edgec.ops.define import NoGrad, NoQuant, Op, QuantRule
+from edgec.ops.define import NoGrad, NoQuant, Op, QuantRule, Types
 from edgec.ops.examples import ExampleNode, float_node, quantized_node
 from edgec.plan import Kernel, NodeView, Target
 
@@ -54,18 +55,35 @@ def table(targets: Sequence[Target]) -> tuple[Support, ...]:
 
 
 def _support(op: Op, tables: Sequence[tuple[Target, Sequence[Kernel]]]) -> Support:
-    nodes = {"fp32": [float_node(op, e) for e in op.examples]}
+    floats = [float_node(op, e) for e in op.examples]
+    nodes = {"fp32": floats}
     if isinstance(op.quant, QuantRule):
         nodes["int8"] = [quantized_node(op, e) for e in op.examples]
+    gpu_nodes = {**nodes, "fp16": [_half(node) for node in floats]}
     found = tuple(
         (target.name, precision, _first(rows, _own(op, kernels), target))
         for target, kernels in tables
-        for precision, rows in nodes.items()
+        for precision, rows in (gpu_nodes if target.gpu is not None else nodes).items()
     )
     note = f"becomes {REWRITTEN[op.name]}" if op.name in REWRITTEN else ""
     if isinstance(op.quant, NoQuant):
         note = note or f"float only: {op.quant.why}"
     return Support(op.name, op.doc, not isinstance(op.vjp, NoGrad), "int8" in nodes, note, found)
+
+
+def _half(node: ExampleNode) -> ExampleNode:
+    """The example with its float32 tensors in fp16, as `--precision fp16` makes it."""
+    from edgec.passes.half import FLOAT32_INPUTS
+
+    def types(given: Types, keep: tuple[int, ...] = ()) -> Types:
+        return tuple(
+            replace(t, dtype=DType.F16) if t.dtype is DType.F32 and index not in keep else t
+            for index, t in enumerate(given)
+        )
+
+    in_types = types(node.in_types, FLOAT32_INPUTS.get(node.op.name, ()))
+    inputs = tuple(x.astype(t.dtype.numpy) for x, t in zip(node.inputs, in_types, strict=True))
+    return replace(node, in_types=in_types, inputs=inputs, out_types=types(node.out_types))
 
 
 def _own(op: Op, kernels: Sequence[Kernel]) -> list[Kernel]:
@@ -93,34 +111,34 @@ def _views(node: ExampleNode) -> tuple[NodeView, ...]:
 
 
 def text(rows: Sequence[Support], targets: Sequence[Target]) -> str:
-    """One line an op: gradient, and for each target 8 where int8 runs, f where fp32 runs."""
+    """One line an op: gradient, and for each target the precisions at which it runs."""
     names = [t.name for t in targets]
     lines = [f"{'op':<22} grad  " + "  ".join(names)]
     for row in rows:
         cells = []
         for name in names:
             has = {p: s for t, p, s in row.kernels if t == name}
-            mark = ("int8 " if has.get("int8") else "     ") + ("fp32" if has.get("fp32") else "")
-            cells.append(f"{mark:<{max(len(name), 9)}}")
+            known = ("int8", "fp32", "fp16") if "fp16" in has else ("int8", "fp32")
+            mark = " ".join(p if has.get(p) else "    " for p in known)
+            cells.append(f"{mark:<{max(len(name), 5 * len(known) - 1)}}")
         lines.append(
             f"{row.op:<22} {'yes' if row.gradient else '-':<5} {'  '.join(cells)}  {row.note}".rstrip()
         )
     return "\n".join(lines)
 
 
-def markdown(rows: Sequence[Support], dsp: str, portable: str) -> str:
-    """The table of docs/operators.md. `dsp`, `portable`: targets that stand for Armv7E-M and for everything else."""
-    lines = ["| op | fp32 | int8 | Armv7E-M kernel | gradient | |", "|---|---|---|---|---|---|"]
+def markdown(rows: Sequence[Support], dsp: str, portable: str, gpu: str) -> str:
+    """The table of docs/operators.md. `dsp`, `portable`, `gpu`: targets that stand for Armv7E-M, for every other
+    C target and for CUDA."""
+    lines = [
+        "| op | C fp32 | C int8 | Armv7E-M kernel | CUDA fp32 | CUDA fp16 | CUDA int8 | gradient | |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     for row in rows:
         found = {(t, p): s for t, p, s in row.kernels}
         fast = found.get((dsp, "int8"), "")
-        cells = [
-            row.op,
-            "yes" if found.get((portable, "fp32")) else "–",
-            "yes" if found.get((portable, "int8")) else "–",
-            f"`{fast}`" if fast and fast != found.get((portable, "int8")) else "",
-            "yes" if row.gradient else "–",
-            row.note,
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
+        places = [(portable, "fp32"), (portable, "int8"), (gpu, "fp32"), (gpu, "fp16"), (gpu, "int8")]
+        marks = ["yes" if found.get(place) else "–" for place in places]
+        marks.insert(2, f"`{fast}`" if fast and fast != found.get((portable, "int8")) else "")
+        lines.append("| " + " | ".join([row.op, *marks, "yes" if row.gradient else "–", row.note]) + " |")
     return "\n".join(lines)
