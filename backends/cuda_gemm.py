@@ -14,7 +14,6 @@ from edgec.plan import Grid, NodeView, Packed, Target
 
 CHUNK_BYTES: Final = 16  # of an asynchronous copy
 SUM_BYTES: Final = 4
-GRID_Y_MOST: Final = 65535
 _MODES: Final = {"none": "EC_SPLIT_NONE", "cluster": "EC_SPLIT_CLUSTER", "scratch": "EC_SPLIT_SCRATCH"}
 
 
@@ -46,11 +45,15 @@ def held(node: NodeView) -> str:
     return "true" if node.constants[1] is not None else "false"
 
 
+def packed_bias(node: NodeView) -> Packed:
+    """The bias in float32; zeros where there is none."""
+    bias = constant(node, 2) if len(node.inputs) == 3 else np.zeros(node.inputs[1].dims[0], np.float32)
+    return Packed("bias", "f32", np.asarray(bias, np.float32))
+
+
 def weight_constants(node: NodeView) -> tuple[tuple[int, ...], tuple[Packed, ...]]:
     """(inputs, constants) of (x, w, bias): the bias in float32, weights packed only where rows are no whole chunks."""
-    outputs = node.inputs[1].dims[0]
-    bias = constant(node, 2) if len(node.inputs) == 3 else np.zeros(outputs, np.float32)
-    packed = Packed("bias", "f32", np.asarray(bias, np.float32))
+    packed = packed_bias(node)
     if rows_are_chunks(node):
         return (0, 1), (packed,)
     return (0,), (Packed("w", "rows16", padded_rows(constant(node, 1), chunk_of(node.inputs[1]))), packed)

@@ -21,6 +21,8 @@ CUDA_TYPE: Final[dict[DType, str]] = {
     DType.B8: "uint8_t",
 }
 FLOATS: Final = (DType.F32, DType.F16, DType.BF16)
+GRID_MOST: Final = 65535  # blocks of a grid along y and along z
+WARP_OUTPUTS_MOST: Final = 2**27 - 1  # of which a warp each has a thread's number in 32 bits
 
 
 def gpu_of(target: Target) -> Gpu:

@@ -13,7 +13,7 @@ from typing import Final, Literal
 import numpy as np
 
 from edgec.backends.cuda_attention_tiles import DEPTH_MAX, choose_tile
-from edgec.backends.cuda_record import CUDA_TYPE, blocks_for, gpu_of, is_float
+from edgec.backends.cuda_record import CUDA_TYPE, GRID_MOST, blocks_for, gpu_of, is_float
 from edgec.backends.kernel_record import Accepts, Fields, constant, int_fields
 from edgec.ir import DType, Type
 from edgec.ops.attention import AttentionAttrs
@@ -80,7 +80,8 @@ def _accepts_plain(kind: MaskKind) -> Accepts:
         if mask_kind(node) != kind:
             return False
         values = (*node.inputs[:3], *(node.inputs[3:] if kind == "additive" else ()), *node.outputs)
-        return one_float(values) and strided_attrs(node).value_depth <= DEPTH_MAX
+        a = strided_attrs(node)
+        return one_float(values) and a.value_depth <= DEPTH_MAX and plain_fits(a.depth, target)
 
     return accepts
 
@@ -91,7 +92,7 @@ def _accepts_tiles(kind: MaskKind) -> Accepts:
             return False
         a = strided_attrs(node)
         sizes = (a.depth, a.value_depth, *a.q, *a.k, *a.v)
-        return whole_vectors(*sizes) and a.depth <= DEPTH_MAX
+        return whole_vectors(*sizes) and a.depth <= DEPTH_MAX and max(a.kv_heads, a.batch) <= GRID_MOST
 
     return accepts
 
@@ -160,6 +161,11 @@ def channels_a_lane(value_depth: int) -> str:
     return str(next(v for v in (1, 2, 4, 8) if value_depth <= 32 * v))
 
 
+def plain_fits(depth: int, target: Target) -> bool:
+    """Whether a block of a plain kernel has shared memory for its query rows."""
+    return 4 * PLAIN_WARPS * depth <= gpu_of(target).shared_bytes
+
+
 def plain_grid(body: str, dtype: DType, rows: int, depths: tuple[int, int]) -> Grid:
     """The launch of a plain kernel: a warp a query row."""
     template = (CUDA_TYPE[dtype], channels_a_lane(depths[1]))
@@ -194,9 +200,9 @@ def _accepts_window(node: NodeView, target: Target) -> bool:
     if len(node.inputs) == 4 and node.constants[3] is None:
         return False
     channels = tuple(t.dims[3] for t in node.inputs[:3])
-    return whole_vectors(a.depth, *a.q, *a.k, *a.v, *channels) and _window_shared(node, target) <= (
-        gpu_of(target).shared_bytes
-    )
+    grid = _window_grid(node, target)
+    fits = grid.shared_bytes <= gpu_of(target).shared_bytes and max(grid.blocks[1:]) <= GRID_MOST
+    return fits and whole_vectors(a.depth, *a.q, *a.k, *a.v, *channels)
 
 
 def _window_geometry(node: NodeView) -> tuple[int, int, int]:
@@ -246,10 +252,6 @@ def _window_grid(node: NodeView, target: Target) -> Grid:
     )
 
 
-def _window_shared(node: NodeView, target: Target) -> int:
-    return _window_grid(node, target).shared_bytes
-
-
 def _launch_window(node: NodeView, target: Target) -> Launch:
     _, pixels, pitch = _window_geometry(node)
     constants: tuple[Packed, ...] = ()
@@ -281,7 +283,8 @@ def _accepts_linear(node: NodeView, target: Target) -> bool:
     steps = (*a.q, *a.k, *a.v)
     vector = VECTOR if node.inputs[0].dtype.is_half else 4
     aligned = all(s % vector == 0 for s in steps)
-    return one_float((*node.inputs, *node.outputs)) and a.depth in LINEAR_DEPTHS and aligned
+    fits = a.depth in LINEAR_DEPTHS and max(a.heads, a.batch) <= GRID_MOST
+    return one_float((*node.inputs, *node.outputs)) and fits and aligned
 
 
 def _accepts_linear_short(node: NodeView, target: Target) -> bool:

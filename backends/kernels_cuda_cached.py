@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgec.backends.cuda_attention_tiles import DEPTH_MAX, AttentionTile, choose_tile, padded
-from edgec.backends.cuda_record import CUDA_TYPE, blocks_for, gpu_of
+from edgec.backends.cuda_record import CUDA_TYPE, GRID_MOST, blocks_for, gpu_of
 from edgec.backends.kernel_record import Fields, int_fields
-from edgec.backends.kernels_cuda_attention import one_float, place_fields, plain_grid, whole_vectors
+from edgec.backends.kernels_cuda_attention import (
+    one_float,
+    place_fields,
+    plain_fits,
+    plain_grid,
+    whole_vectors,
+)
 from edgec.ir import DType
 from edgec.ops.cached_attention import CachedAttentionAttrs
 from edgec.plan import Gpu, Grid, Kernel, Launch, NodeView, Target
@@ -28,9 +34,12 @@ def cached_attrs(node: NodeView) -> CachedAttentionAttrs:
 
 
 def _accepts_plain(node: NodeView, target: Target) -> bool:
-    types = (*node.inputs[:5], *node.outputs)
+    types, a = (*node.inputs[:5], *node.outputs), cached_attrs(node)
     frequencies = all(t.dtype is DType.F32 for t in node.inputs[6:])
-    return one_float(types) and frequencies and cached_attrs(node).value_depth <= DEPTH_MAX
+    fits = (
+        a.value_depth <= DEPTH_MAX and plain_fits(a.depth, target) and max(a.kv_heads, a.batch) <= GRID_MOST
+    )
+    return one_float(types) and frequencies and fits
 
 
 def _accepts_prefill(node: NodeView, target: Target) -> bool:

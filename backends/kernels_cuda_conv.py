@@ -13,6 +13,7 @@ from edgec.backends.cuda_gemm import (
     grid_of,
     held,
     is_weighted_float,
+    packed_bias,
     pitch_of,
     run_length,
     scratch_bytes,
@@ -206,7 +207,6 @@ def _accepts_grouped(node: NodeView, target: Target) -> bool:
 def _launch_grouped(node: NodeView, target: Target) -> Launch:
     product, x, o = conv_product(node), node.inputs[0], window_of(node)
     groups, act = _attrs(node)
-    _, constants = weight_constants(node)
     fields = (
         *int_fields(m=product.m, n=product.n, groups=groups, taps=product.k * groups // o.c),
         *((name, getattr(o, name)) for name in Window.__slots__),
@@ -218,7 +218,7 @@ def _launch_grouped(node: NodeView, target: Target) -> Launch:
         (blocks_for(node.outputs[0].size, GROUPED_THREADS), 1, 1),
         GROUPED_THREADS,
     )
-    return Launch("ec_conv_grouped_params", fields, (0, 1), constants[-1:], (grid,))
+    return Launch("ec_conv_grouped_params", fields, (0, 1), (packed_bias(node),), (grid,))
 
 
 def _records(op: str) -> tuple[Kernel, Kernel]:

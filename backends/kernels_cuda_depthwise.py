@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from edgec.backends.cuda_record import CUDA_TYPE, blocks_for, gpu_of, is_float
+from edgec.backends.cuda_record import CUDA_TYPE, GRID_MOST, blocks_for, gpu_of, is_float
 from edgec.backends.kernel_record import clamp_fields_f32, constant, int_fields
 from edgec.ir import Array
 from edgec.ops.conv2d import Conv2dAttrs
@@ -42,7 +42,8 @@ def _accepts(node: NodeView, target: Target) -> bool:
     square = w.dims[1] == w.dims[2] and w.dims[1] in SIZES and attrs.stride in tuple((s, s) for s in STRIDES)
     each = attrs.groups == x.dims[3] == w.dims[0] and attrs.dilation == (1, 1)
     floats = is_float(x) and node.outputs[0].dtype is x.dtype and w.dtype.is_float and w.quant is None
-    return square and each and floats and all(c is not None for c in node.constants[1:])
+    held = all(c is not None for c in node.constants[1:])
+    return square and each and floats and held and x.dims[0] <= GRID_MOST
 
 
 def depthwise_tile(node: NodeView, target: Target) -> DepthwiseTile:

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from edgec.backends.cuda_record import blocks_for, gpu_of
+from edgec.backends.cuda_record import GRID_MOST, blocks_for, gpu_of
 from edgec.backends.cuda_tiles_s8 import TILES, Choice, Tile, Work, choose
 from edgec.backends.cuda_weights_s8 import (
     BLOCK,
@@ -43,9 +43,9 @@ GEMV_ROWS: Final = 8
 GEMV_WARPS: Final = 4
 TAPS_MAX: Final = 16  # rows and columns of a kernel, a bit each
 ROWS_DENSE, ROWS_PIXELS, ROWS_WINDOWS, ROWS_RUNS = range(4)  # EC_ROWS_ of ec_conv2d_s8.cu
+INT16_MAX: Final = 2**15 - 1
 DEPTHWISE_THREADS: Final = 128
 MATMUL_TILE: Final = (32, 64)
-GRID_MAX: Final = 65535
 _DEPTHWISE_KERNELS: Final = ((3, 3), (5, 5), (7, 7))
 
 
@@ -92,10 +92,19 @@ def _product(node: NodeView) -> _Product:
     groups, channels = _groups(node), node.inputs[0].dims[-1]
     vector = next(v for v in (16, 8, 4, 1) if channels % v == 0 and channels // groups % v == 0)
     kind = _kind(node)
-    if vector == 1 and groups == 1 and (node.node.op == "linear" or conv_attrs(node).dilation[1] == 1):
+    if vector == 1 and groups == 1 and _runs_fit(node):
         kind, k = ROWS_RUNS, round_up(k // _kernel_rows(node), 16) * _kernel_rows(node)
     work = Work(_rows(node), outputs // groups, groups, k, kind >= ROWS_WINDOWS)
     return _Product(work, vector, kind)
+
+
+def _runs_fit(node: NodeView) -> bool:
+    """Whether the taps of a row are one run of bytes, and int16 holds the first row and column of every window."""
+    if node.node.op == "linear":
+        return True
+    attrs, (_, h, w, _) = conv_attrs(node), node.inputs[0].dims
+    furthest = max(h + attrs.pad[1], w + attrs.pad[3], *attrs.pad)
+    return attrs.dilation[1] == 1 and furthest <= INT16_MAX
 
 
 def _kernel_rows(node: NodeView) -> int:
@@ -355,7 +364,7 @@ def _accepts_matmul(node: NodeView, target: Target) -> bool:
     fits = len(leading_axes(node)) <= LEADING_AXES and node.inputs[0].dims[-1] <= MATMUL_K_MAX
     rows = -(-node.outputs[0].dims[-2] // MATMUL_TILE[0])
     batch = math.prod(axis[0] for axis in leading_axes(node))
-    return all_s8(node, target) and fits and max(rows, batch) <= GRID_MAX and fits_index(node)
+    return all_s8(node, target) and fits and max(rows, batch) <= GRID_MOST and fits_index(node)
 
 
 def _launch_matmul(node: NodeView, target: Target) -> Launch:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from edgec.backends.cuda_record import blocks_for, gpu_of
+from edgec.backends.cuda_record import GRID_MOST, WARP_OUTPUTS_MOST, blocks_for, gpu_of
 from edgec.backends.kernel_record import Accepts, Fields, constant, int_fields, is_s8, quant_of, zero_of
 from edgec.backends.kernels_c_norm import attention_attrs, mask_kind, norm_count
 from edgec.backends.kernels_cuda_int8_conv import fits_index
@@ -29,7 +29,6 @@ from edgec.plan import Grid, Kernel, Launch, NodeView, Packed, Target
 Launcher = Callable[[NodeView, Target], Launch]
 
 ATTENTION_THREADS: Final = 128
-GRID_MAX: Final = 65535
 FIXED_SHARED: Final = 1024  # bytes that a kernel may have beside its dynamic shared memory
 DEFAULT_SHARED: Final = 48 << 10  # that a block has without asking for more
 _MASKS: Final = ("", "bias_", "mask_")
@@ -39,18 +38,20 @@ def _s8_in_out(node: NodeView) -> bool:
     return is_s8(node.inputs[0]) and is_s8(node.outputs[0]) and fits_index(node)
 
 
+def _softmax_sizes(node: NodeView) -> tuple[int, int, int]:
+    """(outer, count, inner) of x."""
+    attrs, dims = node.node.attrs, node.inputs[0].dims
+    assert isinstance(attrs, SoftmaxAttrs)
+    return math.prod(dims[: attrs.axis]), dims[attrs.axis], math.prod(dims[attrs.axis + 1 :])
+
+
 def _accepts_softmax(node: NodeView, target: Target) -> bool:
-    return _s8_in_out(node)
+    outer, _, inner = _softmax_sizes(node)
+    return _s8_in_out(node) and (inner > 1 or outer <= WARP_OUTPUTS_MOST)
 
 
 def _launch_softmax(node: NodeView, target: Target) -> Launch:
-    attrs, dims = node.node.attrs, node.inputs[0].dims
-    assert isinstance(attrs, SoftmaxAttrs)
-    outer, count, inner = (
-        math.prod(dims[: attrs.axis]),
-        dims[attrs.axis],
-        math.prod(dims[attrs.axis + 1 :]),
-    )
+    outer, count, inner = _softmax_sizes(node)
     table = Packed("exp", "u32", exp_table(quant_of(node.inputs[0]).per_tensor[0], count))
     lanes = 32 if inner == 1 else 1
     blocks = (blocks_for(outer * inner * lanes, 128), 1, 1)
@@ -63,7 +64,7 @@ def _launch_softmax(node: NodeView, target: Target) -> Launch:
 def _accepts_norm(node: NodeView, target: Target) -> bool:
     affine = all(c is not None for c in node.constants[1:])
     images = node.inputs[0].dims[0] if isinstance(node.node.attrs, GroupNormAttrs) else 1
-    return _s8_in_out(node) and affine and norm_count(node) <= COUNT_MAX and images <= GRID_MAX
+    return _s8_in_out(node) and affine and norm_count(node) <= COUNT_MAX and images <= GRID_MOST
 
 
 def _norm_plan(node: NodeView) -> NormPlan:
@@ -115,7 +116,7 @@ def _accepts_attention(kind: str) -> Accepts:
         if mask_kind(node) != kind or not all(is_s8(t) for t in (*node.inputs[:3], *node.outputs)):
             return False
         q, k = node.inputs[0].dims, node.inputs[1].dims
-        known = k[3] <= DEPTH_MAX and k[2] <= KEYS_MAX and max(q[0], q[1]) <= GRID_MAX and fits_index(node)
+        known = k[3] <= DEPTH_MAX and k[2] <= KEYS_MAX and max(q[0], q[1]) <= GRID_MOST and fits_index(node)
         shared = _shared_bytes(node) + FIXED_SHARED <= gpu_of(target).shared_bytes
         return known and shared and (kind != "bias_" or node.constants[3] is not None)
 

@@ -7,12 +7,13 @@ from typing import Final
 
 import numpy as np
 
-from edgec.backends.cuda_record import blocks_for, gpu_of
+from edgec.backends.cuda_record import GRID_MOST, WARP_OUTPUTS_MOST, blocks_for, gpu_of
 from edgec.backends.cuda_tiles_s8 import CLUSTER_COMPUTE
 from edgec.backends.kernel_record import INT32_MAX, Accepts, Fields, all_s8, int_fields, zero_of
 from edgec.backends.kernels_c_pool import INDEX_MAX, SUM_MAX
 from edgec.backends.kernels_cuda_int8_conv import fits_index
 from edgec.backends.kernels_cuda_int8_pointwise import flat_grid, vector_of
+from edgec.backends.kernels_cuda_pool import windows_fit
 from edgec.backends.strided import split_axes
 from edgec.ops.pool import AdaptiveAvgPool2dAttrs, AdaptiveMaxPool2dAttrs, AvgPool2dAttrs, MaxPool2dAttrs
 from edgec.ops.reduce import ReduceAttrs, count, sum_multiplier
@@ -22,7 +23,6 @@ from edgec.plan import Grid, Kernel, Launch, NodeView, Packed, Target
 GLOBAL_VECTORS: Final = 8  # EC_POOL_VECTORS of ec_pool2d_s8.cu
 GLOBAL_THREADS: Final = 256
 REDUCE_AXES: Final = 3
-GRID_MAX: Final = 65535
 _SUMS: Final = ("reduce_sum", "reduce_mean")
 _MAXIMUM: Final = ("max_pool2d", "adaptive_max_pool2d")
 _ADAPTIVE: Final = ("adaptive_avg_pool2d", "adaptive_max_pool2d")
@@ -71,7 +71,7 @@ def _accepts(node: NodeView, target: Target) -> bool:
     x = node.inputs[0].dims
     elements = x[1] * x[2] if node.node.op in _ADAPTIVE else int(np.prod(windows.kernel))
     same = all_s8(node, target) and node.inputs[0].quant == node.outputs[0].quant
-    return same and fits_index(node) and max(elements, divisor) <= SUM_MAX
+    return same and fits_index(node) and windows_fit(node) and max(elements, divisor) <= SUM_MAX
 
 
 def _accepts_global(node: NodeView, target: Target) -> bool:
@@ -79,7 +79,7 @@ def _accepts_global(node: NodeView, target: Target) -> bool:
     return (
         _accepts(node, target)
         and whole
-        and node.inputs[0].dims[0] <= GRID_MAX
+        and node.inputs[0].dims[0] <= GRID_MOST
         and node.inputs[0].dims[3] % 4 == 0
     )
 
@@ -160,7 +160,7 @@ def _reduces(node: NodeView, target: Target) -> bool:
     few = all(len(part.sizes) <= REDUCE_AXES for part in split_axes(x.dims, attrs.axes))
     same = node.node.op in _SUMS or x.quant == y.quant
     fits = all_s8(node, target) and fits_index(node) and count(attrs, x) * 255 <= INT32_MAX
-    return few and same and fits
+    return few and same and fits and y.size <= WARP_OUTPUTS_MOST
 
 
 def _launch_reduce(node: NodeView, target: Target) -> Launch:

@@ -7,7 +7,6 @@ from math import prod
 from typing import Final
 
 from edgec.backends.cuda_gemm import (
-    GRID_Y_MOST,
     chosen,
     chunk_of,
     clamp_fields,
@@ -21,7 +20,7 @@ from edgec.backends.cuda_gemm import (
     weight_constants,
     weights_can_be_used,
 )
-from edgec.backends.cuda_record import all_of_one_float
+from edgec.backends.cuda_record import GRID_MOST, all_of_one_float
 from edgec.backends.cuda_tiles import Product
 from edgec.backends.kernel_record import int_fields
 from edgec.backends.kernels_c_linear import LEADING_AXES, leading_axes, linear_attrs
@@ -89,7 +88,7 @@ def matmul_product(node: NodeView) -> Product:
 def _accepts_matmul(node: NodeView, target: Target) -> bool:
     if not all_of_one_float(node, target) or len(_places(node)) > LEADING_AXES:
         return False
-    return node.outputs[0].size <= INT32_MOST and matmul_product(node).batch <= GRID_Y_MOST
+    return node.outputs[0].size <= INT32_MOST and matmul_product(node).batch <= GRID_MOST
 
 
 def _reader_of_b(node: NodeView, tile: str, rows: str) -> str:

@@ -17,7 +17,7 @@ from edgec.backends.cuda_move import (
     volume,
     walk_unit,
 )
-from edgec.backends.cuda_record import blocks_for
+from edgec.backends.cuda_record import GRID_MOST, blocks_for
 from edgec.backends.kernel_record import Fields, int_fields
 from edgec.backends.kernels_c_shape import Axis, copy_walk, merged, same_bytes
 from edgec.ops.joining import ConcatAttrs, PadAttrs, pad_value
@@ -33,7 +33,6 @@ CONCATS: Final = (2, 4, 8)
 SPLITS: Final = (2, 3, 4)
 TILED_MIN: Final = 16  # rows and columns from which on a tile pays
 UNITS_MAX: Final = 2**31
-GRID_MAX: Final = 65535
 
 
 def flat(units: int) -> tuple[int, int, int]:
@@ -80,7 +79,7 @@ def _accepts_transpose(node: NodeView, target: Target) -> bool:
     if dense is None or len(axes) - 2 > OUTER_AXES:
         return False
     tiled = min(axes[dense][0], axes[-1][0]) >= TILED_MIN
-    return tiled and axes[-1][1] > 0 and _transpose_grid(axes, dense, node)[2] <= GRID_MAX
+    return tiled and axes[-1][1] > 0 and max(_transpose_grid(axes, dense, node)[1:]) <= GRID_MOST
 
 
 def _tile(node: NodeView) -> int:
@@ -138,7 +137,7 @@ def _place_axes(node: NodeView) -> tuple[Placed, ...]:
 
 
 def _accepts_place(node: NodeView, target: Target) -> bool:
-    fits = same_bytes(node, (0,)) and node.outputs[0].size < UNITS_MAX
+    fits = same_bytes(node, (0,)) and max(node.inputs[0].size, node.outputs[0].size) < UNITS_MAX
     return fits and len(_place_axes(node)) <= PLACE_AXES
 
 

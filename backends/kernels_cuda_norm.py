@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from edgec.backends.cuda_record import CUDA_TYPE, all_of_one_float, blocks_for, gpu_of
+from edgec.backends.cuda_record import CUDA_TYPE, GRID_MOST, all_of_one_float, blocks_for, gpu_of
 from edgec.backends.kernel_record import int_fields
 from edgec.backends.kernels_c_norm import norm_count
 from edgec.ir import DType, Type
@@ -152,7 +152,8 @@ def fits_int32(t: Type) -> bool:
 
 
 def _accepts(node: NodeView, target: Target) -> bool:
-    return all_of_one_float(node, target) and fits_int32(node.inputs[0])
+    images = node.inputs[0].dims[0] if isinstance(node.node.attrs, GroupNormAttrs) else 1
+    return all_of_one_float(node, target) and fits_int32(node.inputs[0]) and images <= GRID_MOST
 
 
 def _kernel(op: str, source: str, launch: Launcher) -> Kernel:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from edgec.backends.cuda_record import CUDA_TYPE, all_of_one_float, blocks_for, zeros
+from edgec.backends.cuda_record import CUDA_TYPE, WARP_OUTPUTS_MOST, all_of_one_float, blocks_for, zeros
 from edgec.backends.kernel_record import clamp_fields_f32
 from edgec.backends.kernels_c_linear import linear_attrs, linear_sizes
 from edgec.plan import Grid, Kernel, Launch, NodeView, Packed, Target
 
 THREADS: Final = 128
+
+
+def _accepts_linear(node: NodeView, target: Target) -> bool:
+    return all_of_one_float(node, target) and node.outputs[0].size <= WARP_OUTPUTS_MOST
 
 
 def _launch_linear(node: NodeView, target: Target) -> Launch:
@@ -30,7 +34,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         symbol="ec_linear_plain_cuda",
         source="cuda/ec_linear_plain.cu",
         rank=900,
-        accepts=all_of_one_float,
+        accepts=_accepts_linear,
         launch=_launch_linear,
         epilogue=True,
     ),

@@ -20,9 +20,20 @@ UNROLLED: Final = 3  # windows up to this size are known to the compiler
 INDEX_MAX: Final = 2**16  # rows and columns that a resize table can name
 
 
-def _accepts_pool(node: NodeView, target: Target) -> bool:
+def windows_fit(node: NodeView) -> bool:
+    """Whether the bounds of an adaptive pooling's windows, p H / P, are worked out within int32."""
+    x, y = node.inputs[0].dims, node.outputs[0].dims
+    adaptive = node.node.op.startswith("adaptive")
+    return not adaptive or all((x[axis] + 1) * y[axis] < 2**31 for axis in (1, 2))
+
+
+def _is_small_float(node: NodeView, target: Target) -> bool:
     sizes = (node.inputs[0].size, node.outputs[0].size)
     return all_of_one_float(node, target) and max(sizes) < THREADS_MAX
+
+
+def _accepts_pool(node: NodeView, target: Target) -> bool:
+    return _is_small_float(node, target) and windows_fit(node)
 
 
 def _launch_pool(node: NodeView, target: Target) -> Launch:
@@ -73,7 +84,7 @@ def _accepts_nearest(node: NodeView, target: Target) -> bool:
 
 
 def _accepts_bilinear(node: NodeView, target: Target) -> bool:
-    return _accepts_pool(node, target) and _table_fits(node, "bilinear")
+    return _is_small_float(node, target) and _table_fits(node, "bilinear")
 
 
 def _resize(node: NodeView, vectors: int) -> tuple[tuple[tuple[str, int | float], ...], tuple[int, int, int]]:

@@ -7,7 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from edgec.backends.cuda_record import CUDA_TYPE, FLOATS, all_of_one_float, blocks_for, gpu_of
+from edgec.backends.cuda_record import (
+    CUDA_TYPE,
+    FLOATS,
+    GRID_MOST,
+    WARP_OUTPUTS_MOST,
+    all_of_one_float,
+    blocks_for,
+    gpu_of,
+)
 from edgec.backends.kernel_record import Accepts, Fields, int_fields, is_s8
 from edgec.backends.kernels_cuda_norm import vector_width
 from edgec.backends.strided import split_axes
@@ -102,21 +110,22 @@ def _width(node: NodeView, columns: Columns) -> int:
 
 def _accepts_columns(node: NodeView, target: Target) -> bool:
     columns = columns_of(node)
-    if not _numbers(node, target) or columns is None or columns.outer > 65535:
+    if not _numbers(node, target) or columns is None or columns.outer > GRID_MOST:
         return False
     return column_tile(columns, _width(node, columns), target).splits == 1
 
 
 def _accepts_split(node: NodeView, target: Target) -> bool:
     columns = columns_of(node)
-    if not _numbers(node, target) or columns is None or columns.outer > 65535:
+    if not _numbers(node, target) or columns is None or columns.outer > GRID_MOST:
         return False
     return column_tile(columns, _width(node, columns), target).splits > 1
 
 
 def _accepts_any(node: NodeView, target: Target) -> bool:
     parts = split_axes(node.inputs[0].dims, reduced_axes(node))
-    return _numbers(node, target) and all(len(part.sizes) <= AXES for part in parts)
+    few = all(len(part.sizes) <= AXES for part in parts)
+    return _numbers(node, target) and few and node.outputs[0].size <= WARP_OUTPUTS_MOST
 
 
 def is_global(node: NodeView) -> bool:
@@ -220,7 +229,7 @@ def _launch_argmax(node: NodeView, target: Target) -> Launch:
     columns, element = _argmax_sizes(node), CUDA_TYPE[node.inputs[0].dtype]
     splits, outputs = _argmax_splits(node, target), columns.outer * columns.inner
     fields = int_fields(outputs=outputs, count=columns.count, inner=columns.inner, splits=splits)
-    if columns.inner > 1 or columns.outer > 65535:
+    if columns.inner > 1 or columns.outer > GRID_MOST:
         grid = Grid("ec_argmax_inner_body", (element,), (blocks_for(outputs, THREADS), 1, 1), THREADS)
     else:
         width = vector_width(node.inputs[0].dtype, columns.count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from edgec.backends.cuda_record import CUDA_TYPE, blocks_for, is_float
+from edgec.backends.cuda_record import CUDA_TYPE, GRID_MOST, blocks_for, is_float
 from edgec.backends.kernel_record import int_fields
 from edgec.backends.kernels_cuda_norm import vector_width
 from edgec.plan import Grid, Kernel, Launch, NodeView, Target
@@ -15,7 +15,7 @@ PART_BYTES: Final = 32  # of ec_sample_part
 
 
 def _accepts(node: NodeView, target: Target) -> bool:
-    return is_float(node.inputs[0]) and node.inputs[0].dims[0] <= 65535 and _splits(node) <= THREADS
+    return is_float(node.inputs[0]) and node.inputs[0].dims[0] <= GRID_MOST and _splits(node) <= THREADS
 
 
 def _width(node: NodeView) -> int:

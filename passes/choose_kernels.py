@@ -137,6 +137,8 @@ class _Table:
 
     def choose(self, view: NodeView) -> _Choice | None:
         bounded = any(t.bounds for t in (*view.inputs, *view.outputs))
+        if self.target.family == "cuda" and any(t.size == 0 for t in (*view.inputs, *view.outputs)):
+            return None  # a grid has at least one block
         for kernel in self.by_op.get(view.node.op, ()):
             if bounded and not kernel.bounded:
                 continue
