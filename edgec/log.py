@@ -65,11 +65,13 @@ def say(text: str, at: int = 1) -> None:
 
 @contextmanager
 def step(name: str) -> Iterator[list[str]]:
-    """Log `name`, what the body appended to the yielded list, and the seconds taken."""
+    """Log `name`, what the body appended to the yielded list, and the seconds taken. What appended nothing is
+    told at level 2 only."""
     begin = time.perf_counter()
     notes: list[str] = []
     yield notes
-    say(f"{name:<12} {' '.join(notes):<70} {time.perf_counter() - begin:6.1f} s")
+    line = f"{name:<20} {' '.join(notes) or '(unchanged)':<64} {time.perf_counter() - begin:6.1f} s"
+    say(line, 1 if notes else 2)
 
 
 @contextmanager

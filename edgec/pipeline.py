@@ -268,7 +268,6 @@ def run(program: Program, steps: Sequence[Step], options: Options, arrays: Array
         with log.step(one.name) as notes:
             changed = one.run(program)
             if changed is program:
-                notes.append("(unchanged)")
                 continue
             verify(changed)
             notes.append(f"{_nodes(program)} -> {_nodes(changed)} nodes")
