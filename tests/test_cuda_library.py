@@ -128,6 +128,74 @@ def test_the_library_needs_only_the_c_library(artifact: Path) -> None:
     assert needed <= {"libc.so.6", "libdl.so.2", "libpthread.so.0", "ld-linux-x86-64.so.2"}
 
 
+STAND_IN = Path(__file__).parent / "cuda_driver_stand_in.c"
+USE = """
+import ctypes, sys
+import numpy as np
+from edgec.cuda_library import Library
+from edgec.errors import EdgecError
+
+driver = ctypes.CDLL("libcuda.so.1")
+
+
+def use():
+    library = Library(sys.argv[1])
+    try:
+        model = library.instance()
+        try:
+            place = lambda: model.library.function("port_address")(model.handle, 0, 0)
+            before = place()
+            try:
+                model.mapped("e0", "x0")
+            except EdgecError:
+                assert place() == before, "a bind that failed stays"
+                raise
+            model.bind("e0", "x0", None)
+            model.run("e0", {"x0": np.zeros(model.entry("e0").inputs[0].type.dims, np.float32)})
+            model.reset()
+            model.fill(255)
+            model.times_ms("e0", 2)
+            model.profile_ms("e0", 2)
+            library.copy_rate(1 << 10)
+        finally:
+            model.close()
+    finally:
+        library.close()
+
+
+at = -1
+while True:
+    driver.stand_in_fail(at)
+    try:
+        use()
+        assert not driver.stand_in_failed(), f"call {at} failed and nothing was said"
+    except EdgecError as error:
+        assert "made to fail (CUDA error 700)" in str(error) or "none that the GPU can reach" in str(error), error
+    assert driver.stand_in_alive() == 0, f"call {at} fails: {driver.stand_in_alive()} things stay behind"
+    if at >= 0 and not driver.stand_in_failed():
+        break
+    at += 1
+print(at)
+"""
+
+
+def test_whatever_call_of_the_driver_fails_it_is_said_and_nothing_stays_behind(
+    artifact: Path, tmp_path: Path
+) -> None:
+    library = tmp_path / "libcuda.so.1"
+    warnings = ["-std=c99", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"]
+    command = ["gcc", *warnings, "-shared", "-fPIC", "-o", str(library), str(STAND_IN)]
+    subprocess.run(command, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", USE, str(artifact)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"LD_LIBRARY_PATH": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) > 50  # calls that have failed, one a turn
+
+
 @pytest.mark.skipif(
     shutil.which("aarch64-linux-gnu-gcc") is None, reason="LEFT OUT: no cross compiler for aarch64"
 )

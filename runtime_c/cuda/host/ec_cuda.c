@@ -536,6 +536,14 @@ static int has_copies(const ec_cuda_entry *e, uint32_t port) {
     return found;
 }
 
+/* The entry's graph with the port at `address`. */
+static ec_cuda_status place_port(ec_cuda_instance *self, uint32_t entry, uint32_t port,
+                                 CUdeviceptr address) {
+    self->entries[entry].bound[port] = address;
+    return has_copies(&self->loaded->model->entries[entry], port) ? capture(self, entry)
+                                                                  : rebind(self, entry, port);
+}
+
 ec_cuda_status ec_cuda_bind(ec_cuda_instance *self, uint32_t entry, uint32_t port, uint64_t address,
                             uint64_t bytes) {
     const ec_cuda_port *p = port_of(self, entry, port);
@@ -562,10 +570,14 @@ ec_cuda_status ec_cuda_bind(ec_cuda_instance *self, uint32_t entry, uint32_t por
         status = fail(EC_CUDA_BAD_POINTER, "the memory for port %s is none that the GPU can reach",
                       p->label);
     } else {
-        self->entries[entry].bound[port] = address;
-        status = has_copies(&self->loaded->model->entries[entry], port)
-                     ? capture(self, entry)
-                     : rebind(self, entry, port);
+        const CUdeviceptr before = self->entries[entry].bound[port];
+        status = place_port(self, entry, port, address);
+        if (status != EC_CUDA_OK) { /* the graph as it was; what is said stays the first failure */
+            char text[sizeof error_text];
+            memcpy(text, error_text, sizeof text);
+            (void)place_port(self, entry, port, before);
+            memcpy(error_text, text, sizeof text);
+        }
     }
     (void)cu->pop(&popped);
     return status;
@@ -692,13 +704,18 @@ typedef struct {
 
 static CUresult watch_open(stop_watch *watch, const ec_cuda_driver *cu) {
     watch->cu = cu;
+    watch->first = watch->last = NULL;
     CUresult result = cu->event_create(&watch->first, 0);
     return result != 0 ? result : cu->event_create(&watch->last, 0);
 }
 
 static void watch_close(stop_watch *watch) {
-    (void)watch->cu->event_destroy(watch->first);
-    (void)watch->cu->event_destroy(watch->last);
+    if (watch->first != NULL) {
+        (void)watch->cu->event_destroy(watch->first);
+    }
+    if (watch->last != NULL) {
+        (void)watch->cu->event_destroy(watch->last);
+    }
 }
 
 /* Milliseconds of one launch of `exec`. */
