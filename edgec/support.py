@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from edgec.ir import DType
 from edgec.ops import OPS
 from edgec.ops.define import NoGrad, NoQuant, Op, QuantRule, Types
@@ -82,7 +84,8 @@ def _half(node: ExampleNode) -> ExampleNode:
         )
 
     in_types = types(node.in_types, FLOAT32_INPUTS.get(node.op.name, ()))
-    inputs = tuple(x.astype(t.dtype.numpy) for x, t in zip(node.inputs, in_types, strict=True))
+    with np.errstate(over="ignore"):  # the -1e9 of a mask
+        inputs = tuple(x.astype(t.dtype.numpy) for x, t in zip(node.inputs, in_types, strict=True))
     return replace(node, in_types=in_types, inputs=inputs, out_types=types(node.out_types))
 
 
