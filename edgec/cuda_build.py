@@ -13,7 +13,6 @@ import platform
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -169,9 +168,12 @@ def compile_units(source: Path, units: Sequence[Path], folder: Path, compute: in
     missing = [u for u in units if not _from_cache(keys[u], wanted[u])]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         jobs = [pool.submit(_compile, tool, u, source, wanted[u], compute) for u in missing]
-        for unit, job in log.progress(list(zip(missing, jobs, strict=True)), "nvcc", len(jobs)):
-            job.result()
-            _into_cache(keys[unit], wanted[unit])
+        try:
+            for unit, job in log.progress(list(zip(missing, jobs, strict=True)), "nvcc", len(jobs)):
+                job.result()
+                _into_cache(keys[unit], wanted[unit])
+        finally:  # after an error or an interrupt nothing more is begun
+            pool.shutdown(wait=False, cancel_futures=True)
     return len(missing)
 
 
@@ -201,11 +203,26 @@ def cache_folder() -> Path:
 def _from_cache(key: str, to: Path) -> bool:
     kept = cache_folder() / "cubins" / key[:2] / key
     try:
-        shutil.copyfile(kept.with_suffix(".txt"), to.with_suffix(".txt"))
-        shutil.copyfile(kept, to)
+        _copy(kept.with_suffix(".txt"), to.with_suffix(".txt"))
+        _copy(kept, to)
     except OSError:
         return False
     return True
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside `path` that no other process writes to."""
+    return path.with_name(f"{path.stem}.{os.getpid()}.tmp{path.suffix}")
+
+
+def _copy(made: Path, to: Path) -> None:
+    """`to` with the content of `made`, whole or not at all."""
+    temporary = _temporary(to)
+    try:
+        shutil.copyfile(made, temporary)
+        os.replace(temporary, to)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def usage(cubin: Path) -> Usage:
@@ -222,11 +239,8 @@ def _into_cache(key: str, cubin: Path) -> None:
     kept = cache_folder() / "cubins" / key[:2] / key
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        for made, to in ((cubin.with_suffix(".txt"), kept.with_suffix(".txt")), (cubin, kept)):
-            handle, temporary = tempfile.mkstemp(dir=kept.parent)
-            os.close(handle)
-            shutil.copyfile(made, temporary)
-            os.replace(temporary, to)
+        _copy(cubin.with_suffix(".txt"), kept.with_suffix(".txt"))
+        _copy(cubin, kept)
     except OSError as error:
         log.say(f"kernel not kept in {kept.parent}: {error.strerror}")
 
@@ -237,7 +251,7 @@ def architecture(compute: int) -> str:
 
 
 def _compile(tool: str, unit: Path, source: Path, cubin: Path, compute: int) -> None:
-    temporary = cubin.with_suffix(".tmp.cubin")
+    temporary = _temporary(cubin)
     command = [
         tool,
         *CUBIN_FLAGS,
@@ -247,13 +261,16 @@ def _compile(tool: str, unit: Path, source: Path, cubin: Path, compute: int) -> 
         str(temporary),
         str(unit),
     ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, errors="replace", env=os.environ | {"LC_ALL": "C"}
-    )
-    if done.returncode != 0:
-        raise _build_error(done.stdout + done.stderr, f"nvcc does not compile {unit.name}")
-    cubin.with_suffix(".txt").write_text(done.stdout + done.stderr, encoding="utf-8")
-    os.replace(temporary, cubin)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", env=os.environ | {"LC_ALL": "C"}
+        )
+        if done.returncode != 0:
+            raise _build_error(done.stdout + done.stderr, f"nvcc does not compile {unit.name}")
+        cubin.with_suffix(".txt").write_text(done.stdout + done.stderr, encoding="utf-8")
+        os.replace(temporary, cubin)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def makefile(name: str, target: Target) -> str:
@@ -284,9 +301,8 @@ $(OUT)/%.cubin: src/units/%.cu
 
 $(OUT)/libedgec_$(NAME).so: src/model.c src/cuda/host/ec_cuda.c src/cuda/host/ec_cuda_driver.c src/cubins.S $(CUBINS)
 \t@mkdir -p $(@D)
-\t$(CC) $(CFLAGS) -Wa,-I$(OUT) -shared -o $@.tmp src/model.c src/cuda/host/ec_cuda.c \\
-\t  src/cuda/host/ec_cuda_driver.c src/cubins.S -ldl -lpthread
-\t@mv $@.tmp $@
+\t$(CC) $(CFLAGS) -Wa,-I$(OUT) -shared -o $@.$$$$.tmp src/model.c src/cuda/host/ec_cuda.c \\
+\t  src/cuda/host/ec_cuda_driver.c src/cubins.S -ldl -lpthread && mv $@.$$$$.tmp $@
 
 clean:
 \trm -rf build
