@@ -1,17 +1,17 @@
 """Attention kernels on a GPU, beside PyTorch's scaled_dot_product_attention in the same run.
 
-    python benchmarks/cuda_attention.py [--target h200] [--json FILE]
+    python benchmarks/cuda_attention.py [--target h200] [--json]
 
 Each shape is one graph of several nodes; the figure is the time of the graph by the number of nodes, so it holds what
 a kernel costs inside a network: launch, hand-over and work. PyTorch's is a captured CUDA graph of as many calls (flash
 or whatever it chooses), which read separate q, k and v, cut apart beforehand. Inputs of encoders are the same for all
 nodes, as they lie in L2 in a network; the caches of the decoding nodes are different and together exceed L2.
+With `--json` writes results/cuda_attention.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -25,6 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import cuda_harness
+import environment
 
 from edgec.backends import kernels_cuda
 from edgec.build import constant
@@ -278,7 +279,7 @@ def _graph_time(call: Callable[[int], Any], nodes: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", default="h200")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     chosen, rows = shapes(), []
     for shape, own in zip(chosen, measure(chosen, options.target), strict=True):
@@ -286,8 +287,15 @@ def main() -> None:
         rows.append({"shape": shape.name, "us": own, "torch_us": peer, "bytes": shape.bytes})
         bound = f", {shape.bytes / own / 1e6:.2f} TB/s" if shape.bytes else ""
         print(f"{shape.name:26} {own:8.2f} us  torch {peer or float('nan'):8.2f} us{bound}", flush=True)
-    if options.json is not None:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    if options.json:
+        import torch
+
+        versions = {
+            "gpu": torch.cuda.get_device_name(),
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+        }
+        print(f"wrote {environment.write('cuda_attention', rows, **versions)}")
 
 
 if __name__ == "__main__":

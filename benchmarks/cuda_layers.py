@@ -1,17 +1,16 @@
 """Times every distinct product and convolution of the vision networks, batch 1, 224x224, fp16, next to PyTorch.
 
-    python benchmarks/cuda_layers.py [--network resnet50] [--choices] [--json FILE]
+    python benchmarks/cuda_layers.py [--network resnet50] [--choices] [--json]
 
 A figure is what one more launch adds to a CUDA graph of many, each with weights of its own that together exceed the
 L2; activations are in the L2, as inside a network. PyTorch runs the same in the same way (cudnn.benchmark, NHWC). The
 bound is the larger of multiply-accumulates at the target's rate and bytes at its bandwidth. With --choices every tile
-and split of the cost model is timed, not only the one it chooses.
+and split of the cost model is timed, not only the one it chooses. With --json writes results/cuda_layers.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any, Final
 from unittest import mock
 
 import cuda_launch
+import environment
 import numpy as np
 import torch
 from cuda_harness import Case
@@ -240,7 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", action="append", choices=sorted(NETWORKS))
     parser.add_argument("--choices", action="store_true")
-    parser.add_argument("--json")
+    parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     torch.zeros(1, device="cuda")  # makes the context
     torch.backends.cudnn.benchmark = True
@@ -269,8 +269,12 @@ def main() -> None:
                 total[key] += layer.count * value
         print(f"{network}: " + ", ".join(f"{k} {v:.0f} us" for k, v in total.items()), flush=True)
     if given.json:
-        with open(given.json, "w", encoding="utf-8") as file:
-            json.dump(rows, file)
+        versions = {
+            "gpu": torch.cuda.get_device_name(),
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+        }
+        print(f"wrote {environment.write('cuda_layers', rows, **versions)}")
 
 
 def vars_of(choice: Choice) -> Iterator[int]:
