@@ -34,6 +34,10 @@ FILES: Final = (
     "token_choice",
     "window_attention",
     "linear_attention",
+    "loss",
+    "optimizer",
+    "conv_gradient",
+    "linear_gradient",
 )
 
 for _file in FILES:

@@ -150,22 +150,15 @@ def swap_channels(b: Builder, w: str, groups: int) -> str:
 
 
 def input_gradient(b: Builder, attrs: Conv2dAttrs, size: tuple[int, int], w: str, dy: str) -> str:
-    """Gradient to x, whose rows and columns are `size`: the transposed convolution of dy."""
-    kernel, out = b.types[w].dims[1:3], b.types[dy].dims[1:3]
-    top, bottom, left, right = attrs.pad
-    # Rows at the bottom that no window reached are given back as output padding.
-    unread = tuple(
-        size[i] + pad - attrs.dilation[i] * (kernel[i] - 1) - 1 - (out[i] - 1) * attrs.stride[i]
-        for i, pad in enumerate((top + bottom, left + right))
-    )
+    """Gradient to x, whose rows and columns are `size`."""
     return emit(
         b,
-        "conv_transpose2d",
+        "conv2d_input_grad",
         dy,
-        swap_channels(b, w, attrs.groups),
+        w,
+        size=size,
         stride=attrs.stride,
         pad=attrs.pad,
-        output_pad=unread,
         dilation=attrs.dilation,
         groups=attrs.groups,
     )

@@ -80,7 +80,7 @@ def linear_vjp(b: Builder, node: Node, grads: Grads) -> Grads:
     rows = b.types[x].size // channels
     flat_dy = emit(b, "reshape", dy, shape=(rows, outputs))
     flat_x = emit(b, "reshape", x, shape=(rows, channels))
-    dw = emit(b, "matmul", emit(b, "transpose", flat_dy, perm=(1, 0)), flat_x)
+    dw = emit(b, "linear_weight_grad", flat_x, flat_dy)
     dx = emit(b, "reshape", emit(b, "matmul", flat_dy, w), shape=b.types[x].dims)
     return (dx, dw, emit(b, "reduce_sum", flat_dy, axes=(0,)))[: len(node.inputs)]
 
