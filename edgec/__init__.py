@@ -93,7 +93,7 @@ def check(
     *,
     target: str | Sequence[str] | None = None,
     calib: Mapping[str, Array] | str | os.PathLike[str] | None = "random",
-    precision: Literal["int8", "fp32", "fp16", "bf16", "w8a8", "w4a16"] = "int8",
+    precision: Literal["int8", "fp32", "fp16", "bf16", "w8a8", "w4a16"] | None = None,
     calibration: Literal["minmax", "percentile", "entropy", "mse"] = "minmax",
     equalize: bool = False,
     bias_correct: bool = False,
@@ -112,16 +112,16 @@ def check(
     prefill: Sequence[int] | None = None,
 ) -> tuple[Verdict, ...]:
     """Whether `model` fits `target` (one, several, or with None all), and what would help; see verdict.Verdict.
-    Sizes do not depend on the calibration."""
+    Sizes do not depend on the calibration. `precision`: where None, int8 for a microcontroller, fp16 for a GPU."""
     from edgec import compiler, verdict
     from edgec.targets.load import target_names
 
     names = target_names() if target is None else (target,) if isinstance(target, str) else tuple(target)
-    options = _options(precision, calibration, equalize, bias_correct, keep_float, ram, flash)
+    options = _options(precision or "int8", calibration, equalize, bias_correct, keep_float, ram, flash)
     options = _weight_options(options, smooth, awq, group, symmetric, quantize_head)
     request = compiler.Request(model, names[0], options, calib, example_inputs, factory, trust, None, seed)
     request = replace(request, decoder=_decoder(context, prefill))
-    return verdict.check(request, names)
+    return verdict.check(request, names, own_precision=precision is None)
 
 
 def _decoder(context: int | None, prefill: Sequence[int] | None) -> DecoderOptions:

@@ -265,17 +265,23 @@ class Artifact:
         return names.index(name), self.manifest["entries"][names.index(name)]
 
     def run(
-        self, inputs: Mapping[str, Array], *, on: Place = "host", raw: bool = False, entry: str = "infer"
+        self,
+        inputs: Mapping[str, Array],
+        *,
+        on: Place | None = None,
+        raw: bool = False,
+        entry: str = "infer",
     ) -> dict[str, Array]:
         """Outputs by name in the PyTorch layout, one sample or many (samples.to_device says how they stack).
 
         `inputs`: floats, or int8 as the model's own integers. Outputs are float32, or the device's integers with
-        `raw`. State starts at its initial value and lives on from sample to sample.
+        `raw`. State starts at its initial value and lives on from sample to sample. `on`: where None, this computer,
+        or its GPU for a CUDA target.
         """
         return self.sequence(((entry, inputs),), on=on, raw=raw)[0]
 
     def sequence(
-        self, calls: Sequence[tuple[str, Mapping[str, Array]]], *, on: Place = "host", raw: bool = False
+        self, calls: Sequence[tuple[str, Mapping[str, Array]]], *, on: Place | None = None, raw: bool = False
     ) -> list[dict[str, Array]]:
         """Outputs of each (entry, inputs) in turn, as `run` gives them. All of them share one instance, so state
         lives on from one call to the next. An entry without inputs runs once."""
@@ -294,7 +300,7 @@ class Artifact:
             sets = samples.to_device(inputs, [p for p, _ in given], types, "the input") if given else [{}]
             data += pack([one[p.ref] for one in sets for p, _ in given])
             steps.append((index, len(sets)))
-        output = self._output(on, data, tuple(steps))
+        output = self._output(self._place(on, "host"), data, tuple(steps))
         results = []
         for (entry, _), (_, count) in zip(calls, steps, strict=True):
             made = [port_from_json(j) for j in self.entry(entry)[1]["outputs"]]
@@ -309,12 +315,18 @@ class Artifact:
             )
         return results
 
-    def _output(self, on: Place, data: bytes, steps: device.Steps, sanitize: bool = False) -> bytes:
-        """Raw outputs of `steps` on one instance."""
-        if (on == "cuda") != (self.target.family == "cuda"):
+    def _place(self, on: Place | None, default: Place) -> Place:
+        """`on`, or where it belongs: `default` where that is not a GPU. Raises UserError EDGEC-E239."""
+        gpu = self.target.family == "cuda"
+        place: Place = on or ("cuda" if gpu else default)
+        if (place == "cuda") != gpu:
             places = " or ".join(self.places())
             raise UserError("EDGEC-E239", f"use --on {places}: {self.folder} is for {self.target.name}")
-        if on == "cuda":
+        return place
+
+    def _output(self, on: Place, data: bytes, steps: device.Steps, sanitize: bool = False) -> bytes:
+        """Raw outputs of `steps` on one instance."""
+        if self._place(on, on) == "cuda":
             from edgec import cuda_run
 
             return cuda_run.output(self.folder, data, steps)
@@ -399,10 +411,12 @@ class Artifact:
             found, expected = found[size:], expected[size:]
         return ""
 
-    def bench(self, *, on: Place = "qemu", runs: int = 3) -> Json:
+    def bench(self, *, on: Place | None = None, runs: int = 3) -> Json:
         """Instructions of one inference (median), by layer, and the image's memory: of the first entry.
-        Instructions and stack are None on the host, whose time says nothing of the device."""
-        if self.target.family == "cuda":
+        Instructions and stack are None on the host, whose time says nothing of the device. `on`: where None, the
+        emulated board, or this computer's GPU for a CUDA target, which gives times."""
+        on = self._place(on, "qemu")
+        if on == "cuda":
             from edgec import cuda_run
 
             return cuda_run.bench(self, runs)

@@ -8,16 +8,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from edgec import log
 from edgec.cli import printable
 from edgec.errors import EdgecError, TargetError, UserError
-
-if TYPE_CHECKING:
-    from edgec.device import Place
 
 Json = Any
 
@@ -126,9 +123,8 @@ def run(args: argparse.Namespace) -> Json:
     from edgec.artifact import Artifact, write_npz
 
     made = Artifact(args.artifact)
-    on: Place = args.on or ("cuda" if made.target.family == "cuda" else "host")
     inputs = samples.read_npz(args.input, "input file")
-    outputs = made.run(inputs, on=on, raw=args.raw, entry=args.entry)
+    outputs = made.run(inputs, on=args.on, raw=args.raw, entry=args.entry)
     if args.output is not None:
         write_npz(args.output, outputs)
     for name, array in outputs.items():
@@ -168,13 +164,12 @@ def bench(args: argparse.Namespace) -> Json:
     from edgec.report import one_line
 
     made = Artifact(args.artifact)
-    on: Place = args.on or ("cuda" if made.target.family == "cuda" else "qemu")
-    result = made.bench(on=on, runs=args.runs)
-    if on == "cuda":
+    result = made.bench(on=args.on, runs=args.runs)
+    if made.target.family == "cuda":
         _show_times(args, result)
         return result
     instructions = result["instructions"]
-    _show(args, f"target        {result['target']} on {on}")
+    _show(args, f"target        {result['target']} on {args.on or 'qemu'}")
     if instructions is not None:
         per_mac = f" ({instructions / result['macs']:.2f} per MAC)" if result["macs"] else ""
         _show(args, f"instructions  {instructions:,}{per_mac}")
@@ -236,7 +231,7 @@ def check(args: argparse.Namespace) -> Json:
     names: Sequence[str] = target_names() if args.all_targets else args.target
     if args.calib is None:
         args.calib = Path("random")  # sizes do not depend on ranges
-    verdicts = verdict.check(_request(args, names[0]), names)
+    verdicts = verdict.check(_request(args, names[0]), names, own_precision=args.precision is None)
     rows = [v.json() for v in verdicts]
     for v in verdicts:
         mark = "fits" if v.fits else "does not fit"

@@ -85,10 +85,10 @@ class Golden:
     steps: device.Steps
 
 
-def transform(request: Request) -> Transformed:
-    """Import and run every graph pass: all that does not depend on the target, but for its GPU, which has passes of its
-    own and the roofline by which w8a8 and w4a16 choose their layers. Raises UserError."""
-    program = load(request)
+def transform(request: Request, imported: Program | None = None) -> Transformed:
+    """Import, where it is not yet, and run every graph pass: all that does not depend on the target, but for its GPU,
+    which has passes of its own and the roofline by which w8a8 and w4a16 choose their layers. Raises UserError."""
+    program = load(request) if imported is None else imported
     options = settled(request)
     _refuse_huge(program, _calibrated(options))
     arrays, made_up = calibration(request, program)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import shutil
 import subprocess
 from dataclasses import asdict, dataclass
 from typing import Any, Final
+
+from edgec import cuda_build
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,21 @@ _PROGRAMS: Final = (
         "apt-get install qemu-system-arm",
         False,
     ),
+    ("nvcc", "--version", "GPU targets", cuda_build.NVCC_CURE, False),
+    (
+        "aarch64-linux-gnu-gcc",
+        "--version",
+        "Jetson targets on another computer",
+        "apt-get install gcc-aarch64-linux-gnu",
+        False,
+    ),
     ("cmake", "--version", "using an artifact's CMakeLists.txt", "apt-get install cmake", False),
 )
 _PACKAGES: Final = (
     ("numpy", "everything", "pip install numpy", True),
     ("torch", "importing PyTorch models", "pip install 'edgec[torch]'", False),
+    ("transformers", "language models", "pip install 'edgec[lm]'", False),
+    ("ml_dtypes", "bf16", "pip install 'edgec[bf16]'", False),
     ("matplotlib", "report pictures", "pip install 'edgec[report]'", False),
     ("tqdm", "progress bars", "pip install 'edgec[progress]'", False),
 )
@@ -61,11 +72,13 @@ def examine() -> tuple[Finding, ...]:
 
 
 def _program(name: str, flag: str, needed_for: str, cure: str, required: bool) -> Finding:
-    path = shutil.which(name)
+    path = cuda_build.find(name)
     version = ""
     if path is not None:
         done = subprocess.run([path, flag], capture_output=True, text=True, timeout=30, check=False)
-        version = done.stdout.splitlines()[0] if done.stdout else path
+        # nvcc's first line names no version
+        told = [line for line in done.stdout.splitlines() if name != "nvcc" or "release" in line]
+        version = told[0] if told else path
     return Finding(name, path is not None, version, needed_for, f"{cure} (for {needed_for})", required)
 
 

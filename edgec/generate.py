@@ -89,7 +89,7 @@ def tokens(
     speed: Speed | None = None,
 ) -> Iterator[int]:
     """The tokens that follow `prompt`, at most `most` of them and as many as the cache holds; one of `stop` is the
-    last. `entries`: names of the program's entries. Raises UserError EDGEC-E240 to -E244."""
+    last. `entries`: names of the program's entries. Raises UserError EDGEC-E240 to -E243."""
     speed = speed if speed is not None else Speed()
     lengths = _lengths(entries)
     check_sampling(sampling)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from edgec import compiler, log, pipeline
 from edgec.errors import TargetError
 from edgec.ir import Program
-from edgec.plan import Kernel, Plan, Target
+from edgec.plan import Gpu, Kernel, Plan, Target
 
 CODE_BASE_BYTES: Final = 4096  # start-up, library, descriptor
 CODE_BYTES_PER_KERNEL: Final = 1000
@@ -23,7 +23,8 @@ CODE_MARGIN: Final = 1.35  # what the estimate may be off by
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One target's answer. `ram_bytes`: arenas, and what the target keeps for stack and data; `reason`: what breaks
+    """One target's answer. `ram_bytes`: arenas, and what the target keeps for stack and data, or a GPU's arenas and
+    weights; `flash_bytes`: code and weights, of a GPU target the weights alone; `reason`: what breaks
     the budget, or what the RAM is taken by. `proposals`: changes with the figures predicted for them. `code`: of the
     error that a compile would end with, "" where it fits."""
 
@@ -66,18 +67,29 @@ class _Case:
         return lay_out(unplanned, self.target, options.ram_bytes)[0]
 
 
-def check(request: compiler.Request, names: Sequence[str]) -> tuple[Verdict, ...]:
-    """A Verdict a target, in the order given. The model is imported and quantised once."""
+def check(
+    request: compiler.Request, names: Sequence[str], own_precision: bool = False
+) -> tuple[Verdict, ...]:
+    """A Verdict a target, in the order given. The model is imported once, and transformed once for all targets that
+    share its passes. `own_precision`: each target at its default precision instead of the request's."""
     from edgec.targets.load import load_target
 
     targets = [load_target(name) for name in names]
-    program = compiler.transform(request).program
+    imported = compiler.load(request)
     name = compiler.chosen_name(request)
-    rows = log.progress(targets, "targets", len(targets))
-    return tuple(
-        _verdict(_Case(program, target, request.options, compiler.kernels_of(target), name))
-        for target in rows
-    )
+    programs: dict[tuple[str, Gpu | bool], Program] = {}
+    verdicts = []
+    for target in log.progress(targets, "targets", len(targets)):
+        options = request.options
+        if own_precision:
+            options = replace(options, precision=compiler.default_precision(target.name))
+        roofline = options.precision in ("w8a8", "w4a16")  # these choose their layers by the GPU's numbers
+        key = options.precision, target.gpu if roofline and target.gpu else target.gpu is not None
+        if key not in programs:
+            own = replace(request, target=target.name, options=options)
+            programs[key] = compiler.transform(own, imported).program
+        verdicts.append(_verdict(_Case(programs[key], target, options, compiler.kernels_of(target), name)))
+    return tuple(verdicts)
 
 
 def flash_estimate(plan: Plan) -> int:
@@ -116,7 +128,10 @@ def _verdict(case: _Case) -> Verdict:
             pipeline.check_flash_of(plan, target, options, flash)
         except TargetError as error:
             errors.append(error)
-    ram = _arena(plan) + target.reserve_ram_bytes
+    if target.family == "cuda":  # no flash, and weights are in the same memory
+        flash, ram = _constants(plan), _arena(plan) + _constants(plan)
+    else:
+        ram = _arena(plan) + target.reserve_ram_bytes
     if errors:
         over = {
             "EDGEC-E501": _arena(plan) - pipeline.ram_available(target, options),
@@ -128,6 +143,8 @@ def _verdict(case: _Case) -> Verdict:
         return Verdict(target.name, False, ram, flash, reason, _proposals(case, plan), errors[0].code)
     room = pipeline.ram_available(target, options)
     reason = f"arena {_arena(plan):,} of {room:,} B, stack and data {target.reserve_ram_bytes:,} B"
+    if target.family == "cuda":
+        reason = f"arena {_arena(plan):,} B and weights {_constants(plan):,} B of {room:,} B"
     return Verdict(target.name, True, ram, flash, reason, (), "")
 
 
