@@ -104,6 +104,17 @@ def _window(op: str, symbol: str, accepts: Accepts, rank: int = 100) -> Kernel:
     return Kernel(op, symbol, f"kernels/{symbol}.c", rank, accepts, _launch_window, halo=_halo)
 
 
+def _ties(accepts: Accepts, ties: str) -> Accepts:
+    """An average that rounds its ties so."""
+
+    def so(node: NodeView, target: Target) -> bool:
+        attrs = node.node.attrs
+        own = attrs.ties if isinstance(attrs, AdaptiveAvgPool2dAttrs) else "up"
+        return own == ties and accepts(node, target)
+
+    return so
+
+
 def _adaptive(op: str, symbol: str, accepts: Accepts) -> Kernel:
     return Kernel(op, symbol, f"kernels/{symbol}.c", 100, accepts, _launch_adaptive)
 
@@ -181,11 +192,12 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     _window("avg_pool2d", "ec_avg_pool2d_s8", _pools_s8),
     _window("avg_pool2d", "ec_avg_pool2d_f32", all_f32),
     # Equal windows run row by row on the pooling kernels; uneven ones need the bounds of each window.
-    _window("adaptive_avg_pool2d", "ec_avg_pool2d_s8", _regular(_pools_s8), 90),
+    _window("adaptive_avg_pool2d", "ec_avg_pool2d_s8", _regular(_ties(_pools_s8, "up")), 90),
     _window("adaptive_avg_pool2d", "ec_avg_pool2d_f32", _regular(all_f32), 90),
     _window("adaptive_max_pool2d", "ec_max_pool2d_s8", _regular(_pools_s8), 90),
     _window("adaptive_max_pool2d", "ec_max_pool2d_f32", _regular(all_f32), 90),
-    _adaptive("adaptive_avg_pool2d", "ec_adaptive_avg_pool2d_s8", _pools_s8),
+    _adaptive("adaptive_avg_pool2d", "ec_adaptive_avg_pool2d_s8", _ties(_pools_s8, "up")),
+    _adaptive("adaptive_avg_pool2d", "ec_adaptive_avg_pool2d_even_s8", _ties(_pools_s8, "even")),
     _adaptive("adaptive_avg_pool2d", "ec_adaptive_avg_pool2d_f32", all_f32),
     _adaptive("adaptive_max_pool2d", "ec_adaptive_max_pool2d_s8", _pools_s8),
     _adaptive("adaptive_max_pool2d", "ec_adaptive_max_pool2d_f32", all_f32),

@@ -70,6 +70,9 @@ def _accepts(node: NodeView, target: Target) -> bool:
     windows, divisor = _window(node)
     x = node.inputs[0].dims
     elements = x[1] * x[2] if node.node.op in _ADAPTIVE else int(np.prod(windows.kernel))
+    attrs = node.node.attrs
+    if isinstance(attrs, AdaptiveAvgPool2dAttrs) and attrs.ties != "up":
+        return False
     same = all_s8(node, target) and node.inputs[0].quant == node.outputs[0].quant
     return same and fits_index(node) and windows_fit(node) and max(elements, divisor) <= SUM_MAX
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -57,9 +57,11 @@ class AvgPool2dAttrs(Attrs):
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveAvgPool2dAttrs(Attrs):
-    """`size` is (P, Q); (1, 1) is global pooling."""
+    """`size` is (P, Q); (1, 1) is global pooling. `ties`: how int8 rounds a mean that lies halfway between two
+    integers: "up", or to the "even" one, as imported integer networks may have it."""
 
     size: Pair
+    ties: Literal["up", "even"] = "up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +229,17 @@ def adaptive_avg_ref(attrs: AdaptiveAvgPool2dAttrs, inputs: Arrays) -> Arrays:
 def adaptive_avg_quant_ref(
     attrs: AdaptiveAvgPool2dAttrs, in_types: Types, inputs: Arrays, out_types: Types
 ) -> Arrays:
-    """y = Z + floor(mean (x - Z) + 1/2)."""
-    x = inputs[0].astype(np.int64) - _zero(in_types)
+    """y = Z + floor(mean (x - Z) + 1/2); with ties to even the mean of x itself, rounded so."""
+    zero = _zero(in_types) if attrs.ties == "up" else 0
+    x = inputs[0].astype(np.int64) - zero
     (top, bottom), (left, right) = (adaptive_bounds(x.shape[i + 1], attrs.size[i]) for i in range(2))
     divisors = (bottom - top)[:, None, None] * (right - left)[:, None]
-    return (rounded_average(_adaptive(attrs, x, np.sum), divisors, _zero(in_types)),)
+    sums = _adaptive(attrs, x, np.sum)
+    rounded = rounded_average(sums, divisors, zero)
+    if attrs.ties == "even":
+        tie = np.equal(np.mod(np.multiply(2, sums), np.multiply(2, divisors)), divisors)
+        rounded = np.asarray(rounded - (tie & (rounded % 2 != 0)), np.int8)
+    return (rounded,)
 
 
 def adaptive_matrix(size: int, out: int) -> Array:
@@ -318,6 +326,10 @@ _MAX_EXAMPLES = (
     ),
     _max_example("dilated", MaxPool2dAttrs((2, 3), (1, 2), (1, 1, 2, 2), (2, 2)), (1, 6, 7, 2)),
 )
+EVEN_CASES: tuple[tuple[str, Pair, tuple[int, ...], Literal["up", "even"]], ...] = (
+    ("global, ties to even", (1, 1), (2, 2, 2, 40), "even"),
+    ("uneven, ties to even", (3, 4), (1, 7, 5, 8), "even"),
+)
 ADAPTIVE_CASES = (
     ("global", (1, 1), (2, 4, 5, 3)),
     ("divides", (3, 2), (1, 6, 8, 3)),
@@ -370,11 +382,16 @@ define(
         infer=adaptive_infer,
         ref=adaptive_avg_ref,
         vjp=adaptive_avg_vjp,
-        quant=QuantRule(("shared",), "shared", adaptive_avg_quant_ref, max_lsb=0.5),
+        # 1: a tie to even lies one below the tie upwards of the float test
+        quant=QuantRule(("shared",), "shared", adaptive_avg_quant_ref, max_lsb=1.0),
         cost=adaptive_cost,
         examples=tuple(
             _adaptive_example(label, AdaptiveAvgPool2dAttrs(size), x, "adaptive_avg_pool2d")
             for label, size, x in ADAPTIVE_CASES
+        )
+        + tuple(
+            _adaptive_example(label, AdaptiveAvgPool2dAttrs(size, ties), x, "adaptive_avg_pool2d")
+            for label, size, x, ties in EVEN_CASES
         ),
     )
 )

@@ -384,6 +384,8 @@ void ec_avg_pool2d_s8(const ec_pool2d_params *p, int32_t row0, int32_t row1, con
 void ec_avg_pool2d_f32(const ec_pool2d_params *p, int32_t row0, int32_t row1, const float *x,
                        float *y);
 void ec_adaptive_avg_pool2d_s8(const ec_adaptive_pool2d_params *p, const int8_t *x, int8_t *y);
+void ec_adaptive_avg_pool2d_even_s8(const ec_adaptive_pool2d_params *p, const int8_t *x,
+                                    int8_t *y);
 void ec_adaptive_avg_pool2d_f32(const ec_adaptive_pool2d_params *p, const float *x, float *y);
 void ec_adaptive_max_pool2d_s8(const ec_adaptive_pool2d_params *p, const int8_t *x, int8_t *y);
 void ec_adaptive_max_pool2d_f32(const ec_adaptive_pool2d_params *p, const float *x, float *y);
