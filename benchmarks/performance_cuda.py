@@ -25,8 +25,8 @@ TORCH_WAYS: Final = {
     "compile": "torch.compile",
 }
 CHANGED: Final = (
-    "After these measurements one rule changed and has not been timed: K of a product is no longer cut into 5 or 7 "
-    "parts (5 parts of 64x64 took half as long again as 4)."
+    "After these measurements one rule changed and has not been timed: K of a product is no longer cut "
+    "into 5 or 7 parts (5 parts of 64x64 took half as long again as 4)."
 )
 
 
@@ -39,8 +39,7 @@ def where(result: Result, how: str) -> str:
     """One line of provenance."""
     return (
         f"Measured {result['date']} on one {result['gpu']} with PyTorch {result['torch']}; edgec "
-        f"{result['edgec']}. "
-        f"{how}\n"
+        f"{result['edgec']}. {how}\n"
     )
 
 
@@ -64,8 +63,7 @@ def vision(result: Result, history: Result) -> str:
         int8 = f"{row['int8']['ms']:.3f} | {row['int8_ratio']:.2f}" if "int8" in row else " | "
         shown.append(
             f"{NETWORKS[row['network']].title} | {row['fp16']['ms']:.3f} | {row['fp16']['launches']} | "
-            f"{best(row)} | "
-            f"{row['ratio']:.2f} | {int8}"
+            f"{best(row)} | {row['ratio']:.2f} | {int8}"
         )
     ratios, int8s = [r["ratio"] for r in rows], [r["int8_ratio"] for r in rows if "int8" in r]
     met = all(r <= INT8_GOAL for r in int8s)
@@ -73,8 +71,8 @@ def vision(result: Result, history: Result) -> str:
         "## Vision networks on CUDA\n",
         where(
             result,
-            "Batch 1, 224x224, random weights and inputs; medians of device time after warm-up, both sides in "
-            "one run.",
+            "Batch 1, 224x224, random weights and inputs; medians of device time after warm-up, both sides "
+            "in one run.",
         ),
         *table("network | fp16 ms | launches | best of PyTorch, ms | ratio | int8 ms | int8 / fp16", shown),
         "\n![Latency of vision networks](cuda_vision.svg)\n",
@@ -82,13 +80,10 @@ def vision(result: Result, history: Result) -> str:
         f"{geometric_mean(ratios):.2f}, none above {max(ratios):.2f}.",
         f"Goal for int8: at most {INT8_GOAL} of our fp16. {'Reached' if met else '**Missed**'}: "
         f"{', '.join(f'{r:.2f}' for r in int8s)}. At batch 1 launches take 1 to 3 us alone in either type, "
-        f"where their "
-        "bytes and operations would allow 0.02 to 0.5: halving them changes little. What is left is latency: "
-        "the launch, "
-        "the first loads, one step of k after the other.",
+        "where their bytes and operations would allow 0.02 to 0.5: halving them changes little. What is "
+        "left is latency: the launch, the first loads, one step of k after the other.",
         "On this GPU, fp16 is within 4e-3 of PyTorch in float32 on each of these, whole; int8 equals the "
-        "interpreter in "
-        "every integer on the small variants ([networks](networks.md)).\n",
+        "interpreter in every integer on the small variants ([networks](networks.md)).\n",
         *starts(rows),
         f"\n{CHANGED}",
     ]
@@ -104,10 +99,8 @@ def starts(rows: list[Row]) -> list[str]:
         found = row["fp16"]
         lines.append(
             f"From loading the library to the first output of {NETWORKS[row['network']].title}, in a new "
-            f"process, CUDA "
-            f"context included: {found['start_s']:.3f} s (goal {START_GOAL_S}). Library "
-            f"{found['library_bytes']:,} B, "
-            f"weights {found['weight_bytes']:,} B."
+            f"process, CUDA context included: {found['start_s']:.3f} s (goal {START_GOAL_S}). Library "
+            f"{found['library_bytes']:,} B, weights {found['weight_bytes']:,} B."
         )
     return lines
 
@@ -117,16 +110,14 @@ def summed(rows: list[Row], batch: int, key: str) -> float:
     return float(sum(r[key] for r in rows if r["batch"] == batch))
 
 
-def linears(result: Result, history: Result) -> str:
-    """Section of the 4-bit and 8-bit linear layers."""
-    rows = result["rows"]
+def w4_sums(rows: list[Row], history: Result) -> list[str]:
+    """Lines of the table of four layers by batch."""
     batches = sorted({r["batch"] for r in rows})
     int8_bound = [summed(rows, b, "bound") * 8 / W4_BITS for b in batches]
     sums = [
         f"{b} | {summed(rows, b, 'w4'):.1f} | {W4_GOALS_US.get(b, '')} | {summed(rows, b, 'bound'):.1f} | "
         f"{summed(rows, b, 'torch_fp16'):.1f} | {summed(rows, b, 'torch_int4'):.1f} | "
-        f"{summed(rows, b, 'w8a8'):.1f} | "
-        f"{summed(rows, b, 'rows'):.1f} | {limit:.1f}"
+        f"{summed(rows, b, 'w8a8'):.1f} | {summed(rows, b, 'rows'):.1f} | {limit:.1f}"
         for b, limit in zip(batches, int8_bound, strict=True)
     ]
     alone = tuned(history)
@@ -134,14 +125,21 @@ def linears(result: Result, history: Result) -> str:
         f"{b} | {us:.1f}, tuning run | {W4_GOALS_US.get(b, '')} | {w4_bound_us(b):.1f} | | | | | "
         for b, us in alone.items()
     ]
+    return sums
+
+
+def linears(result: Result, history: Result) -> str:
+    """Section of the 4-bit and 8-bit linear layers."""
+    rows = result["rows"]
+    batches = sorted({r["batch"] for r in rows})
     missed = ", ".join(
         f"by {summed(rows, b, 'w4') / W4_GOALS_US[b] - 1:.0%} at batch {b}"
         for b in batches
         if b in W4_GOALS_US
     )
     single = [
-        f"{r['layer']} | {r['w4']:.2f} | {r['bound']:.2f} | {r['bound'] / r['w4']:.0%} | {r['torch_fp16']:.2f} | "
-        f"{r['torch_int4']:.2f} | {r['w8a8']:.2f}"
+        f"{r['layer']} | {r['w4']:.2f} | {r['bound']:.2f} | {r['bound'] / r['w4']:.0%} | "
+        f"{r['torch_fp16']:.2f} | {r['torch_int4']:.2f} | {r['w8a8']:.2f}"
         for r in rows
         if r["batch"] == 1
     ]
@@ -150,26 +148,22 @@ def linears(result: Result, history: Result) -> str:
             "## Linear layers of Llama-3-8B with 4-bit and 8-bit weights\n",
             where(
                 result,
-                "q, k, v (6144x4096), output (4096x4096), gate and up (28672x4096), down (4096x14336); each "
-                "figure is "
-                "what one more launch adds to a CUDA graph, with weights that come from memory. W4A16: "
-                "symmetric groups "
-                "of 128, fp16. W8A8: the product, and beside it the rounding of its rows. PyTorch in the same run: "
-                "linear in fp16 (cuBLAS) and `torch._weight_int4pack_mm`. Bound: weights at 4.8 TB/s, or "
-                "products at "
-                "989 Tflop/s where that is longer (data sheet).",
+                "q, k, v (6144x4096), output (4096x4096), gate and up (28672x4096), down (4096x14336); "
+                "each figure is what one more launch adds to a CUDA graph, with weights that come from "
+                "memory. W4A16: symmetric groups of 128, fp16. W8A8: the product, and beside it the "
+                "rounding of its rows. PyTorch in the same run: linear in fp16 (cuBLAS) and "
+                "`torch._weight_int4pack_mm`. Bound: weights at 4.8 TB/s, or products at 989 Tflop/s where "
+                "that is longer (data sheet).",
             ),
             "Four layers summed, us:\n",
             *table(
                 "batch | W4A16 | goal | bound | cuBLAS fp16 | torch int4 | W8A8 product | its rows | bound of W8A8",
-                sums,
+                w4_sums(rows, history),
             ),
             "\n![Four linear layers by batch](cuda_w4.svg)\n",
-            f"The goals are **missed**: {missed}. Above batch 8 there are only figures of tuning runs of the "
-            f"kernel alone "
-            "(the best division of each layer, no peer in the run); they are above the goals, too. Each layer "
-            "at batch 1, "
-            "us:\n",
+            f"The goals are **missed**: {missed}. Above batch 8 there are only figures of tuning runs of "
+            "the kernel alone (the best division of each layer, no peer in the run); they are above the "
+            "goals, too. Each layer at batch 1, us:\n",
             *table("layer | W4A16 | bound | share of it | cuBLAS fp16 | torch int4 | W8A8 product", single),
             "\n" + w4_shape(rows),
         ]
@@ -199,9 +193,9 @@ def w4_shape(rows: list[Row]) -> str:
     read = np.array([r["bound"] * SHEET_BANDWIDTH / 1e6 for r in chosen])
     slope, start = np.polyfit(read, np.array([r["w4"] for r in chosen]), 1)
     return (
-        f"A straight line through the four is {start:.1f} us a launch plus the weights at {1e-6 / slope:.1f} "
-        f"TB/s: a "
-        f"third of the sum is starts ({4 * start:.0f} us), the rest is reading below the rate of a plain read.\n"
+        f"A straight line through the four is {start:.1f} us a launch plus the weights at "
+        f"{1e-6 / slope:.1f} TB/s: a third of the sum is starts ({4 * start:.0f} us), the rest is reading "
+        "below the rate of a plain read.\n"
     )
 
 
@@ -212,15 +206,14 @@ def decode(result: Result, history: Result) -> str:
         "## Decoding with Llama-3-8B's shape\n",
         where(
             result,
-            f"Batch 1, {head['prompt']} tokens of context, all layers, random weights, 4-bit layers and an fp16 "
-            f"head, "
-            "greedy. A step is one CUDA graph.",
+            f"Batch 1, {head['prompt']} tokens of context, all layers, random weights, 4-bit layers and an "
+            "fp16 head, greedy. A step is one CUDA graph.",
         ),
     ]
     ours = [r for r in rows if "precision" in r]
     shown = [
-        f"edgec, {r['precision']} | {r['step_ms']:.3f} | {r['tokens_per_s']:.1f} | {r['bound_tokens_per_s']:.0f} | "
-        f"{r['bound_share']:.0%}"
+        f"edgec, {r['precision']} | {r['step_ms']:.3f} | {r['tokens_per_s']:.1f} | "
+        f"{r['bound_tokens_per_s']:.0f} | {r['bound_share']:.0%}"
         for r in ours
     ]
     names = {"eager": "transformers, fp16, eager", "compile": "transformers, fp16, torch.compile"}
@@ -231,13 +224,11 @@ def decode(result: Result, history: Result) -> str:
     lines += [
         *table("what | ms a step | tokens/s | bound, tokens/s | share", shown),
         f"\nGoal: {DECODE_GOAL} tokens/s. "
-        f"{'Reached' if reached['tokens_per_s'] >= DECODE_GOAL else '**Missed**'}: {reached['tokens_per_s']:.1f}. "
-        f"With the token read by the host after each step {reached['tokens_per_s_read']:.1f}; a prefill of 128 "
-        f"tokens "
-        f"takes {reached['prefill_128_ms']:.2f} ms. The bound is {reached['bytes_per_token'] / 1e9:.2f} GB of "
-        f"weights "
-        f"and cache at {reached['bound_tokens_per_s'] * reached['bytes_per_token'] / 1e12:.2f} TB/s, which a "
-        f"plain read "
+        f"{'Reached' if reached['tokens_per_s'] >= DECODE_GOAL else '**Missed**'}: "
+        f"{reached['tokens_per_s']:.1f}. With the token read by the host after each step "
+        f"{reached['tokens_per_s_read']:.1f}; a prefill of 128 tokens takes {reached['prefill_128_ms']:.2f} "
+        f"ms. The bound is {reached['bytes_per_token'] / 1e9:.2f} GB of weights and cache at "
+        f"{reached['bound_tokens_per_s'] * reached['bytes_per_token'] / 1e12:.2f} TB/s, which a plain read "
         f"reached in the same run. {'' if any(r.get('peer') == 'compile' for r in rows) else NO_COMPILE}\n",
         *profile(history["profile"], reached["step_ms"]),
     ]
@@ -251,14 +242,13 @@ def profile(given: Result, step_ms: float) -> list[str]:
     """Where a step's time goes."""
     shown = [f"{what} | {count} | {us:.1f} | {us / count:.2f}" for what, count, us in given["rows"]]
     return [
-        "Kernels of a step, each repeated alone in the same run, so that weights below the L2's 60 MB come from it "
-        "(which product is which follows from the times; only gate and up, and the head, were named):\n",
+        "Kernels of a step, each repeated alone in the same run, so that weights below the L2's 60 MB come "
+        "from it (which product is which follows from the times; only gate and up, and the head, were "
+        "named):\n",
         *table("kernel | launches | us | us each", shown),
         f"\nAll {given['launches']} launches so: {given['total_us'] / 1000:.3f} ms; the graph, where every "
-        f"weight comes "
-        f"from memory, {step_ms:.3f} ms. The head ran in a kernel of its own that has been left out since: the "
-        f"one of "
-        "all linear layers took as long (237.6 and 236.4 us side by side).",
+        f"weight comes from memory, {step_ms:.3f} ms. The head ran in a kernel of its own that has been "
+        "left out since: the one of all linear layers took as long (237.6 and 236.4 us side by side).",
     ]
 
 
@@ -276,16 +266,13 @@ def attention(result: Result, history: Result) -> str:
                 "## Attention on CUDA\n",
                 where(
                     result,
-                    "fp16, us a launch in a graph; PyTorch is `scaled_dot_product_attention` in a graph of the "
-                    "same run, on "
-                    "q, k and v that are cut apart already (and, for decoding, without rotation and update of "
-                    "the cache). "
-                    "Bound of decoding: the cache at 4.4 TB/s.",
+                    "fp16, us a launch in a graph; PyTorch is `scaled_dot_product_attention` in a graph of "
+                    "the same run, on q, k and v that are cut apart already (and, for decoding, without "
+                    "rotation and update of the cache). Bound of decoding: the cache at 4.4 TB/s.",
                 ),
                 *table("shape | edgec, us | PyTorch, us | ratio | TB/s of the cache", shown),
                 "\nLong sequences are slower than PyTorch's: BERT at 384, Whisper at 1,500 and prefill from 512 "
-                "tokens on; see "
-                "below.",
+                "tokens on; see below.",
             ]
         )
         + "\n"
@@ -303,8 +290,7 @@ def layers(result: Result, history: Result) -> str:
         worst = max(rows, key=lambda r: r["us"] / r["torch"])
         shown.append(
             f"{NETWORKS[network].title} | {sum(r['count'] for r in rows)} | {ours:.0f} | {theirs:.0f} | "
-            f"{bound:.0f} | "
-            f"{worst['layer']}: {worst['us']:.1f} to {worst['torch']:.1f}"
+            f"{bound:.0f} | {worst['layer']}: {worst['us']:.1f} to {worst['torch']:.1f}"
         )
     return (
         "\n".join(
@@ -312,9 +298,9 @@ def layers(result: Result, history: Result) -> str:
                 "## Convolutions and linear layers alone\n",
                 where(
                     result,
-                    "fp16, batch 1, dense layers of four networks, each repeated in a graph with weights from "
-                    "memory; the sum "
-                    "over the network, us. Bound: products at 989 Tflop/s or weights at 4.8 TB/s, layer by layer.",
+                    "fp16, batch 1, dense layers of four networks, each repeated in a graph with weights "
+                    "from memory; the sum over the network, us. Bound: products at 989 Tflop/s or weights "
+                    "at 4.8 TB/s, layer by layer.",
                 ),
                 *table(
                     "network | layers | edgec | cuDNN, cuBLAS | bound | worst against them, rows x outputs x k, us",
@@ -344,38 +330,33 @@ def far(results: dict[str, Result], history: Result) -> str:
             [
                 "## Which kernels are far from their bound, and why\n",
                 f"- **4-bit layers, one row**: {min(r['bound'] / r['w4'] for r in w4):.0%} to "
-                f"{max(r['bound'] / r['w4'] for r in w4):.0%} of the data sheet's bandwidth. A launch starts before it "
-                "streams: x into shared memory, the first weights, the join of the warps; the small layers are over "
-                "by then. "
-                "Finer blocks, two blocks an SM and a balanced split moved the sum by 1.5 us at most.",
+                f"{max(r['bound'] / r['w4'] for r in w4):.0%} of the data sheet's bandwidth. A launch "
+                "starts before it streams: x into shared memory, the first weights, the join of the warps; "
+                "the small layers are over by then. Finer blocks, two blocks an SM and a balanced split "
+                "moved the sum by 1.5 us at most.",
                 f"- **Decoding**: 32 blocks of these layers ({32 * linear / 1000:.2f} ms), attention "
-                f"({32 * cached['us'] / 1000:.2f}) and the head ({HEAD_US / 1000:.2f}) make {alone:.2f} ms of the "
-                f"step's {step:.2f}; what is "
-                "left is handing over between 165 launches, sampling and norms. Five launches a block are not joined.",
-                f"- **4-bit layers, many rows**: {tuned(history)[128]:.0f} us at batch 128 in a tuning run, bound "
-                f"{w4_bound_us(128):.0f}. The largest layer did 321 Tflop/s of 989. Weights are taken apart in "
-                f"registers and "
-                "multiplied by `mma.sync`; instructions of warp groups are not used.",
+                f"({32 * cached['us'] / 1000:.2f}) and the head ({HEAD_US / 1000:.2f}) make {alone:.2f} ms "
+                f"of the step's {step:.2f}; what is left is handing over between 165 launches, sampling and "
+                "norms. Five launches a block are not joined.",
+                f"- **4-bit layers, many rows**: {tuned(history)[128]:.0f} us at batch 128 in a tuning run, "
+                f"bound {w4_bound_us(128):.0f}. The largest layer did 321 Tflop/s of 989. Weights are taken "
+                "apart in registers and multiplied by `mma.sync`; instructions of warp groups are not used.",
                 f"- **Attention of long sequences**: {tflops:.0f} Tflop/s at 2,048 causal tokens (PyTorch "
-                f"{theirs:.0f}, peak "
-                "989), by `mma.sync`. 32 rows a warp were worth a fifth, loads further ahead nothing; instructions "
-                "of warp "
-                "groups are not used here, either.",
-                f"- **Attention of a decode step**: {cached['us']:.1f} us at 1,024 tokens, where reading the cache "
-                f"takes 1; 4.4 "
-                "at 128. Position, q, products, softmax and the join of the splits wait for each other.",
-                f"- **Convolutions and linear layers at batch 1**: {min(share):.1%} to {max(share):.0%} of their "
-                f"bound. A map of "
-                "7x7 or 14x14 gives 49 or 196 rows: a launch is its start and a chain of steps of k. Products of "
-                "197 rows "
-                "are held by how fast an SM takes slices from the L2 (about 55 bytes a clock).",
-                "- **int8 of small networks**: launches of 1.3 to 3.8 us with bounds of 0.01 to 0.3 (MobileNetV2, each "
-                "launch repeated alone: 103 us, bound 3.5).",
+                f"{theirs:.0f}, peak 989), by `mma.sync`. 32 rows a warp instead of 16 and loads further "
+                "ahead changed nothing; instructions of warp groups are not used here, either.",
+                f"- **Attention of a decode step**: {cached['us']:.1f} us at 1,024 tokens, where reading "
+                "the cache takes 1; 4.4 at 128. Position, q, products, softmax and the join of the splits "
+                "wait for each other.",
+                f"- **Convolutions and linear layers at batch 1**: {min(share):.1%} to {max(share):.0%} of "
+                "their bound. A map of 7x7 or 14x14 gives 49 or 196 rows: a launch is its start and a "
+                "chain of steps of k. Products of 197 rows are held by how fast an SM takes slices from "
+                "the L2 (about 55 bytes a clock).",
+                "- **int8 of small networks**: launches of 1.3 to 3.8 us with bounds of 0.01 to 0.3 "
+                "(MobileNetV2, each launch repeated alone: 103 us, bound 3.5).",
                 "- **Memory-bound kernels** (`benchmarks/cuda_memory.py`; a plain copy reaches 4,200 GB/s there):\n",
                 *table("kernel | us | GB/s | why", shown),
                 "\nAt their bound or near it: the fp16 head (4.48 TB/s), sums over rows (104 % of a copy's "
-                "rate), large "
-                "additions (104 %), layer norm, RMS norm and softmax of large inputs (80 %).",
+                "rate), large additions (104 %), layer norm, RMS norm and softmax of large inputs (80 %).",
             ]
         )
         + "\n"
@@ -387,8 +368,7 @@ def history_log(history: Result) -> str:
     lines = [
         "## Versions and what each was worth\n",
         f"One {history['gpu']}, {history['date']}, PyTorch {history['torch']}. Every prediction was written "
-        f"down before "
-        "its measurement (`benchmarks/results/cuda_history.toml`; empty where there was none).",
+        "down before its measurement (`benchmarks/results/cuda_history.toml`; empty where there was none).",
     ]
     for log in history["log"]:
         rows = [

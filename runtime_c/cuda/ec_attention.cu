@@ -10,12 +10,12 @@
  *
  * Measured, NVIDIA H200, CUDA 13.0, 2026-11-21, fp16, us a launch in a graph (PyTorch 2.11's
  * scaled_dot_product_attention in a graph in the same run): queries x keys, heads x depth
- *     197 x 197, 12 x 64           5.1   (7.6)        49 keys, 3136 queries, 1 x 32   2.9   (6.3)
+ *     197 x 197, 12 x 64           5.1   (7.4)        49 keys, 3136 queries, 1 x 32   2.9   (6.3)
  *     128 x 128, 12 x 32           2.8   (5.9)        causal 128, 32 / 8 x 128        6.3   (8.0)
- *     384 x 384, 12 x 64           8.7   (8.2)        causal 512, 32 / 8 x 128       24.0  (13.5)
- *     1500 x 1500, 6 x 64         35.0  (20.4)        causal 2048, 32 / 8 x 128     185    (85)
- * Long sequences are far from the tensor cores' rate: 190 Tflop/s, whether a warp has 16 rows or 32 (182 us against
- * 186); fragments loaded two ahead change nothing. Small grids gain from warps that share the keys: 5.1 us with two
+ *     384 x 384, 12 x 64           8.8   (8.2)        causal 512, 32 / 8 x 128       24.0  (13.5)
+ *     1500 x 1500, 6 x 64         35.0  (20.3)        causal 2048, 32 / 8 x 128     185    (85)
+ * Long sequences are far from the tensor cores' rate: 186 Tflop/s of 989, whether a warp has 16 rows or 32 (186 us
+ * against 182); fragments loaded two ahead change nothing. Small grids gain from warps that share the keys: 5.1 us with two
  * pairs against 7.1 with four warps of 16 rows each (197 x 197).
  */
 #include "ec_attention.cuh"

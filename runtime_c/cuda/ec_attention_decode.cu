@@ -17,10 +17,10 @@
  *
  * Measured, NVIDIA H200, CUDA 13.0, 2026-11-21, fp16, one token, 32 query and 8 key heads of 128 channels, caches from
  * memory, us a launch in a graph (PyTorch's attention alone, without positions and update): 128 keys 4.4 (4.3), 1024
- * keys 6.6 (7.7; 4.2 MB: 0.63 TB/s), 8192 keys 14.9 (16.5; 2.2 TB/s). Versions at 1024 keys: 8.5 with q, k and v read
- * element by element; 6.8 with one staged copy of them; 6.9 with the splits as a cluster that joins in distributed
- * shared memory. About 2 us of it are the join, 1 us the memory, the rest waits one after the other: position, q, the
- * products.
+ * keys 6.6 (7.7; 4.2 MB: 0.64 TB/s), 8192 keys 14.9 (16.7; 2.25 TB/s). Versions at 1024 keys: 8.5 with q, k and v read
+ * element by element; with one staged copy of them 6.6 to 7.4 in tuning runs, and 6.4 to 8.0 with the splits as a cluster
+ * that joins in distributed shared memory. Reading the cache takes 1 us of it; the rest waits one after the other:
+ * position, q, the products, the join.
  */
 #include "ec_attention.cuh"
 #include "ec_attention_cached.cuh"

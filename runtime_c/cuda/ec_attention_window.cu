@@ -14,8 +14,8 @@
  *
  * Measured, NVIDIA H200, CUDA 13.0, 2026-11-21, fp16, us a launch in a graph (PyTorch's attention alone on windows that
  * are cut apart already, with the bias as mask, in a graph of the same run): Swin-T's stages at 224 x 224, shifted by 3
- *     56 x 56, 3 heads   4.3  (17.6)       14 x 14, 12 heads   2.9  (10.5)
- *     28 x 28, 6 heads   3.2  (10.7)       7 x 7, 24 heads     2.3  (10.2)
+ *     56 x 56, 3 heads   4.3  (17.6)       14 x 14, 12 heads   2.9  (10.4)
+ *     28 x 28, 6 heads   3.2  (10.6)       7 x 7, 24 heads     2.3  (10.2)
  */
 #include "ec_attention.cuh"
 #include "ec_attention_window.cuh"

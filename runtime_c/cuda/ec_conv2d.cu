@@ -9,8 +9,8 @@
  * a constant, and is asked for before the previous kernel has ended. Scratch and
  * counters: see ec_gemm.cuh. Equals the ops conv2d, conv_transpose2d, conv1d, linear and matmul within the rounding.
  *
- * Measured, NVIDIA H200, CUDA 13.0, 2026-11-21, fp16, batch 1, us a launch in a graph with weights from memory, best
- * tile (cuDNN or cuBLAS of PyTorch 2.11 in the same run):
+ * Measured, NVIDIA H200, CUDA 13.0, 2026-11-21, fp16, batch 1, us a launch in a graph with weights from memory, the
+ * best tile of a tuning run (cuDNN or cuBLAS of PyTorch 2.11 in the same run):
  *     rows x outputs x k        mma.sync   warp groups   PyTorch
  *     3136 x 64 x 64                 1.5           1.9       3.2
  *     784 x 128 x 1152 (3x3)         4.7           5.2       6.8

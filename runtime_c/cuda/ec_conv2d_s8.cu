@@ -21,13 +21,13 @@
  * One rounding; sums exact in int32. Equals conv2d.quant of edgec/ops/conv2d.py and linear.quant of
  * edgec/ops/linear.py.
  *
- * Measured on an H200, 2026-11-21, one layer of ResNet-50 repeated in a graph, microseconds (bound by bytes below
+ * Measured on an H200, 2026-11-21, one layer of ResNet-50 repeated in a graph, best tile, microseconds (bound by bytes below
  * 0.6):
  *   first version, tiles of 64 x 64:            56x56 64 3x3 4.4, 28x28 128 3x3 5.0, 14x14 256 3x3 7.2, 7x7 512 3x3 8.4
  *   records early, masks for taps, 16-row tiles:             2.9,             3.6,             4.5,            5.9
  *   clusters for splits of k:                                3.1,             3.7,             4.6,            5.4
  * Pieces beyond k that read one padding vector had made all SMs meet at one address of L2: 5.4 -> 2.0 for 112x112 32
- * to 16. A third of the code (30 -> 9 KiB a kernel): MobileNetV2 154 -> 130, ResNet-50 284 -> 249 in whole graphs,
+ * to 16. A third of the code (30 -> 9 KiB a kernel): MobileNetV2 154 -> 130, ResNet-50 284 -> 250 in whole graphs,
  * where a kernel's instructions are cold. One short end and shared memory by the steps in use: 111 and 203,
  * EfficientNet-B0 217 (our fp16 in the same run: 106, 237, 227).
  */

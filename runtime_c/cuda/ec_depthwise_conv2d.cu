@@ -16,9 +16,9 @@
  * warp taking one row of the window; their sums meet in shared memory, where warp j finishes column j. Grid: strips /
  * (32 / CX), channel tiles, batch; 32 * R threads. A map at batch 1 is small: one warp a scheduler waits for itself.
  *
- * H200, 2026-11-21, fp16: 3x3 of 112 x 112 x 32 in 1.79 us (PyTorch 5.55), 14 x 14 x 384 in 1.30 (4.94). 7x7 of
- * 7 x 7 x 768: 2.97 us by one warp for all rows, 2.69 with rows asked for ahead, 1.77 with rows shared (in ConvNeXt-T;
- * PyTorch 13.0); its 15 layers of 56 x 56 to 14 x 14 take 2.64 us on average, from 3.2 to 5.0 before.
+ * H200, 2026-11-21, fp16, best tile of a tuning run: 3x3 of 112 x 112 x 32 in 1.82 us (PyTorch 5.54), 14 x 14 x 384 in
+ * 1.31 (4.96). 7x7 of 7 x 7 x 768: 2.97 us by one warp for all rows (PyTorch 12.9), 1.77 with rows shared, in ConvNeXt-T;
+ * its 15 layers of 56 x 56 to 14 x 14 take 2.64 us on average, 3.6 to 5.0 with one warp for all rows.
  */
 #include "ec_cuda.cuh"
 #include "ec_depthwise_conv2d_params.h"

@@ -17,8 +17,8 @@
  *
  * One rounding; sums exact in int32. Equals conv2d.quant of edgec/ops/conv2d.py.
  *
- * Measured on an H200, 2026-11-21, repeated in a graph: 3x3 over 14x14x576 1.7 us, 7x7x960 1.3, 112x112x32 2.1 to 3.1
- * with 4 outputs a thread (bounds 0.05, 0.02 and 0.17 us by bytes): what a launch takes, not what it moves.
+ * Measured on an H200, 2026-11-21, repeated in a graph: 3x3 over 14x14x576 1.7 us, 7x7x960 1.4, 112x112x32 2.9 with 2
+ * and 3.1 with 4 outputs a thread (bounds 0.05, 0.02 and 0.17 us by bytes): what a launch takes, not what it moves.
  */
 #include "ec_conv2d_s8_params.h"
 #include "ec_cuda.cuh"

@@ -17,14 +17,17 @@
  * multiple of GROUP (64 or 128). Shared memory and scratch: FewRows in backends/w4_tiles.py. Counters: one a column of
  * blocks.
  *
- * Measured on an H200, 2026-11-21, symmetric groups of 128, weights from memory, one launch of a graph of many, in us:
+ * Measured on an H200, 2026-11-21, symmetric groups of 128, weights from memory, one launch of a graph of many, in us,
+ * with the divisions of backends/w4_tiles.py (benchmarks/cuda_linears.py):
  *   N x K            6144x4096  4096x4096  28672x4096  4096x14336   sum
- *   batch 1                6.0        4.7        18.8        10.6  40.1
- *   batch 4                5.6        4.7        18.0        11.1  39.4
- *   batch 8                6.4        5.1        17.8        11.0  40.3
- *   batch 16               8.9        7.2        24.1        15.0  55.2
- * (the best of some hundred divisions; reading the weights at 4.8 TB/s takes 23.4). History at batch 1: nibbles turned
- * into q - zero, x staged load by load 46; eight loads of x at once 42; bare nibbles 41; shorter chains 40.
+ *   batch 1                6.5        5.1        18.8        10.9  41.4
+ *   batch 2                5.9        5.1        17.3        10.3  38.6
+ *   batch 4                5.8        5.3        18.6        11.6  41.3
+ *   batch 8                6.7        5.3        18.3        11.2  41.4
+ *   batch 16               9.9        7.5        24.1        15.0  56.4  (a tuning run of the kernel alone)
+ * Reading the weights at 4.8 TB/s takes 23.4. Tuning runs of the kernel alone at batch 1, the best of some hundred
+ * divisions, summed: nibbles turned into q - zero, x staged load by load 45.9; eight loads of x at once 42.3; bare nibbles
+ * 40.2; shorter chains 40.1; balanced over 132 SMs 41.5.
  */
 #include "ec_linear_w4_params.h"
 #include "ec_mma.cuh"

@@ -13,9 +13,9 @@
  * x [rows, in_c], y [rows, N]; pairs, bias as in ec_linear_w4.cu. Scratch where splits > 1 without CLUSTER: a float for
  * each sum of every block. Counters: one for each tile.
  *
- * Measured on an H200, 2026-11-21, in us for 6144x4096, 4096x4096, 28672x4096, 4096x14336 (N x K): batch 32 13.6, 9.9,
- * 34.3, 26.2; batch 64 16.5, 14.7, 53.3, 34.5; batch 128 29.1, 22.0, 93.7, 59.8 (the best divisions). At batch 128 it
- * does 2048 products in 2.6 clocks an SM, near what mma.sync gives there.
+ * Measured on an H200, 2026-11-21, in tuning runs of the kernel alone, the best division of each, in us for 6144x4096,
+ * 4096x4096, 28672x4096, 4096x14336 (N x K): batch 32 13.6, 9.9, 34.3, 26.2; batch 64 16.5, 14.7, 53.3, 34.5; batch 128
+ * 29.1, 22.0, 93.7, 59.8. At batch 128 the largest does 321 of 989 Tflop/s.
  */
 #include "ec_gemm.cuh"
 #include "ec_linear_w4_params.h"

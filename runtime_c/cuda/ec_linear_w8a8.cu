@@ -8,6 +8,10 @@
  * ec_linear_w8a8_body: y[m,n] = epilogue(clamp(float(sum_k q[m,k] w[n,k]) (scale[m] sw[n]) + bias[n])). Sums are exact in
  * int32 (K < 133,000); the steps after them are rounded once each, as in the op. q and w int8 with rows of whole 16-byte
  * chunks, sw and bias float [N], y of type T.
+ *
+ * Measured on an H200, 2026-11-21, fp16, weights from memory, one launch of a graph of many (benchmarks/cuda_linears.py):
+ * one row, N x K 6144x4096 8.7 us, 4096x4096 8.1, 28672x4096 28.4, 4096x14336 16.5; sum 61.6, and 62.5 with 8 rows
+ * (reading the weights at 4.8 TB/s: 45.4). Quantising rows of 4096 takes 1.8, of 14336 3.1.
  */
 #include "ec_gemm.cuh"
 #include "ec_gemm_params.h"
