@@ -74,19 +74,19 @@ def check(
     share its passes. `own_precision`: each target at its default precision instead of the request's."""
     from edgec.targets.load import load_target
 
-    targets = [load_target(name) for name in names]
+    targets = [(given, load_target(given)) for given in names]
     imported = compiler.load(request)
     name = compiler.chosen_name(request)
     programs: dict[tuple[str, Gpu | bool], Program] = {}
     verdicts = []
-    for target in log.progress(targets, "targets", len(targets)):
+    for given, target in log.progress(targets, "targets", len(targets)):
         options = request.options
         if own_precision:
-            options = replace(options, precision=compiler.default_precision(target.name))
+            options = replace(options, precision=compiler.default_precision(given))
         roofline = options.precision in ("w8a8", "w4a16")  # these choose their layers by the GPU's numbers
         key = options.precision, target.gpu if roofline and target.gpu else target.gpu is not None
         if key not in programs:
-            own = replace(request, target=target.name, options=options)
+            own = replace(request, target=given, options=options)
             programs[key] = compiler.transform(own, imported).program
         verdicts.append(_verdict(_Case(programs[key], target, options, compiler.kernels_of(target), name)))
     return tuple(verdicts)
