@@ -110,7 +110,7 @@ def rounded_layers(program: Program, graph: Graph, scheme: W4Scheme) -> dict[str
         name = node.outputs[0].name if node.outputs else ""
         if node.op != "linear" or node.inputs[1][0] != "@" or not types[node.inputs[1]].dtype.is_float:
             continue
-        group = group_of(types[node.inputs[1]].dims[1], scheme.group)
+        group = group_of(types[node.inputs[1]].dims[1], scheme.group, scheme.groups)
         if group is not None and name not in heads and node.loc.layer not in scheme.keep:
             found[name] = group
     return found

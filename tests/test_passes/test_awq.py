@@ -11,7 +11,7 @@ from edgec.ir import Program
 from edgec.ops.linear_w4 import unpack_weights
 from edgec.passes.awq import awq, awq_scales, clamped, clip_limits, score_rows
 from edgec.passes.blocks import block_of
-from edgec.passes.quantize_w4 import W4Scheme, quantize_groups, quantize_w4
+from edgec.passes.quantize_w4 import KERNEL_GROUPS, W4Scheme, quantize_groups, quantize_w4
 from edgec.text import read
 from edgec.verify import verify
 
@@ -88,6 +88,17 @@ def test_scales_alone_fold_exactly() -> None:
     )
     assert noise(p, unclipped[0]) < 1e-10
     assert 0 < noise(p, after) < 0.01, "clips are no identity"
+
+
+def test_layers_that_no_group_of_the_kernels_divides_stay_as_they_are() -> None:
+    """A GPU's kernels take groups of 128 and 64; only `down` has so many channels."""
+    scheme = W4Scheme(group=128, fold_norm_gains=False, groups=KERNEL_GROUPS)
+    p = network()
+    after, scaled, clipped = awq(p, samples(), scheme)
+    assert [c.layer for c in clipped] == ["down"]
+    assert [d.why == "its layers stay in float" for d in scaled] == [True, True, True, False, True]
+    changed = {n for n in ("wq", "wk", "wv", "wo", "wh") if p.constants[n] is not after.constants.get(n)}
+    assert changed == set()
 
 
 def test_q_and_k_are_scores_and_are_not_clipped() -> None:
