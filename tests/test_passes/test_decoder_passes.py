@@ -99,6 +99,16 @@ def test_a_scaled_rotation_with_tokens_first_becomes_rope() -> None:
     assert body(after) == ["%y: f32[1,3,2,8] = rope(%x, %p, @freq_1) {axis=1, scale=1.25}"]
 
 
+def test_a_table_that_ends_at_some_position_is_no_rope() -> None:
+    """The numbers are the same up to position 4000."""
+    ends = TABLES.replace("matmul(@freq, %f)", "matmul(@freq, %g)").replace(
+        "%m: ", "%g: f32[1,1,3] = clamp(%f) {min=0.0, max=4000.0} %m: "
+    )
+    text = "graph g(%x: f32[1,2,3,8], %p: i32[3]) {" + ends + HALVES + SUM + "}"
+    p = program(text, freq=FREQUENCY.reshape(1, 4, 1))
+    assert rotary(p) is p
+
+
 def test_turned_neighbours_become_interleaved_rope() -> None:
     twice = TABLES.replace(
         "%e: f32[1,3,8] = concat(%mt, %mt) {axis=2} ",
