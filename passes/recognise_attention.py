@@ -76,6 +76,8 @@ def _spelt_out(at: Rewrite, node: Node) -> str | None:
     scores = _scores(at, soft.inputs[0], 1.0, t.dims)
     if scores is None or any(len(at.type(r).shape) != rank for r in (*scores.product.inputs, v)):
         return None
+    if scores.product.outputs[0].type.dims != t.dims:
+        return None  # reshapes between them came to another shape
     q, q_scale = _unscaled(at, scores.product.inputs[0])
     k, k_scale = _unscaled(at, scores.product.inputs[1])
     scale = scores.scale * q_scale * k_scale
@@ -110,7 +112,7 @@ def _scores(at: Rewrite, ref: str, scale: float, shape: tuple[int, ...]) -> _Sco
         return _scores(at, node.inputs[0], scale, shape)
     if node.op == "masked_fill":
         inner = _scores(at, node.inputs[0], scale, shape)
-        hidden = _hidden(at, node, shape)
+        hidden = _hidden(at, node, scale, shape)
         return replace(inner, hidden=hidden) if inner is not None and hidden and not inner.hidden else None
     for x, other in (node.inputs, node.inputs[::-1]) if node.op in ("add", "mul") else ():
         if at.type(x).dims != node.outputs[0].type.dims or x[0] == "@":
@@ -155,9 +157,13 @@ def _with_addend(
     return replace(found, computed=ref) if plain else None
 
 
-def _hidden(at: Rewrite, node: Node, shape: tuple[int, ...]) -> str:
-    """The boolean of a fill with minus infinity, or with a number so low that it amounts to that; "" for others."""
-    ref, value, here = node.inputs[1], attr(node, "value", float), node.outputs[0].type.dims
+def _hidden(at: Rewrite, node: Node, scale: float, shape: tuple[int, ...]) -> str:
+    """The boolean of a fill with minus infinity, or with a number so low, times `scale`, that it amounts to that; ""
+    for others."""
+    if scale <= 0:
+        return ""
+    ref, here = node.inputs[1], node.outputs[0].type.dims
+    value = attr(node, "value", float) * scale
     data = at.data(ref)
     if data is None:
         return ref if value == -math.inf and here == shape and len(at.type(ref).shape) <= len(shape) else ""

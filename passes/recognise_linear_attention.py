@@ -90,8 +90,9 @@ def _ratio(at: Rewrite, node: Node) -> tuple[str, float, int]:
             attr(below, "stop", int),
         )
         d = size[axis] - 1
-        if axis in (2, 3) and attr(below, "axis", int) == axis and ends == (0, d, d, d + 1):
-            return top.inputs[0], float(data.reshape(-1)[0]), axis
+        eps = float(data.reshape(-1)[0])
+        if axis in (2, 3) and attr(below, "axis", int) == axis and ends == (0, d, d, d + 1) and eps >= 0:
+            return top.inputs[0], eps, axis
     return found
 
 

@@ -25,6 +25,7 @@ from edgec.passes.simplify import simplify
 
 Pair = tuple[int, int]
 MASK_ERROR: Final = 1e-4  # of the mask's numbers, which are a sum of the bias and -100
+_WITHIN: Final = 1e3  # where pixels belong together nothing is added, and the error is so many times smaller
 MAX_PIXELS: Final = 400  # of a window; a block of the kernels holds a bias for each pair of a few rows
 CUT: Final = (0, 1, 3, 2, 4, 5)
 
@@ -191,8 +192,8 @@ def _mask(at: Rewrite, node: Node, w: _Windows) -> tuple[Array, float] | None:
         return None
     hidden = float(np.median(rest[:, 0][apart]))
     hidden = float(round(hidden)) if abs(hidden - round(hidden)) < MASK_ERROR * abs(hidden) else hidden
-    error = np.abs(rest - np.where(apart, np.float32(hidden), np.float32(0))[:, None]).max()
-    return (bias, hidden) if hidden < 0 and error <= MASK_ERROR * abs(hidden) else None
+    rest = np.where(apart[:, None], np.abs(rest - np.float32(hidden)), np.abs(rest) * _WITHIN)
+    return (bias, hidden) if hidden < 0 and rest.max() <= MASK_ERROR * abs(hidden) else None
 
 
 def _parted(at: Rewrite, y: str, w: _Windows, name: str) -> str:

@@ -117,6 +117,24 @@ def test_a_finite_fill_of_run_time_stays() -> None:
     assert recognise_attention(p) is p
 
 
+def test_a_fill_that_a_scale_makes_small_stays() -> None:
+    """-1e4 * 5e-4 = -5 has weight beside other scores."""
+    text = spelt_out("%n: f32[1,2,4,4] = masked_fill(%s, @h) {value=-1e4} %m: f32[1,2,4,4] = mul(%n, @k)")
+    p = program(text, h=~CAUSAL, k=np.float32([5e-4]))
+    assert recognise_attention(p) is p
+
+
+def test_a_reshape_to_other_heads_before_the_softmax_stays() -> None:
+    text = (
+        "graph g(%q: f32[1,2,6,8], %k: f32[1,1,5,8], %v: f32[1,1,5,8]) { "
+        "%s: f32[1,2,6,5] = matmul(%q, %k) {transpose_b=True} "
+        "%m: f32[1,3,4,5] = reshape(%s) {shape=(1,3,4,5)} %p: f32[1,3,4,5] = softmax(%m) {axis=3} "
+        "%y: f32[1,3,4,8] = matmul(%p, %v) return %y }"
+    )
+    p = program(text)
+    assert recognise_attention(p) is p
+
+
 def test_scores_that_leave_the_graph_stay() -> None:
     p = program(
         spelt_out("%m: f32[1,2,4,4] = mul(%s, @k)").replace("return %y", "return %y, %p"), k=np.float32([0.5])
@@ -191,9 +209,9 @@ def ops(p: Program) -> list[str]:
 
 
 class Windows(torch.nn.Module):
-    """Swin's attention in one block, written as its authors do."""
+    """Swin's attention in one block, written as its authors do. `own`: the size of numbers that each window adds."""
 
-    def __init__(self, shift: int) -> None:
+    def __init__(self, shift: int, own: float = 0.0) -> None:
         super().__init__()
         self.shift, self.qkv, self.out = shift, torch.nn.Linear(16, 48), torch.nn.Linear(16, 16)
         self.bias = torch.nn.Parameter(torch.randn(2, 16, 16))
@@ -203,7 +221,8 @@ class Windows(torch.nn.Module):
             for j, columns in enumerate(cuts):
                 region[rows, columns] = 3 * i + j
         parts = region.view(2, 4, 3, 4).permute(0, 2, 1, 3).reshape(-1, 16)
-        self.register_buffer("mask", (parts[:, None] != parts[:, :, None]).float() * -100)
+        apart = (parts[:, None] != parts[:, :, None]).float()
+        self.register_buffer("mask", apart * -100 + own * (1 - apart) * torch.randn(6, 16, 16))
 
     def forward(self, x: Any) -> Any:
         n = x.shape[0]
@@ -229,16 +248,19 @@ def test_windows_of_a_map_become_one_op(shift: int, batch: int) -> None:
     assert ("hidden=-100.0" in text) == bool(shift)
 
 
+def test_windows_with_small_numbers_of_their_own_stay() -> None:
+    """1e-3 is far below the -100 of hidden pairs, and is no rounding of it."""
+    p = imported(Windows(2, 1e-3), torch.randn(1, 8, 12, 16))
+    assert "window_attention" not in ops(same(p, recognise_windows(p)))
+
+
 class Linear(torch.nn.Module):
     """EfficientViT's attention from one map; `tokens_last` as in the first release."""
 
-    def __init__(self, tokens_last: bool) -> None:
+    def __init__(self, tokens_last: bool, eps: float = 1e-5) -> None:
         super().__init__()
-        self.tokens_last, self.qkv, self.out = (
-            tokens_last,
-            torch.nn.Conv2d(16, 48, 1),
-            torch.nn.Conv2d(16, 16, 1),
-        )
+        self.tokens_last, self.eps = tokens_last, eps
+        self.qkv, self.out = torch.nn.Conv2d(16, 48, 1), torch.nn.Conv2d(16, 16, 1)
 
     def forward(self, x: Any) -> Any:
         n, _, h, w = x.shape
@@ -247,13 +269,18 @@ class Linear(torch.nn.Module):
             q, k, v = y.split(8, 2)
             v = torch.nn.functional.pad(v, (0, 0, 0, 1), value=1.0)
             y = (v @ k.relu().transpose(-1, -2)) @ q.relu()
-            return self.out((y[:, :, :-1] / (y[:, :, -1:] + 1e-5)).reshape(n, 16, h, w))
+            return self.out((y[:, :, :-1] / (y[:, :, -1:] + self.eps)).reshape(n, 16, h, w))
         q, k, v = y.transpose(-1, -2).chunk(3, -1)
         y = q.relu() @ (k.relu().transpose(-1, -2) @ torch.nn.functional.pad(v, (0, 1), value=1.0))
-        return self.out((y[..., :-1] / (y[..., -1:] + 1e-5)).transpose(-1, -2).reshape(n, 16, h, w))
+        return self.out((y[..., :-1] / (y[..., -1:] + self.eps)).transpose(-1, -2).reshape(n, 16, h, w))
 
 
 @pytest.mark.parametrize("tokens_last", [False, True])
 def test_linear_attention_becomes_one_op(tokens_last: bool) -> None:
     p = imported(Linear(tokens_last), torch.randn(1, 16, 3, 4))
     assert ops(same(p, recognise_linear_attention(p))) == ["conv2d", "linear_attention", "conv2d"]
+
+
+def test_a_ratio_with_a_number_below_0_is_no_linear_attention() -> None:
+    p = imported(Linear(False, -20.0), torch.randn(1, 16, 3, 4))
+    assert "linear_attention" not in ops(same(p, recognise_linear_attention(p)))
