@@ -234,6 +234,34 @@ def test_what_cannot_fold_says_why(body: str, why: str) -> None:
     hold(p, "mul")
 
 
+@pytest.mark.parametrize(
+    ("body", "folds"),
+    [
+        ("%m: f64[2,3,8] = mul(%n, %n)", False),
+        ("%m: f64[2,3,8] = div(%n, %n)", False),
+        ("%m: f64[2,3,8] = add(%n, %n)", False),
+        ("%m: f64[2,3,8] = abs(%n)", True),
+        ("%m: f64[2,3,8] = neg(%n)", True),
+        ("%m: f64[2,3,8] = add(%n, @b.8) {act=(-inf,0.0)}", True),
+        (
+            "%r: f64[2,3,1] = reduce_mean(%n) {axes=(2,), keepdims=True} "
+            "%m: f64[2,3,8] = expand(%r) {shape=(2,3,8)}",
+            True,  # with one factor for all channels
+        ),
+        (
+            "%a: f64[2,2,8] = slice(%n) {axis=1, start=0, stop=2} %b: f64[2,2,8] = slice(%n) {axis=1, start=1, "
+            "stop=3} %p: f64[2,2,8] = mul(%a, %b) %m: f64[2,3,8] = pad(%p) {pads=((0,0),(0,1),(0,0)), value=0.0}",
+            False,
+        ),
+    ],
+)
+def test_values_that_are_read_twice_do_not_fold_and_signs_do(body: str, folds: bool) -> None:
+    p = program(f"%n: f64[2,3,8] = rms_norm(%x, @g.8) {{eps=1e-05}} {body} %y: f64[2,3,6] = linear(%m, @w)")
+    (site,) = hold(p)
+    assert (site.why == "") is folds
+    hold(p, "mul")
+
+
 def test_layers_that_share_a_weight_keep_it() -> None:
     p = program("""%a: f64[2,3,8] = rms_norm(%x, @g.8) {eps=1e-05}
         %b: f64[2,3,8] = layer_norm(%x, @g2.8, @b.8) {axes_from_end=1, eps=1e-05}
