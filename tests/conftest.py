@@ -11,7 +11,8 @@ ARM_TOOLS = ("arm-none-eabi-gcc", "qemu-system-arm")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update", action="store_true", help="write the golden files under tests/golden and docs/operators.md anew")
+    what = "write the golden files under tests/golden and docs/operators.md anew"
+    parser.addoption("--update", action="store_true", help=what)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

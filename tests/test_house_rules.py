@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ DRIVERS = {"pipeline", "compiler", "commands", "artifact", "verdict", "support",
     "cuda_library",
 }
 SOURCES = sorted(p for p in (RUNTIME / "kernels").rglob("*.c"))
+CODE = re.compile(r"\bEDGEC-(E[0-9A-F]{3})\b")
+CODE_IN_TEST = re.compile(r"\b(E[0-9A-F]{3})\b")  # some tests add the first word later
 MODULES = sorted(p for folder in ("edgec", *ALLOWED) for p in (ROOT / folder).rglob("*.py"))
 
 
@@ -97,6 +100,18 @@ def test_integer_kernels_hold_no_floating_point() -> None:
             words = " ".join(line for line in code if not line.lstrip().startswith("*"))
             assert " float " not in words, stem
             assert " double " not in words, stem
+
+
+def test_every_error_code_has_a_test() -> None:
+    codes = {c for p in MODULES for c in CODE.findall(p.read_text(encoding="utf-8"))}
+    tests = (p for p in (ROOT / "tests").rglob("*.py") if p != Path(__file__))
+    tested = {c for p in tests for c in CODE_IN_TEST.findall(p.read_text(encoding="utf-8"))}
+    assert codes - tested == set()
+
+
+def test_no_two_test_files_share_a_name() -> None:
+    names = [p.name for p in (ROOT / "tests").rglob("test_*.py")]
+    assert {n for n in names if names.count(n) > 1} == set()  # pytest imports them as modules of that name
 
 
 def test_files_stay_readable_in_length() -> None:

@@ -14,8 +14,10 @@ import pytest
 import torch
 
 import edgec as package
+from edgec import commands
 from edgec.artifact import Artifact
 from edgec.cli import parser
+from edgec.errors import InternalError
 from edgec.targets.load import target_names
 from edgec.text import read_program, show
 from tests import cli_models
@@ -41,6 +43,31 @@ def test_version_and_help_import_nothing_heavy() -> None:
 
 def test_version_is_the_packages(edgec: Command) -> None:
     assert edgec.works("--version").out == f"edgec {package.__version__}\n"
+
+
+def test_a_bug_asks_for_a_report_and_ends_with_1(edgec: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(args: argparse.Namespace) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(commands, "targets", broken)
+    line = broken.__code__.co_firstlineno + 1
+    text = (
+        "EDGEC-E100: run again with -vv and report what it prints: KeyError: 'x' (at test_cli_contracts.py:"
+        f"{line}). This is a bug in edgec"
+    )
+    edgec.refused(1, text, "targets")
+    assert str(InternalError("no plan")) == (
+        "EDGEC-E100: no plan. This is a bug in edgec: please report it with the folder that --stages DIR writes"
+    )
+
+
+def test_a_computer_without_enough_memory_is_told(edgec: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "targets", lambda args: np.empty(1 << 60, np.uint8))
+    text = (
+        "EDGEC-E504: use a smaller model, fewer calibration samples or a larger computer: this one has no memory for "
+        "it (Unable to allocate 1.00 EiB for an array with shape (1152921504606846976,) and data type uint8)"
+    )
+    edgec.refused(5, text, "targets")
 
 
 def test_the_subcommands_are_those_of_the_design() -> None:

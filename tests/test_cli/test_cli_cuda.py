@@ -183,8 +183,8 @@ def test_a_network_beyond_a_gpus_memory_is_refused_with_what_it_needs(edgec: Com
     assert answer.code == 5
     assert re.fullmatch(
         r"EDGEC-E507: small needs \d+ bytes of device memory \(\d+ bytes of weights, \d+ bytes of activations and "
-        r"state\), 2048 bytes exist \(data sheet: 64 GB LPDDR5, 256 bit, shared by CPU and GPU; 2048 bytes are kept for "
-        r"everything else\)\. Try --precision fp16 where it is fp32, 4-bit weights, or a target with more memory "
+        r"state\), 2048 bytes exist \(data sheet: 64 GB LPDDR5, 256 bit, shared by CPU and GPU; 2048 bytes are kept "
+        r"for everything else\)\. Try --precision fp16 where it is fp32, 4-bit weights, or a target with more memory "
         r"\(`edgec targets`\)\n",
         answer.err,
     )

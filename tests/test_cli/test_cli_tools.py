@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,14 @@ def test_a_missing_qemu_is_told_with_its_package(
     monkeypatch.setenv("PATH", path_with(edgec.here, *(t for t in tools if shutil.which(t))))
     text = "EDGEC-EA01: install it: apt install qemu-system-arm (Debian, Ubuntu): qemu-system-arm is not on the PATH"
     edgec.refused(10, text, "run", "art", "--input", "calib.npz", "--on", "qemu")
+
+
+def test_without_matplotlib_pictures_are_refused_with_what_to_install(
+    edgec: Command, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    text = "EDGEC-EA04: run pip install 'edgec[report]': pictures need matplotlib, which is not installed"
+    edgec.refused(10, text, "report", made / "host", "--png", "r.png")
 
 
 def test_doctor_lists_what_is_missing_and_ends_with_10(
