@@ -134,11 +134,12 @@ def cost(attrs: Conv2dAttrs, inputs: Types, outputs: Types) -> Cost:
 
 def clamp_gradient(b: Builder, y: str, dy: str, act: Clamp) -> str:
     """`dy` where the clamped output `y` lies strictly inside of `act`, 0 elsewhere."""
-    gradient = Term(b, dy)
+    inside: Term | None = None
     for comparison, bound in zip(("gt", "lt"), act or (), strict=False):
         if np.isfinite(bound):
-            gradient = Term(b, y).op(comparison, bound).where(gradient, 0.0)
-    return gradient.ref
+            one = Term(b, y).op(comparison, bound)
+            inside = one if inside is None else inside.op("logical_and", one)
+    return dy if inside is None else inside.where(Term(b, dy), 0.0).ref
 
 
 def swap_channels(b: Builder, w: str, groups: int) -> str:

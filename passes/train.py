@@ -1,0 +1,404 @@
+"""train: the Program that infers becomes one that also learns: graphs `infer`, `train_step` and `evaluate`.
+
+Parameters that train are states, which all graphs share; the rest stay constants. A slice of a weight stands as
+state beside the whole constant and is copied over it before use, so that the factory weights stay whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from edgec.build import Builder, constant
+from edgec.errors import UserError
+from edgec.ir import Array, DType, Graph, Node, Persistence, Program, Type
+from edgec.ops.binary import BinaryAttrs
+from edgec.ops.gather import IndexCopyAttrs
+from edgec.ops.linear import LinearAttrs
+from edgec.ops.loss import KlLogitsAttrs
+from edgec.ops.optimizer import AdamAttrs, SgdAttrs, SgdMomentumAttrs
+from edgec.ops.shape import ExpandAttrs, ReshapeAttrs
+from edgec.ops.softmax import LogSoftmaxAttrs, SoftmaxAttrs
+from edgec.passes.autodiff import Gradient, IntegerRules, Vjp, Walk, gradients
+from edgec.passes.dead import remove_dead
+from edgec.passes.fuse_updates import fuse_updates
+from edgec.passes.sliced_gradient import sliced_rule
+from edgec.passes.train_order import train_order
+from edgec.passes.trainables import Trainable, is_depthwise, layers_of, trainables
+from edgec.train_options import (
+    APPLY,
+    CORRECT,
+    EVALUATE,
+    LABEL,
+    LEARNING_RATE,
+    LOSS,
+    PENDING,
+    STEP,
+    TRAIN_STEP,
+    TrainSpec,
+)
+
+_SAVED, _KEPT = Persistence.SAVED, Persistence.KEPT
+_LOSS_OPS: Final = {"mse": "mse", "bce": "bce_logits", "kl": "kl_logits"}
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A trained operand: its state; for a slice also the whole constant, the indices of the slice in it (a constant)
+    and their axis."""
+
+    state: str
+    whole: str | None = None
+    index: str | None = None
+    axis: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Integers:
+    """How quantised layers train. `forward(builder, node, operands by position, backward)` appends the node with
+    these operands trained, keeping its output's name (`backward`: the graph is a training step); `rules`: of the
+    reverse walk over what it appended, given the rate [1] and the step's number i32[1]. What they make of a quantised
+    state is not its gradient but its next content."""
+
+    forward: Callable[[Builder, Node, Mapping[int, Operand], bool], None]
+    rules: Callable[[Builder, str, str], IntegerRules]
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """A Program on its way: `operands` by (value of the node, position), `adapters`: (state of A, state of B) by the
+    linear node's value."""
+
+    spec: TrainSpec
+    graph: Graph
+    shared: Builder
+    operands: Mapping[tuple[str, int], Operand]
+    adapters: Mapping[str, tuple[str, str]]
+    integers: Integers | None
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """References of all parameters that train, in order, each once."""
+        own = [o.state for o in self.operands.values()] + [s for pair in self.adapters.values() for s in pair]
+        return tuple(dict.fromkeys(own))
+
+
+def train(program: Program, spec: TrainSpec, integers: Integers | None = None) -> Program:
+    """`program` with the graphs that learn; the same object in mode none. Raises UserError EDGEC-E248 where the model
+    cannot learn, E249 where the scheme does not fit it, E403 where an op on the way has no gradient."""
+    if spec.mode == "none":
+        return program
+    if len(program.graphs) != 1 or program.graphs[0].name != "infer":
+        raise UserError(
+            "EDGEC-E248",
+            "compile without --train: a model with several entries "
+            f"({', '.join(g.name for g in program.graphs)}) does not learn on the device",
+        )
+    learning = _learning(program, spec, integers)
+    graphs = [_infer(learning), _train_step(learning), _evaluate(learning)]
+    if spec.accumulate > 1:
+        graphs.append(_apply(learning))
+    shared = learning.shared
+    trained = Program(tuple(graphs), shared.constants, shared.state)
+    return train_order(fuse_updates(remove_dead(trained)))
+
+
+def _learning(program: Program, spec: TrainSpec, integers: Integers | None) -> Learning:
+    graph = program.graphs[0]
+    shared = Builder("shared", program.constants, program.state)
+    shared.types.update(program.type_of(graph))
+    operands: dict[tuple[str, int], Operand] = {}
+    adapters: dict[str, tuple[str, str]] = {}
+    if spec.mode == "lora":
+        adapters = _adapters(shared, graph, spec)
+    else:
+        operands = _operands(program, graph, shared, trainables(program, graph, spec))
+    _add_state(shared, LEARNING_RATE, np.array([spec.rate], np.float32), _SAVED)
+    _add_state(shared, STEP, np.zeros(1, np.int32), _SAVED)
+    learning = Learning(spec, graph, shared, operands, adapters, integers)
+    for ref in learning.states:
+        if shared.types[ref].quant is None:
+            for name in _rows(spec):
+                _add_state(shared, f"{ref[1:]}.{name}", np.zeros(shared.types[ref].dims, np.float32), _SAVED)
+            if spec.accumulate > 1:
+                _add_state(shared, f"{ref[1:]}.sum", np.zeros(shared.types[ref].dims, np.float32), _KEPT)
+    if spec.accumulate > 1:
+        _add_state(shared, PENDING, np.zeros(1, np.int32), _KEPT)
+    return learning
+
+
+def _add_state(b: Builder, name: str, initial: Array, persistence: Persistence) -> str:
+    """`$name`; the name may not be taken, because other graphs and the C API find the state by it."""
+    ref = b.add_state(name, constant(initial), persistence)
+    assert ref == "$" + name, f"{name} is taken"
+    return ref
+
+
+def _rows(spec: TrainSpec) -> tuple[str, ...]:
+    """Names of what the optimiser remembers of each element."""
+    return {"sgd": (), "momentum": ("momentum",), "adam": ("mean", "square")}[spec.optimizer]
+
+
+def _operands(
+    program: Program, graph: Graph, shared: Builder, chosen: Sequence[Trainable]
+) -> dict[tuple[str, int], Operand]:
+    nodes = {n.outputs[0].name: n for n in graph.nodes}
+    tied: dict[str, Operand] = {}
+    found: dict[tuple[str, int], Operand] = {}
+    for one in chosen:
+        node = nodes[one.value]
+        ref = node.inputs[one.position]
+        content = program.constants[ref[1:]]
+        if one.channels is not None:
+            axis = 0 if is_depthwise(program, graph, node) else len(content.type.shape) - 1
+            at = np.array(one.channels, np.int32)
+            part = constant(content.data.take(at, axis), content.type.quant)
+            state = shared.add_state(f"{ref[1:]}.slice", part, _SAVED)
+            index = shared.constant(at, f"{ref[1:]}.trained")
+            found[one.value, one.position] = Operand(state, ref, index, axis)
+        elif ref in tied:
+            found[one.value, one.position] = tied[ref]
+        else:
+            operand = Operand(shared.add_state(f"{ref[1:]}.trained", content, _SAVED))
+            found[one.value, one.position] = operand
+            if len(content.type.shape) > 1:
+                tied[ref] = operand
+    for node in graph.nodes:  # those that read a tied weight and were not chosen themselves
+        for position, ref in enumerate(node.inputs):
+            if ref in tied:
+                found.setdefault((node.outputs[0].name, position), tied[ref])
+    return found
+
+
+def _adapters(shared: Builder, graph: Graph, spec: TrainSpec) -> dict[str, tuple[str, str]]:
+    """Two states a linear layer: A [r,K], small and random, and B [O,r], zero."""
+    rng = np.random.default_rng(spec.seed)
+    found = {}
+    for node in layers_of(graph):
+        weight = shared.types[node.inputs[1]]
+        if node.op != "linear" or weight.quant is not None:
+            continue
+        outputs, channels = weight.dims
+        a = rng.uniform(-1.0, 1.0, (spec.count, channels)) * (3.0 / channels) ** 0.5
+        stem = node.inputs[1][1:]
+        down = shared.add_state(f"{stem}.down", constant(a.astype(np.float32)), _SAVED)
+        up = shared.add_state(f"{stem}.up", constant(np.zeros((outputs, spec.count), np.float32)), _SAVED)
+        found[node.outputs[0].name] = down, up
+    if not found:
+        raise UserError(
+            "EDGEC-E248", "choose another --train than lora: the model has no float linear layer to adapt"
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Forward:
+    """What was appended of the inferring graph: `assembly` makes whole weights of slices, `special` are the rules of
+    the layers that read them, `wanted` by the state that trains: the reference whose gradient is the state's."""
+
+    assembly: frozenset[str]
+    special: Mapping[str, Vjp]
+    wanted: Mapping[str, str]
+
+
+def _forward(b: Builder, learning: Learning, backward: bool) -> _Forward:
+    """Append the inputs and nodes of the inferring graph, with trained operands."""
+    graph = learning.graph
+    assembly, wanted = set(), {ref: ref for ref in learning.states}
+    special: dict[str, Vjp] = {}
+    for value, port in zip(graph.inputs, graph.input_ports, strict=True):
+        b.input(port.label, value.type, port.axes, value.name)
+    b.types.update(learning.shared.types)  # names of later nodes are taken
+    for node in graph.nodes:
+        b.loc = node.loc
+        name = node.outputs[0].name
+        own = {
+            p: learning.operands[name, p] for p in range(len(node.inputs)) if (name, p) in learning.operands
+        }
+        if name in learning.adapters:
+            _adapted(b, node, *learning.adapters[name])
+        elif own and any(v.type.quant is not None for v in node.outputs) and learning.integers is not None:
+            learning.integers.forward(b, node, own, backward)
+        else:
+            inputs = list(node.inputs)
+            for position, operand in own.items():
+                inputs[position] = operand.state
+                if operand.whole is not None and operand.index is not None:
+                    attrs = IndexCopyAttrs(operand.axis)
+                    stem = f"{operand.whole[1:]}.whole"
+                    inputs[position] = b.call(
+                        "index_copy", operand.whole, operand.index, operand.state, attrs=attrs, name=stem
+                    )
+                    assembly.add(inputs[position])
+                    wanted[operand.state] = inputs[position]
+                    special[name] = sliced_rule(operand.index, operand.axis)
+            b.copy(replace(node, inputs=tuple(inputs)), {})
+    return _Forward(frozenset(assembly), special, wanted)
+
+
+def _adapted(b: Builder, node: Node, down: str, up: str) -> None:
+    """linear(x, w, b) + linear(linear(x, A), B), its clamp after the sum."""
+    assert isinstance(node.attrs, LinearAttrs)
+    name = node.outputs[0].name
+    plain = b.node("linear", node.inputs, LinearAttrs(), name=f"{name}.frozen")[0]
+    low = b.call("linear", node.inputs[0], down, attrs=LinearAttrs(), name=f"{name}.down")
+    added = b.call("linear", low, up, attrs=LinearAttrs(), name=f"{name}.up")
+    del b.types[name]
+    b.node("add", (plain, added), BinaryAttrs(node.attrs.act), name=name)
+
+
+def _infer(learning: Learning) -> Graph:
+    b = Builder("infer", learning.shared.constants, learning.shared.state)
+    _forward(b, learning, backward=False)
+    graph = learning.graph
+    return replace(graph, nodes=tuple(b.nodes))
+
+
+def _loss(b: Builder, learning: Learning) -> tuple[str, str | None]:
+    """Append the label's input, the loss and, for classes, the count of right answers."""
+    graph, spec = learning.graph, learning.spec
+    ref, port = graph.outputs[0], graph.output_ports[0]
+    b.loc = replace(b.loc, layer=LOSS)
+    makers = {v.name: n for n in b.nodes for v in n.outputs}
+    maker = makers.get(ref)
+    if maker is not None and len(maker.outputs) == 1 and spec.loss in ("cross-entropy", "kl"):
+        ref = _logits(maker, len(b.types[ref].shape) - 1)
+    if b.types[ref].quant is not None:
+        ref = b.call("dequantize", ref)
+    t = b.types[ref]
+    if not t.dtype.is_float or not t.shape or t.bounds:
+        raise UserError(
+            "EDGEC-E248",
+            f"compile without --train, or with a model whose first output is float: {port.label} is "
+            f"{t.dtype.value}{list(t.dims)}, no loss is defined on it",
+        )
+    rows = t.size // t.dims[-1]
+    if spec.loss in ("cross-entropy", "kl") and len(t.shape) != 2:
+        ref = b.call("reshape", ref, attrs=ReshapeAttrs((rows, t.dims[-1])))
+    title = LABEL if all(p.label != LABEL for p in graph.input_ports) else f"{LABEL}_"
+    if spec.loss == "cross-entropy":
+        label = b.input(title, Type((rows,), DType.I32))
+        return b.call("cross_entropy", ref, label, name=LOSS), b.call(
+            "correct_count", ref, label, name=CORRECT
+        )
+    target = b.input(title, t, port.axes)
+    if spec.loss == "kl":
+        flat = (
+            target if len(t.shape) == 2 else b.call("reshape", target, attrs=ReshapeAttrs((rows, t.dims[-1])))
+        )
+        return b.call("kl_logits", ref, flat, attrs=KlLogitsAttrs(spec.temperature), name=LOSS), None
+    return b.call(_LOSS_OPS[spec.loss], ref, target, name=LOSS), None
+
+
+def _logits(maker: Node, last: int) -> str:
+    """What the node that makes the output makes it of, where it is a softmax over the last axis; else its output."""
+    softmax = isinstance(maker.attrs, (SoftmaxAttrs, LogSoftmaxAttrs)) and maker.attrs.axis == last
+    return maker.inputs[0] if softmax else maker.outputs[0].name
+
+
+def _outputs(b: Builder, loss: str, correct: str | None) -> None:
+    b.output(loss, LOSS)
+    if correct is not None:
+        b.output(correct, CORRECT)
+
+
+def _evaluate(learning: Learning) -> Graph:
+    b = Builder(EVALUATE, learning.shared.constants, learning.shared.state)
+    _forward(b, learning, backward=False)
+    _outputs(b, *_loss(b, learning))
+    _keep(learning, b)
+    return b.graph()
+
+
+def _keep(learning: Learning, b: Builder) -> None:
+    """Constants that a graph added belong to all."""
+    for name, content in b.constants.items():
+        if name not in learning.shared.constants:
+            learning.shared.constants[name] = content
+            learning.shared.types["@" + name] = content.type
+
+
+def _train_step(learning: Learning) -> Graph:
+    spec = learning.spec
+    b = Builder(TRAIN_STEP, learning.shared.constants, learning.shared.state)
+    forward = _forward(b, learning, backward=True)
+    loss, correct = _loss(b, learning)
+    walked = [n for n in b.nodes if n.outputs[0].name not in forward.assembly]
+    gate = "$" + LEARNING_RATE
+    if spec.accumulate > 1:
+        gate = b.constant(np.array([1.0 / spec.accumulate], np.float32), "share")
+    rate = b.call("when_finite", gate, loss, name="rate")
+    number = b.call(
+        "add", "$" + STEP, b.constant(np.ones(1, np.int32), "one"), attrs=BinaryAttrs(), name="number"
+    )
+    rules = learning.integers.rules(b, rate, number) if learning.integers is not None else None
+    seed = b.constant(np.ones(1, np.float32), "unit")
+    found = gradients(b, walked, {loss: seed}, tuple(forward.wanted.values()), Walk(forward.special, rules))
+    step = partial(_accumulated if spec.accumulate > 1 else _stepped, spec=spec, rate=rate, number=number)
+    for state, ref in forward.wanted.items():
+        if ref in found:
+            _update(b, state, found[ref], step)
+    if spec.accumulate > 1:
+        one = b.constant(np.ones(1, np.int32), "one")
+        b.updates.append((PENDING, b.call("add", "$" + PENDING, one, attrs=BinaryAttrs(), name=PENDING)))
+    else:
+        b.updates.append((STEP, number))
+    _outputs(b, loss, correct)
+    _keep(learning, b)
+    return b.graph()
+
+
+def _update(b: Builder, state: str, gradient: Gradient, step: Callable[[Builder, str, str], None]) -> None:
+    assert isinstance(gradient, str)
+    if b.types[state].quant is not None:  # Integers made its next content
+        b.updates.append((state[1:], gradient))
+    else:
+        step(b, state, gradient)
+
+
+def _stepped(b: Builder, state: str, gradient: str, *, spec: TrainSpec, rate: str, number: str) -> None:
+    """Append the optimiser's step on `state` and note what it makes."""
+    name = state[1:]
+    rows = tuple(f"${name}.{row}" for row in _rows(spec))
+    if spec.optimizer == "sgd":
+        made = b.node("sgd", (state, gradient, rate), SgdAttrs(spec.weight_decay))
+    elif spec.optimizer == "momentum":
+        attrs = SgdMomentumAttrs(spec.momentum, spec.weight_decay)
+        made = b.node("sgd_momentum", (state, gradient, rate, *rows), attrs)
+    else:
+        made = b.node(
+            "adam", (state, gradient, rate, *rows, number), AdamAttrs(weight_decay=spec.weight_decay)
+        )
+    b.updates += list(zip((name, *(r[1:] for r in rows)), made, strict=True))
+
+
+def _accumulated(b: Builder, state: str, gradient: str, *, spec: TrainSpec, rate: str, number: str) -> None:
+    """Append the addition of a gradient to its sum; `rate` is the share of a step."""
+    name = f"{state[1:]}.sum"
+    b.updates.append((name, b.call("accumulate", "$" + name, gradient, rate)))
+
+
+def _apply(learning: Learning) -> Graph:
+    """The optimiser's step along the sums, which start from 0 again."""
+    b = Builder(APPLY, learning.shared.constants, learning.shared.state)
+    one = b.constant(np.ones(1, np.int32), "one")
+    number = b.call("add", "$" + STEP, one, attrs=BinaryAttrs(), name="number")
+    zero = b.constant(np.zeros(1, np.float32), "zero")
+    for state in learning.states:
+        if b.types[state].quant is not None:
+            raise UserError(
+                "EDGEC-E248", "give --accumulate 1: steps of quantised layers are not accumulated"
+            )
+        total = f"{state[1:]}.sum"
+        _stepped(b, state, "$" + total, spec=learning.spec, rate="$" + LEARNING_RATE, number=number)
+        blank = b.call("expand", zero, attrs=ExpandAttrs(b.types[state].dims))
+        b.updates.append((total, blank))
+    b.updates.append((STEP, number))
+    empty = b.constant(np.zeros(1, np.int32), "none")
+    b.updates.append((PENDING, empty))
+    _keep(learning, b)
+    return b.graph()
