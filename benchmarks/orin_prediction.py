@@ -28,7 +28,7 @@ from examples.networks import CNNS, NETWORKS
 PAGE: Final = Path(__file__).parent.parent / "docs" / "orin.md"
 MARKS: Final = ("<!-- predicted -->\n", "<!-- end of predicted -->")
 TARGETS: Final = ("orin", "orin-nx", "orin-nano")
-SHARE: Final = 0.6  # of peak rates: what our kernels reach of an H200's on large layers
+SHARE: Final = 0.6  # of peak rates (an assumption: see docs/orin.md)
 LAUNCH_US: Final = 4.0  # between kernels of a graph without overlap, sm_87 (an assumption)
 
 
