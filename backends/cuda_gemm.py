@@ -8,7 +8,7 @@ import numpy as np
 
 from edgec.backends.cuda_record import CUDA_TYPE, gpu_of, is_float
 from edgec.backends.cuda_tiles import Choice, Product, choose
-from edgec.backends.kernel_record import Field, clamp_fields_f32, constant
+from edgec.backends.kernel_record import Field, constant
 from edgec.ir import Array, DType, Type
 from edgec.plan import Grid, NodeView, Packed, Target
 
@@ -82,11 +82,6 @@ def run_length(columns: int, dtype: DType) -> int:
 def size_fields(product: Product, choice: Choice) -> tuple[Field, ...]:
     """The fields that all these structs begin with."""
     return ("m", product.m), ("n", product.n), ("k", product.k), ("splits", choice.splits)
-
-
-def clamp_fields(act: tuple[float, float] | None) -> tuple[Field, ...]:
-    """The fields that they end with."""
-    return clamp_fields_f32(act)
 
 
 def split_mode(choice: Choice) -> str:

@@ -50,3 +50,8 @@ def zeros(count: int, dtype: DType) -> Array:
 def blocks_for(items: int, per_block: int) -> int:
     """Blocks that cover `items`."""
     return max(1, -(-items // per_block))
+
+
+def flag(value: bool) -> str:
+    """A boolean template argument."""
+    return "true" if value else "false"

@@ -8,7 +8,6 @@ from typing import Final
 from edgec.backends.cuda_gemm import (
     chosen,
     chunk_of,
-    clamp_fields,
     counter_bytes,
     grid_of,
     held,
@@ -23,13 +22,12 @@ from edgec.backends.cuda_gemm import (
 )
 from edgec.backends.cuda_record import CUDA_TYPE, blocks_for, gpu_of
 from edgec.backends.cuda_tiles import SLICE_BYTES, Product, Tile
-from edgec.backends.kernel_record import int_fields
+from edgec.backends.kernel_record import INT32_MAX, clamp_fields_f32, int_fields
 from edgec.ops.conv import Conv1dAttrs, ConvTranspose2dAttrs
 from edgec.ops.conv2d import Clamp, Conv2dAttrs
 from edgec.plan import Grid, Kernel, Launch, NodeView, Target
 
 SOURCE: Final = "cuda/ec_conv2d.cu"
-INT32_MOST: Final = 2**31 - 1
 GROUPED_THREADS: Final = 128
 PATCH_ROWS: Final = 64  # places of a block
 PATCH_COLUMNS_MOST: Final = 128
@@ -101,7 +99,7 @@ def _attrs(node: NodeView) -> tuple[int, Clamp]:
 
 
 def _fits(node: NodeView) -> bool:
-    return is_weighted_float(node) and max(node.inputs[0].size, node.outputs[0].size) <= INT32_MOST
+    return is_weighted_float(node) and max(node.inputs[0].size, node.outputs[0].size) <= INT32_MAX
 
 
 def _accepts(node: NodeView, target: Target) -> bool:
@@ -112,7 +110,7 @@ def _launch(node: NodeView, target: Target) -> Launch:
     product, x, o = conv_product(node), node.inputs[0], window_of(node)
     choice = chosen(product, target)
     inputs, constants = weight_constants(node)
-    clamp = clamp_fields(_attrs(node)[1])
+    clamp = clamp_fields_f32(_attrs(node)[1])
     taps = product.k // o.c
     dense = is_dense(o, taps)
     aligned = "true" if o.c % chunk_of(x) == 0 else "false"
@@ -186,7 +184,7 @@ def _launch_patch(node: NodeView, target: Target) -> Launch:
         *int_fields(n=product.n, k=product.k, pitch_b=pitch_of(node)),
         *((name, getattr(o, name)) for name in Window.__slots__ if not name.startswith("up_")),
         *int_fields(patch_h=patches.rows, patch_w=patches.columns, tiles_h=tiles_h, tiles_w=tiles_w),
-        *clamp_fields(_attrs(node)[1]),
+        *clamp_fields_f32(_attrs(node)[1]),
     )
     run = run_length(product.n, x.dtype)
     grid = Grid(
@@ -210,7 +208,7 @@ def _launch_grouped(node: NodeView, target: Target) -> Launch:
     fields = (
         *int_fields(m=product.m, n=product.n, groups=groups, taps=product.k * groups // o.c),
         *((name, getattr(o, name)) for name in Window.__slots__),
-        *clamp_fields(act),
+        *clamp_fields_f32(act),
     )
     grid = Grid(
         "ec_conv_grouped_body",

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from edgec.backends.cuda_record import GRID_MOST, blocks_for, gpu_of
+from edgec.backends.cuda_record import GRID_MOST, blocks_for, flag, gpu_of
 from edgec.backends.cuda_tiles_s8 import TILES, Choice, Tile, Work, choose
 from edgec.backends.cuda_weights_s8 import (
     BLOCK,
@@ -47,11 +47,6 @@ INT16_MAX: Final = 2**15 - 1
 DEPTHWISE_THREADS: Final = 128
 MATMUL_TILE: Final = (32, 64)
 _DEPTHWISE_KERNELS: Final = ((3, 3), (5, 5), (7, 7))
-
-
-def flag(value: bool) -> str:
-    """A template argument."""
-    return "true" if value else "false"
 
 
 def _clamp(node: NodeView) -> Clamp:

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from edgec.backends.cuda_record import GRID_MOST, WARP_OUTPUTS_MOST, blocks_for, gpu_of
+from edgec.backends.cuda_record import GRID_MOST, WARP_OUTPUTS_MOST, blocks_for, flag, gpu_of
 from edgec.backends.cuda_tiles_s8 import CLUSTER_COMPUTE
 from edgec.backends.kernel_record import INT32_MAX, Accepts, Fields, all_s8, int_fields, zero_of
 from edgec.backends.kernels_c_pool import INDEX_MAX, SUM_MAX
@@ -87,14 +87,10 @@ def _accepts_global(node: NodeView, target: Target) -> bool:
     )
 
 
-def _flag(value: bool) -> str:
-    return "true" if value else "false"
-
-
 def _launch(node: NodeView, target: Target) -> Launch:
     op, y = node.node.op, node.outputs[0]
     vector = vector_of((y.dims[3],), y.size, target)
-    template = (str(vector), _flag(op in _MAXIMUM), _flag(op in _ADAPTIVE))
+    template = (str(vector), flag(op in _MAXIMUM), flag(op in _ADAPTIVE))
     grid = flat_grid("ec_pool2d_s8_body", template, y.size // vector)
     return Launch("ec_pool2d_s8_params", _fields(node), (0,), (), (grid,))
 
@@ -116,7 +112,7 @@ def _global_plan(node: NodeView, target: Target) -> _Shares:
 def _launch_global(node: NodeView, target: Target) -> Launch:
     plan = _global_plan(node, target)
     meeting = plan.splits if plan.clusters or plan.splits == 1 else 0
-    template = (str(plan.vector), _flag(node.node.op in _MAXIMUM), str(meeting))
+    template = (str(plan.vector), flag(node.node.op in _MAXIMUM), str(meeting))
     blocks = (plan.groups * plan.splits, plan.batch, 1)
     grid = Grid("ec_global_pool_s8_body", template, blocks, GLOBAL_THREADS, cluster=max(1, meeting))
     return Launch("ec_pool2d_s8_params", _fields(node, plan.splits, plan.share), (0,), (), (grid,))

@@ -9,7 +9,6 @@ from typing import Final
 from edgec.backends.cuda_gemm import (
     chosen,
     chunk_of,
-    clamp_fields,
     counter_bytes,
     grid_of,
     held,
@@ -22,14 +21,13 @@ from edgec.backends.cuda_gemm import (
 )
 from edgec.backends.cuda_record import GRID_MOST, all_of_one_float
 from edgec.backends.cuda_tiles import Product
-from edgec.backends.kernel_record import int_fields
+from edgec.backends.kernel_record import INT32_MAX, clamp_fields_f32, int_fields
 from edgec.backends.kernels_c_linear import LEADING_AXES, leading_axes, linear_attrs
 from edgec.ir import DType
 from edgec.ops.linear import MatmulAttrs
 from edgec.plan import Kernel, Launch, NodeView, Target
 
 SOURCE: Final = "cuda/ec_conv2d.cu"
-INT32_MOST: Final = 2**31 - 1
 
 
 def linear_product(node: NodeView) -> Product:
@@ -39,7 +37,7 @@ def linear_product(node: NodeView) -> Product:
 
 
 def _accepts_linear(node: NodeView, target: Target) -> bool:
-    return is_weighted_float(node) and weights_can_be_used(node) and node.outputs[0].size <= INT32_MOST
+    return is_weighted_float(node) and weights_can_be_used(node) and node.outputs[0].size <= INT32_MAX
 
 
 def _launch_linear(node: NodeView, target: Target) -> Launch:
@@ -49,7 +47,7 @@ def _launch_linear(node: NodeView, target: Target) -> Launch:
     fields = (
         *size_fields(product, choice),
         *int_fields(pitch_a=product.k, pitch_b=pitch_of(node)),
-        *clamp_fields(linear_attrs(node).act),
+        *clamp_fields_f32(linear_attrs(node).act),
     )
     aligned = "true" if product.k % chunk_of(x) == 0 else "false"
     grid = grid_of("ec_linear_body", product, choice, x.dtype, (held(node), aligned))
@@ -88,7 +86,7 @@ def matmul_product(node: NodeView) -> Product:
 def _accepts_matmul(node: NodeView, target: Target) -> bool:
     if not all_of_one_float(node, target) or len(_places(node)) > LEADING_AXES:
         return False
-    return node.outputs[0].size <= INT32_MOST and matmul_product(node).batch <= GRID_MOST
+    return node.outputs[0].size <= INT32_MAX and matmul_product(node).batch <= GRID_MOST
 
 
 def _reader_of_b(node: NodeView, tile: str, rows: str) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from edgec.backends.cuda_record import CUDA_TYPE, GRID_MOST, all_of_one_float, blocks_for, gpu_of
+from edgec.backends.cuda_record import CUDA_TYPE, GRID_MOST, all_of_one_float, blocks_for, flag, gpu_of
 from edgec.backends.kernel_record import int_fields
 from edgec.backends.kernels_c_norm import norm_count
 from edgec.ir import DType, Type
@@ -24,11 +24,6 @@ THREADS: Final = 128
 LANES_MAX: Final = 1024
 HELD_MAX: Final = 32  # elements of a row that a thread holds in registers
 LONG_THREADS: Final = 1024
-
-
-def flag(value: bool) -> str:
-    """A boolean template argument."""
-    return "true" if value else "false"
 
 
 def vector_width(t: DType, *multiples: int) -> int:

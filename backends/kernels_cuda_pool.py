@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 
 from edgec.backends.cuda_move import unit_bytes
-from edgec.backends.cuda_record import CUDA_TYPE, all_of_one_float, blocks_for
+from edgec.backends.cuda_record import CUDA_TYPE, all_of_one_float, blocks_for, flag
 from edgec.backends.kernel_record import int_fields
-from edgec.backends.kernels_cuda_norm import flag, vector_width
+from edgec.backends.kernels_cuda_norm import vector_width
 from edgec.ops.pool import AvgPool2dAttrs, MaxPool2dAttrs
 from edgec.ops.resize import ResizeAttrs, bilinear_rows, nearest_rows
 from edgec.plan import Grid, Kernel, Launch, NodeView, Packed, Target

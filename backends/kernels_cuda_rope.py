@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from edgec.backends.cuda_record import CUDA_TYPE, blocks_for, is_float
+from edgec.backends.cuda_record import CUDA_TYPE, blocks_for, flag, is_float
 from edgec.backends.kernel_record import int_fields, is_f32
-from edgec.backends.kernels_cuda_norm import flag
 from edgec.ops.rope import RopeAttrs
 from edgec.plan import Grid, Kernel, Launch, NodeView, Target
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from edgec.backends.cuda_record import CUDA_TYPE, gpu_of
+from edgec.backends.cuda_record import CUDA_TYPE, flag, gpu_of
 from edgec.backends.kernel_record import Fields, clamp_fields_f32, constant, int_fields
 from edgec.backends.w4_packing import interleave_gate, pack_pairs, pack_w4, tiles_of
 from edgec.backends.w4_tiles import FEW_ROWS, FewRows, Layer, ManyRows, choose_few, choose_many, padded_bytes
@@ -111,8 +111,8 @@ def _launch_few(node: NodeView, target: Target) -> Launch:
     layer, choice, attrs = layer_of(node), _few(node, target), _attrs(node)
     template = (
         CUDA_TYPE[node.inputs[0].dtype],
-        *map(str, (layer.group, _flag(layer.asymmetric), -(-layer.rows // 8), choice.mt, choice.depth)),
-        *map(str, (_vector(node), _flag(attrs.gated), _flag(attrs.norm_eps is not None))),
+        *map(str, (layer.group, flag(layer.asymmetric), -(-layer.rows // 8), choice.mt, choice.depth)),
+        *map(str, (_vector(node), flag(attrs.gated), flag(attrs.norm_eps is not None))),
     )
     grid = Grid(
         body="ec_linear_w4_body",
@@ -129,8 +129,8 @@ def _launch_many(node: NodeView, target: Target) -> Launch:
     layer, choice, attrs = layer_of(node), _many(node, target), _attrs(node)
     template = (
         CUDA_TYPE[node.inputs[0].dtype],
-        *map(str, (layer.group, _flag(layer.asymmetric), choice.mt, choice.nt, choice.wm, choice.wn)),
-        *map(str, (choice.stages, _flag(choice.cluster), _vector(node), _flag(attrs.gated))),
+        *map(str, (layer.group, flag(layer.asymmetric), choice.mt, choice.nt, choice.wm, choice.wn)),
+        *map(str, (choice.stages, flag(choice.cluster), _vector(node), flag(attrs.gated))),
     )
     grid = Grid(
         body="ec_linear_w4_gemm_body",
@@ -142,10 +142,6 @@ def _launch_many(node: NodeView, target: Target) -> Launch:
         cluster=choice.splits if choice.cluster else 1,
     )
     return Launch("ec_linear_w4_params", _fields(node, layer, choice), (0,), packed_constants(node), (grid,))
-
-
-def _flag(value: bool) -> str:
-    return "true" if value else "false"
 
 
 def _scratch_few(node: NodeView, target: Target) -> int:

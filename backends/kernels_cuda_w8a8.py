@@ -10,7 +10,6 @@ import numpy as np
 from edgec.backends.cuda_gemm import (
     CHUNK_BYTES,
     chosen,
-    clamp_fields,
     counter_bytes,
     grid_of,
     run_length,
@@ -19,7 +18,7 @@ from edgec.backends.cuda_gemm import (
 )
 from edgec.backends.cuda_record import CUDA_TYPE, FLOATS
 from edgec.backends.cuda_tiles import Product
-from edgec.backends.kernel_record import constant, int_fields
+from edgec.backends.kernel_record import INT32_MAX, clamp_fields_f32, constant, int_fields
 from edgec.ir import DType
 from edgec.ops.linear_w8a8 import LinearW8A8Attrs
 from edgec.plan import Grid, Kernel, Launch, NodeView, Packed, Target
@@ -27,12 +26,11 @@ from edgec.plan import Grid, Kernel, Launch, NodeView, Packed, Target
 SOURCE: Final = "cuda/ec_linear_w8a8.cu"
 CHANNELS_MOST: Final = 2**31 // 127**2  # of which a sum fits int32
 THREADS: Final = 256
-INT32_MOST: Final = 2**31 - 1
 
 
 def _accepts_rows(node: NodeView, target: Target) -> bool:
     x = node.inputs[0]
-    return x.dtype in FLOATS and x.quant is None and not x.bounds and 0 < x.size <= INT32_MOST
+    return x.dtype in FLOATS and x.quant is None and not x.bounds and 0 < x.size <= INT32_MAX
 
 
 def _launch_rows(node: NodeView, target: Target) -> Launch:
@@ -58,7 +56,7 @@ def _accepts_linear(node: NodeView, target: Target) -> bool:
     held = all(c is not None for c in node.constants[2:])
     channels = node.inputs[2].dims[1]
     whole = channels % CHUNK_BYTES == 0 and channels <= CHANNELS_MOST and not node.inputs[0].bounds
-    return held and whole and 0 < node.outputs[0].size <= INT32_MOST
+    return held and whole and 0 < node.outputs[0].size <= INT32_MAX
 
 
 def _launch_linear(node: NodeView, target: Target) -> Launch:
@@ -68,7 +66,7 @@ def _launch_linear(node: NodeView, target: Target) -> Launch:
     fields = (
         *size_fields(product, choice),
         *int_fields(pitch_a=product.k, pitch_b=product.k),
-        *clamp_fields(attrs.act),
+        *clamp_fields_f32(attrs.act),
     )
     made = grid_of("ec_linear_w8a8_body", product, choice, DType.I8, (CUDA_TYPE[y.dtype],))
     tile, mode, _, kind = made.template

@@ -13,7 +13,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -314,4 +314,4 @@ def library_path(artifact: Path, name: str, library: Library) -> Path:
     return artifact / "build" / library.folder / f"libedgec_{name}.so"
 
 
-__all__ = ["CUBIN_FLAGS", "Library", "Mapping", "build", "compile_units", "libraries", "makefile", "runnable"]
+__all__ = ["CUBIN_FLAGS", "Library", "build", "compile_units", "libraries", "makefile", "runnable"]

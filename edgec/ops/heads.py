@@ -33,9 +33,3 @@ def dense_place(dims: tuple[int, ...]) -> Place:
     """The place of a whole value of shape [N, A, T, D]."""
     _, a, t, d = dims
     return 0, a * t * d, t * d, d
-
-
-def tokens_place(dims: tuple[int, ...], offset: int, depth: int) -> Place:
-    """Heads of `depth` channels from channel `offset` on, in a value [N, T, C] or [N, T, A, D]."""
-    channels = int(np.prod(dims[2:]))
-    return offset, dims[1] * channels, depth, channels
