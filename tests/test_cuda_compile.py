@@ -41,7 +41,7 @@ CASES = by_record()
     not cuda_harness.nvcc_is_here(), reason="LEFT OUT, nothing compiled for GPUs: nvcc is not installed"
 )
 @pytest.mark.parametrize("name", ["orin", "h200"])
-@pytest.mark.parametrize("symbol", sorted(CASES))
+@pytest.mark.parametrize("symbol", sorted(CASES) if cuda_harness.nvcc_is_here() else ["every record"])
 def test_a_record_compiles_without_spills(symbol: str, name: str, tmp_path: Path) -> None:
     target = load_target(name)
     plan = cuda_harness.lowered(CASES[symbol], target)
