@@ -13,6 +13,7 @@ from edgec.backends import (
     kernels_c_pointwise,
     kernels_c_pool,
     kernels_c_shape,
+    kernels_c_train_s8,
 )
 from edgec.plan import Kernel
 
@@ -25,4 +26,5 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     *kernels_c_shape.KERNELS,
     *kernels_c_decoder.KERNELS,
     *kernels_c_dsp.KERNELS,
+    *kernels_c_train_s8.KERNELS,
 )

@@ -15,5 +15,6 @@
 #include "ec_pointwise.h"
 #include "ec_requant.h"
 #include "ec_shape.h"
+#include "ec_train_s8.h"
 
 #endif
