@@ -42,7 +42,7 @@ class Emulator:
     """The QEMU machine that stands for the target; its memories hold the image while it is emulated.
 
     Under -icount, instructions = timer ticks * `instructions_per_tick`; `timer` is "cmsdk", "systick" or
-    "nrf51".
+    "nrf51". `uart_base`: of the CMSDK UART over which a training firmware talks, 0 where there is none.
     """
 
     machine: str
@@ -53,6 +53,7 @@ class Emulator:
     trap_unaligned: bool  # stands for Armv6-M on a larger core: unaligned accesses trap
     timer: str
     timer_base: int
+    uart_base: int
 
 
 @dataclass(frozen=True, slots=True)

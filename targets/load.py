@@ -345,6 +345,7 @@ def load_machines() -> dict[str, Emulator]:
             trap_unaligned=table.get("trap_unaligned", bool) or False,
             timer=table.get("timer", str, _one_of(TIMERS)) or "",
             timer_base=table.get("timer_base", int, _address) or 0,
+            uart_base=table.get("uart_base", int, _address) or 0,
         )
         table.finish()
     if problems:

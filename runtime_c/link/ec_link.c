@@ -38,7 +38,8 @@ static ec_link_status model_status(ec_link *link, ec_status status, ec_link_writ
     if (status == EC_OK) {
         return EC_LINK_OK;
     }
-    text = ec_status_text(status);
+    text = link->model->status_text != NULL ? link->model->status_text(status)
+                                            : ec_status_text(status);
     bytes = strlen(text);
     put32(to, (uint32_t)status);
     put32(to, link->model->steps(link->model->self));
@@ -130,6 +131,7 @@ static void write_hello(const ec_link *link, ec_link_writer *to) {
     *to = ec_link_put16(*to, EC_LINK_VERSION);
     *to = ec_link_put16(*to, link->payload_max);
     put32(to, link->session);
+    put32(to, link->nonce);
     put_bytes(to, model->graph_hash, EC_LINK_HASH_BYTES);
     put_bytes(to, model->layout_hash, EC_LINK_HASH_BYTES);
     put32(to, model->input_bytes);

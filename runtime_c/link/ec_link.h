@@ -120,7 +120,8 @@ typedef struct {
  * stage_begin, stage_write (offsets grow without gaps), stage_commit: receive weights into a
  * place of their own; commit makes them the weights, wholly or (not EC_OK) not at all. Nothing
  * before commit may change what the network computes or what load would bring back.
- * NULL where a model has none: output with infer; evaluate; save with load; all four of stage.
+ * status_text: what a status that these functions return means; NULL: ec_status_text says it.
+ * NULL where a model has none: output; evaluate; save with load; all four of stage.
  */
 typedef struct {
     const char *name; /* the first 32 bytes are told */
@@ -148,6 +149,7 @@ typedef struct {
     ec_status (*stage_write)(void *self, uint32_t offset, const uint8_t *from, uint32_t bytes);
     ec_status (*stage_commit)(void *self);
     void (*stage_abort)(void *self);
+    const char *(*status_text)(ec_status status);
 } ec_link_model;
 
 /* A frame that arrived whole. `payload` stands in the receive buffer until the next byte. */
