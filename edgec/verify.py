@@ -215,7 +215,7 @@ def _integer(node: Node, inputs: tuple[Type, ...], graph: Graph) -> None:
             _fail(6, f"{node.op} goes from {show_type(inputs[0])} to {show_type(outputs[0])}", graph, node)
         return
     if isinstance(rule, NoQuant):
-        if any(t.quant is not None for t in (*inputs, *outputs)):
+        if not rule.integers and any(t.quant is not None for t in (*inputs, *outputs)):
             _fail(6, f"{node.op} has no integer form ({rule.why}) but touches quantised values", graph, node)
         return
     bare = [i for i, t in enumerate(inputs) if t.dtype is DType.I8 and t.quant is None]
@@ -274,6 +274,8 @@ def output_problem(rule: QuantRule, inputs: tuple[Type, ...], t: Type) -> str:
     """Why an integer node's output does not follow the rule, "" where it does."""
     if rule.output == "plain":
         return "" if t.quant is None else "the op's output is not quantised"
+    if t.dtype is DType.U8 and t.quant is None:
+        return ""  # a mask beside the output
     if t.quant is None or t.dtype is not DType.I8 or t.quant.axis is not None:
         return "an integer node's output is i8 with one scale"
     if rule.output == "shared":

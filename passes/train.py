@@ -15,7 +15,7 @@ import numpy as np
 
 from edgec.build import Builder, constant
 from edgec.errors import UserError
-from edgec.ir import Array, DType, Graph, Node, Persistence, Program, Type
+from edgec.ir import Array, DType, Graph, Node, Persistence, Program, Quant, Type
 from edgec.ops.binary import BinaryAttrs
 from edgec.ops.gather import IndexCopyAttrs
 from edgec.ops.linear import LinearAttrs
@@ -59,8 +59,8 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Integers:
-    """How quantised layers train. `forward(builder, node, operands by position, backward)` appends the node with
-    these operands trained, keeping its output's name (`backward`: the graph is a training step); `rules`: of the
+    """How quantised layers train. `forward(builder, node, operands by position, backward)` appends a quantised node
+    with these operands trained (or none), keeping its output's name (`backward`: the graph is a training step); `rules`: of the
     reverse walk over what it appended, given the rate [1] and the step's number i32[1]. What they make of a quantised
     state is not its gradient but its next content."""
 
@@ -156,7 +156,7 @@ def _operands(
         if one.channels is not None:
             axis = 0 if is_depthwise(program, graph, node) else len(content.type.shape) - 1
             at = np.array(one.channels, np.int32)
-            part = constant(content.data.take(at, axis), content.type.quant)
+            part = constant(content.data.take(at, axis), _taken(content.type.quant, axis, one.channels))
             state = shared.add_state(f"{ref[1:]}.slice", part, _SAVED)
             index = shared.constant(at, f"{ref[1:]}.trained")
             found[one.value, one.position] = Operand(state, ref, index, axis)
@@ -172,6 +172,14 @@ def _operands(
             if ref in tied:
                 found.setdefault((node.outputs[0].name, position), tied[ref])
     return found
+
+
+def _taken(quant: Quant | None, axis: int, channels: Sequence[int]) -> Quant | None:
+    """The quantisation of some channels along `axis`."""
+    if quant is None or quant.axis != axis:
+        return quant
+    at = list(channels)
+    return Quant(tuple(quant.scale[i] for i in at), tuple(quant.zero[i] for i in at), axis)
 
 
 def _adapters(shared: Builder, graph: Graph, spec: TrainSpec) -> dict[str, tuple[str, str]]:
@@ -221,7 +229,7 @@ def _forward(b: Builder, learning: Learning, backward: bool) -> _Forward:
         }
         if name in learning.adapters:
             _adapted(b, node, *learning.adapters[name])
-        elif own and any(v.type.quant is not None for v in node.outputs) and learning.integers is not None:
+        elif any(v.type.quant is not None for v in node.outputs) and learning.integers is not None:
             learning.integers.forward(b, node, own, backward)
         else:
             inputs = list(node.inputs)

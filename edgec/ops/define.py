@@ -45,9 +45,10 @@ class NoGrad:
 @dataclass(frozen=True, slots=True)
 class NoQuant:
     """The op has no integer form and runs in float between dequantize and quantize; `why` goes into the
-    report."""
+    report. `integers`: it computes with the integers of quantised operands as they are."""
 
     why: str
+    integers: bool = False
 
 
 # (builder, node, gradient of each output or None) -> gradient of each input, None where there is none.

@@ -35,7 +35,9 @@ from edgec.ops.define import (
 from edgec.ops.sample import integers
 
 NO_SECOND = NoGrad("second derivatives of training steps are not built")
-PLAIN = NoQuant("it works on gradients, whose integer form is a pair and not a quantised tensor")
+PLAIN = NoQuant(
+    "it works on gradients, whose integer form is a pair and not a quantised tensor", integers=True
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,389 @@
+"""straight_through: how int8 layers train. The `Integers` of passes/train.py.
+
+Forward, layers on the way from a trained parameter to the loss become ops that take parameters from state and note in
+a mask where their clamp lets a gradient pass. Backward, rounding counts as the identity: the gradient to a value is
+that to its integer, in steps. The rules follow Lin et al., On-Device Training Under 256KB Memory (NeurIPS 2022),
+section 3.1, with quantisation-aware scaling folded into one factor an output channel: a step of a weight is
+rate * s_x / (s_w s_y) * sum (x - zero) g, of a bias rate / (s_w s_x s_y) * sum g.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from edgec.build import Builder
+from edgec.errors import UserError
+from edgec.ir import NO_ATTRS, Attrs, Node, Type, Value
+from edgec.ops import OPS
+from edgec.ops.binary import BinaryAttrs
+from edgec.ops.block_float import Rounding
+from edgec.ops.conv2d import Conv2dAttrs
+from edgec.ops.gather import IndexSelectAttrs
+from edgec.ops.gradient import GradientSumAttrs
+from edgec.ops.linear import LinearAttrs
+from edgec.ops.pool import AdaptiveAvgPool2dAttrs
+from edgec.ops.shape import ExpandAttrs, ReshapeAttrs
+from edgec.ops.train_conv import (
+    TrainConv2dBiasAttrs,
+    TrainConv2dWeightAttrs,
+    TrainedConv2dInputGradAttrs,
+)
+from edgec.ops.trained import TrainedAddAttrs, TrainedConv2dAttrs, by_rows
+from edgec.passes.autodiff import Gradient, IntegerRules, Vjp
+from edgec.passes.train import Integers, Operand
+
+Format = Literal["int8", "fp32"]
+
+DEAD: Final = 1e-6  # of the median weight scale: channels below it do not train
+EFF_MOST: Final = 128  # largest integer factor of an int8 gradient: 127 * 128 is an int16
+INT32_MOST: Final = 2**31 - 1
+
+
+class Straight(NamedTuple):
+    """The gradient of a quantised value: factor * q (* 2**exponent, where there is one) where `mask` is 1 (None:
+    everywhere). Mask and factor are applied by whoever reads it, so that several may read one q."""
+
+    q: str
+    exponent: str | None
+    mask: str | None = None
+    factor: float = 1.0
+
+    @property
+    def refs(self) -> tuple[str, ...]:
+        return (self.q,) if self.exponent is None else (self.q, self.exponent)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What updates need: the rate [1], the step's number i32[1], how gradients are kept and steps rounded."""
+
+    rate: str
+    number: str
+    gradients: Format
+    rounding: Rounding
+    seed: int
+
+
+def integers(gradients: Format = "int8", rounding: Rounding = "stochastic", seed: int = 0) -> Integers:
+    """How quantised layers train with gradients in this format."""
+
+    def rules(b: Builder, rate: str, number: str) -> IntegerRules:
+        step = _Step(rate, number, gradients, rounding, seed)
+        return IntegerRules(lambda op: _rule(op, step), _total)
+
+    return Integers(forward, rules)
+
+
+def forward(b: Builder, node: Node, operands: Mapping[int, Operand], backward: bool) -> None:
+    """Append `node` with these operands trained. In a training step, what a gradient passes notes where."""
+    on_path = bool(operands) or any(r in _learned(b) for r in node.inputs)
+    y = node.outputs[0]
+    if not on_path or y.type.quant is None:
+        b.copy(node, {})
+    elif isinstance(node.attrs, Conv2dAttrs):
+        _trained_conv(b, node, operands, backward)
+    elif node.op == "linear" and isinstance(node.attrs, LinearAttrs):
+        _trained_linear(b, node, operands, backward)
+    elif node.op == "add" and isinstance(node.attrs, BinaryAttrs) and _same_shapes(b, node):
+        attrs = TrainedAddAttrs(node.attrs.act, backward)
+        _append(b, node, "trained_add", node.inputs, attrs, y)
+    elif operands:
+        raise UserError(
+            "EDGEC-E404",
+            "train other layers, or compile with --precision fp32: parameters of an int8 "
+            f"{node.op} do not train ({node.loc})",
+        )
+    else:
+        b.copy(node, {})
+
+
+def _learned(b: Builder) -> set[str]:
+    """Values that depend on a state."""
+    found: set[str] = set()
+    for node in b.nodes:
+        if any(r[0] == "$" or r in found for r in node.inputs):
+            found.update(v.name for v in node.outputs)
+    return found
+
+
+def _same_shapes(b: Builder, node: Node) -> bool:
+    return all(b.types[r].shape == node.outputs[0].type.shape for r in node.inputs)
+
+
+def _append(b: Builder, node: Node, op: str, inputs: Sequence[str], attrs: Attrs, y: Value) -> None:
+    """Append `op` with the output `y` and, where its type rule has one, a mask."""
+    types = OPS[op].infer(attrs, tuple(b.types[r] for r in inputs))
+    values = [y]
+    b.types[y.name] = y.type
+    for t in types[1:]:
+        values.append(Value(b.fresh(f"{y.name}.mask"), t))
+        b.types[values[-1].name] = t
+    b.nodes.append(Node(op, tuple(inputs), tuple(values), attrs, node.loc))
+
+
+def _parameters(b: Builder, node: Node, operands: Mapping[int, Operand], weight: str) -> tuple[str, ...]:
+    """w, b (, idx, slice) of a trained convolution."""
+    own = operands.get(1)
+    w = weight if own is None or own.whole is not None else own.state
+    if 2 in operands:
+        bias = operands[2].state
+    elif len(node.inputs) == 3:
+        bias = node.inputs[2]
+    else:
+        bias = b.constant(np.zeros(b.types[weight].dims[0], np.int32), "no_bias")
+    if own is None or own.whole is None:
+        return w, bias
+    assert own.index is not None
+    return w, bias, own.index, own.state
+
+
+def _trained_conv(b: Builder, node: Node, operands: Mapping[int, Operand], mask: bool) -> None:
+    a = node.attrs
+    assert isinstance(a, Conv2dAttrs)
+    attrs = TrainedConv2dAttrs(a.stride, a.pad, a.dilation, a.groups, a.act, mask)
+    inputs = (node.inputs[0], *_parameters(b, node, operands, node.inputs[1]))
+    _append(b, node, "trained_conv2d", inputs, attrs, node.outputs[0])
+
+
+def _trained_linear(b: Builder, node: Node, operands: Mapping[int, Operand], mask: bool) -> None:
+    """A linear layer as a 1x1 convolution of its rows."""
+    if 1 in operands:
+        raise UserError(
+            "EDGEC-E404",
+            "train the biases alone of this layer, or compile with --precision fp32: weights of an int8 linear "
+            f"layer do not train ({node.loc})",
+        )
+    assert isinstance(node.attrs, LinearAttrs)
+    x, y = b.types[node.inputs[0]], node.outputs[0]
+    outputs, channels = b.types[node.inputs[1]].dims
+    rows = x.size // channels
+    content = b.constants[node.inputs[1][1:]]
+    weight = b.constant(
+        content.data.reshape(outputs, 1, 1, channels), f"{node.inputs[1][1:]}.conv", content.type.quant
+    )
+    flat = _viewed(b, node.inputs[0], (1, rows, 1, channels))
+    made = Value(b.fresh(f"{y.name}.rows"), replace(y.type, shape=(1, rows, 1, outputs)))
+    attrs = TrainedConv2dAttrs(act=node.attrs.act, mask=mask)
+    _append(b, node, "trained_conv2d", (flat, *_parameters(b, node, operands, weight)), attrs, made)
+    b.types[y.name] = y.type
+    b.nodes.append(Node("reshape", (made.name,), (y,), ReshapeAttrs(y.type.dims), node.loc))
+
+
+def _viewed(b: Builder, ref: str, shape: tuple[int, ...]) -> str:
+    """`ref` in another shape, its quantisation kept."""
+    quant = b.types[ref].quant
+    return b.node("reshape", (ref,), ReshapeAttrs(shape), quants=None if quant is None else (quant,))[0]
+
+
+def _rule(op: str, step: _Step) -> Vjp | None:
+    """The straight-through rule of an op; None where it has none."""
+    rules: dict[str, Callable[[Builder, Node, Gradient, _Step], Sequence[Gradient | None]]] = {
+        "trained_conv2d": _conv,
+        "trained_add": _add,
+        "adaptive_avg_pool2d": _average,
+        "reshape": _reshape,
+        "dequantize": _dequantize,
+    }
+    found = rules.get(op)
+    if found is None:
+        return None
+
+    def rule(b: Builder, node: Node, grads: Sequence[Gradient | None]) -> Sequence[Gradient | None]:
+        assert grads[0] is not None and found is not None
+        return found(b, node, grads[0], step)
+
+    return rule
+
+
+def _total(b: Builder, value: str, parts: Sequence[Gradient]) -> Gradient:
+    """The gradient of a value that several nodes read; a state's one part is its next content."""
+    whole = parts[0]
+    for part in parts[1:]:
+        assert isinstance(whole, Straight) and isinstance(part, Straight)
+        whole = _summed(b, (whole, part))
+    return whole
+
+
+def _summed(b: Builder, terms: Sequence[Straight]) -> Straight:
+    """One or two gradients as one without mask and factor."""
+    inputs: list[str] = []
+    for term in terms:
+        inputs += [*term.refs, *(() if term.mask is None else (term.mask,))]
+    attrs = GradientSumAttrs(tuple(t.factor for t in terms), tuple(t.mask is not None for t in terms))
+    made = b.node("gradient_sum", inputs, attrs)
+    return Straight(made[0], made[1] if len(made) == 2 else None)
+
+
+def _mask_of(b: Builder, node: Node, passed: Straight) -> str:
+    """The node's own mask, joined with that of the gradient."""
+    own = node.outputs[1].name
+    return own if passed.mask is None else b.call("mask_and", own, passed.mask)
+
+
+def _dequantize(b: Builder, node: Node, grad: Gradient, step: _Step) -> Sequence[Gradient]:
+    assert isinstance(grad, str)
+    quant = b.types[node.inputs[0]].quant
+    assert quant is not None
+    scale, _ = quant.per_tensor
+    if step.gradients == "fp32":
+        return (Straight(grad, None, factor=scale),)
+    q, e = b.node("gradient_quantize", (grad,), NO_ATTRS)
+    return (Straight(q, e, factor=scale),)
+
+
+def _reshape(b: Builder, node: Node, grad: Gradient, step: _Step) -> Sequence[Gradient]:
+    """Masks hold elements in flat order, which stays."""
+    assert isinstance(grad, Straight)
+    return (grad._replace(q=_viewed(b, grad.q, b.types[node.inputs[0]].dims)),)
+
+
+def _average(b: Builder, node: Node, grad: Gradient, step: _Step) -> Sequence[Gradient | None]:
+    """Of a global average: every pixel has its share of the gradient."""
+    assert isinstance(grad, Straight) and isinstance(node.attrs, AdaptiveAvgPool2dAttrs)
+    if node.attrs.size != (1, 1):
+        raise UserError(
+            "EDGEC-E404",
+            "train only layers behind this one, or compile with --precision fp32: an int8 average over several "
+            f"windows has no gradient ({node.loc})",
+        )
+    shape = b.types[node.inputs[0]].dims
+    if grad.mask is not None:
+        grad = _summed(b, (grad,))
+    spread = b.call("expand", grad.q, attrs=ExpandAttrs(shape))
+    return (grad._replace(q=spread, factor=grad.factor / (shape[1] * shape[2])),)
+
+
+def _add(b: Builder, node: Node, grad: Gradient, step: _Step) -> Sequence[Gradient]:
+    assert isinstance(grad, Straight)
+    mask = _mask_of(b, node, grad)
+    scales = [_scale(b.types[r]) / _scale(node.outputs[0].type) for r in node.inputs]
+    return tuple(grad._replace(mask=mask, factor=grad.factor * s) for s in scales)
+
+
+def _scale(t: Type) -> float:
+    assert t.quant is not None
+    return t.quant.per_tensor[0]
+
+
+def _conv(b: Builder, node: Node, grad: Gradient, step: _Step) -> Sequence[Gradient | None]:
+    """dx first: it reads the weight that the update overwrites."""
+    assert isinstance(grad, Straight) and isinstance(node.attrs, TrainedConv2dAttrs)
+    layer = _Layer(b, node, grad._replace(mask=_mask_of(b, node, grad)), step)
+    w, bias = node.inputs[1:3]
+    dx = layer.input_gradient()
+    new_bias = layer.bias() if bias[0] == "$" else None
+    if len(node.inputs) == 3:
+        return dx, layer.weight(w, None) if w[0] == "$" else None, new_bias
+    return dx, None, new_bias, None, layer.weight(node.inputs[4], node.inputs[3])
+
+
+class _Layer:
+    """The backward nodes of one convolution. Factors are float64 until they are rounded once."""
+
+    def __init__(self, b: Builder, node: Node, grad: Straight, step: _Step) -> None:
+        assert isinstance(node.attrs, TrainedConv2dAttrs) and grad.mask is not None
+        self.b, self.node, self.attrs, self.grad, self.step = b, node, node.attrs, grad, step
+        self.mask = grad.mask
+        self.x, self.w = b.types[node.inputs[0]], b.types[node.inputs[1]]
+        assert self.w.quant is not None
+        outputs = self.w.dims[0]
+        scale = np.array(self.w.quant.scale, np.float64)
+        self.scale_w = scale if len(scale) == outputs else np.full(outputs, scale[0])
+        self.alive = self.scale_w >= DEAD * np.median(self.scale_w)
+        self.scale_x, self.scale_y = _scale(self.x), _scale(node.outputs[0].type)
+
+    def constant(self, values: npt.NDArray[np.float64], dtype: npt.DTypeLike, stem: str) -> str:
+        return self.b.constant(
+            np.where(self.alive, values, 0).astype(dtype), f"{self.node.outputs[0].name}.{stem}"
+        )
+
+    def input_gradient(self) -> Straight:
+        b, a = self.b, self.attrs
+        eff = np.where(self.alive, self.scale_x * self.scale_w / self.scale_y * self.grad.factor, 0.0)
+        exponent = 0
+        if self.grad.exponent is not None:
+            exponent = self.exponent(float(eff.max(initial=0.0)))
+            factor = self.constant(np.floor(eff * 2.0**-exponent + 0.5), np.int16, "eff")
+        else:
+            factor = self.constant(eff, b.types[self.grad.q].dtype.numpy, "eff")
+        attrs = TrainedConv2dInputGradAttrs(
+            (self.x.dims[1], self.x.dims[2]), a.stride, a.pad, a.dilation, a.groups, exponent
+        )
+        inputs = (*self.grad.refs, self.mask, self.node.inputs[1], factor, *self.node.inputs[3:])
+        made = b.node("trained_conv2d_input_grad", inputs, attrs)
+        return Straight(made[0], made[1] if len(made) == 2 else None)
+
+    def exponent(self, largest: float) -> int:
+        """The smallest e with round(largest * 2**-e) within what int32 sums allow."""
+        o, r, s, _ = self.w.dims
+        taps = (
+            o // self.attrs.groups * math.ceil(r / self.attrs.stride[0]) * math.ceil(s / self.attrs.stride[1])
+        )
+        most = min(EFF_MOST, INT32_MOST // (127 * 127 * taps))
+        if most < 1:
+            raise UserError(
+                "EDGEC-E404",
+                "train only layers behind this one, or pass --gradients fp32: sums of an int8 gradient over "
+                f"{taps} products leave int32 ({self.node.loc})",
+            )
+        if largest == 0.0:
+            return 0
+        e = math.frexp(largest / most)[1] - 1
+        while math.floor(largest * 2.0**-e + 0.5) > most:
+            e += 1
+        return e
+
+    def bias(self) -> str:
+        ref = self.node.inputs[2]
+        factor = self.constant(
+            self.grad.factor / (self.scale_w * self.scale_x * self.scale_y), np.float32, "step_b"
+        )
+        attrs = TrainConv2dBiasAttrs(_salt(ref), self.step.seed, self.step.rounding)
+        inputs = (ref, *self.grad.refs, self.mask, factor, self.step.rate, self.step.number)
+        return self.updated("train_conv2d_bias", inputs, attrs)
+
+    def weight(self, state: str, idx: str | None) -> str:
+        b, a = self.b, self.attrs
+        assert self.x.quant is not None
+        steps = self.grad.factor * self.scale_x / (self.scale_w * self.scale_y)
+        rows = idx is not None and by_rows(self.w, a.groups)
+        x = self.node.inputs[0]
+        chosen: tuple[str, ...] = ()
+        if idx is not None:
+            x = b.node("index_select", (x, idx), IndexSelectAttrs(3), quants=(self.x.quant,))[0]
+        factor = self.constant(steps, np.float32, "step_w")
+        if rows:
+            assert idx is not None
+            at = np.asarray(b.constants[idx[1:]].data, np.int64)
+            content = np.where(self.alive, steps, 0)[at].astype(np.float32)
+            factor = b.constant(content, f"{self.node.outputs[0].name}.step_w")
+            chosen = (idx,)
+        attrs = TrainConv2dWeightAttrs(
+            self.x.quant.per_tensor[1],
+            _salt(state),
+            self.step.seed,
+            self.step.rounding,
+            a.stride,
+            a.pad,
+            a.dilation,
+            a.groups,
+        )
+        inputs = (state, x, *self.grad.refs, self.mask, factor, self.step.rate, self.step.number, *chosen)
+        return self.updated("train_conv2d_weight", inputs, attrs)
+
+    def updated(self, op: str, inputs: Sequence[str], attrs: Attrs) -> str:
+        return self.b.node(op, inputs, attrs, name=f"{inputs[0][1:]}.next")[0]
+
+
+def _salt(state: str) -> int:
+    """A number of the state's name (FNV-1a, 31 bits), so that the noise of a parameter does not depend on others."""
+    value = 0x811C9DC5
+    for byte in state.encode():
+        value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return value & 0x7FFFFFFF
