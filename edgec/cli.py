@@ -85,7 +85,9 @@ def _add(sub: argparse._SubParsersAction[_Parser], name: str, text: str) -> _Par
 
 
 def _model_options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("model", help="exported program (.pt2 or .pt), or a state dict with --model")
+    p.add_argument(
+        "model", help="exported program (.pt2, .pt), state dict with --model, or a language model folder"
+    )
     p.add_argument(
         "--model",
         dest="factory",
@@ -291,7 +293,7 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = _Parser(
         prog="edgec",
-        description="Compile trained networks for microcontrollers.",
+        description="Compile trained networks for microcontrollers and GPUs.",
         epilog=_EXITS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

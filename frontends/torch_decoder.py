@@ -91,7 +91,7 @@ def _check(model: Any, options: DecoderOptions) -> None:
     kind = type(model).__name__
     if not is_decoder(model):
         raise UserError(
-            "EDGEC-E340",
+            "EDGEC-E349",
             f"give a decoder-only model of transformers, such as LlamaForCausalLM: {kind} generates no text by itself",
         )
     if not getattr(model, "_supports_attention_backend", False):

@@ -116,7 +116,7 @@ def test_an_encoder_is_refused() -> None:
     import torch
 
     assert refused(torch.nn.Linear(2, 2)) == (
-        "EDGEC-E340: give a decoder-only model of transformers, such as LlamaForCausalLM: Linear generates no text by "
+        "EDGEC-E349: give a decoder-only model of transformers, such as LlamaForCausalLM: Linear generates no text by "
         "itself"
     )
 
