@@ -60,9 +60,9 @@ class Operand:
 @dataclass(frozen=True, slots=True)
 class Integers:
     """How quantised layers train. `forward(builder, node, operands by position, backward)` appends a quantised node
-    with these operands trained (or none), keeping its output's name (`backward`: the graph is a training step); `rules`: of the
-    reverse walk over what it appended, given the rate [1] and the step's number i32[1]. What they make of a quantised
-    state is not its gradient but its next content."""
+    with these operands trained (or none), keeping its output's name (`backward`: the graph is a training step);
+    `rules`: of the reverse walk over what it appended, given the rate [1] and the step's number i32[1]. What they make
+    of a quantised state is not its gradient but its next content."""
 
     forward: Callable[[Builder, Node, Mapping[int, Operand], bool], None]
     rules: Callable[[Builder, str, str], IntegerRules]
