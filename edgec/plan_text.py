@@ -358,6 +358,15 @@ class _PlanReader(Reader):
         found = self.kernels.get((op, symbol, rank))
         return found if found is not None else self.fail(f"a kernel of {op} in the table, not {symbol}")
 
+    def named_buffer(self, name: str) -> BufferArg | None:
+        """A buffer in brackets behind `name`, None where that is not next."""
+        if not self.accept(name):
+            return None
+        self.words("(")
+        found = self.buffer_arg()
+        self.words(")")
+        return found
+
     def call(self) -> Call:
         self.words("call")
         name = self.name()
@@ -370,20 +379,7 @@ class _PlanReader(Reader):
         constants = self.several(self.constant_arg, ")")
         self.words("->", "(")
         outputs = self.several(self.buffer_arg, ")")
-        count, scratch = None, None
-        if self.accept("count"):
-            self.words("(")
-            count = self.buffer_arg()
-            self.words(")")
-        if self.accept("scratch"):
-            self.words("(")
-            scratch = self.buffer_arg()
-            self.words(")")
-        counters = None
-        if self.accept("counters"):
-            self.words("(")
-            counters = self.buffer_arg()
-            self.words(")")
+        count, scratch, counters = (self.named_buffer(n) for n in ("count", "scratch", "counters"))
         struct = self.string_here()
         self.words("{")
         params = self.several(self.param, "}")
