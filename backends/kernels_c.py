@@ -13,6 +13,7 @@ from edgec.backends import (
     kernels_c_pointwise,
     kernels_c_pool,
     kernels_c_shape,
+    kernels_c_train_f32,
     kernels_c_train_s8,
 )
 from edgec.plan import Kernel
@@ -26,5 +27,6 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     *kernels_c_shape.KERNELS,
     *kernels_c_decoder.KERNELS,
     *kernels_c_dsp.KERNELS,
+    *kernels_c_train_f32.KERNELS,
     *kernels_c_train_s8.KERNELS,
 )

@@ -26,7 +26,7 @@ DRIVERS = {"pipeline", "compiler", "commands", "artifact", "verdict", "support",
     "cuda_artifact",
     "cuda_library",
 }
-SOURCES = sorted(p for p in (RUNTIME / "kernels").rglob("*.c"))
+SOURCES = sorted(p for folder in ("kernels", "train") for p in (RUNTIME / folder).rglob("*.c"))
 CODE = re.compile(r"\bEDGEC-(E[0-9A-F]{3})\b")
 CODE_IN_TEST = re.compile(r"\b(E[0-9A-F]{3})\b")  # some tests add the first word later
 MODULES = sorted(p for folder in ("edgec", *ALLOWED) for p in (ROOT / folder).rglob("*.py"))

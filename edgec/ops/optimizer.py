@@ -122,14 +122,20 @@ def power(base: float, exponent: int) -> float:
     return result
 
 
+def two_floats(value: float) -> tuple[float, float]:
+    """Two float32 numbers whose sum, in float64, is `value` to 48 bits: how a kernel's fields hold it."""
+    high = float(np.float32(value))
+    return high, float(np.float32(value - high))
+
+
 def adam(attrs: AdamAttrs, inputs: Arrays) -> Arrays:
     """m' = m + (1 - b1)(g - m); v' = b2 v + (1 - b2) g^2; w' = w - rate c1 m' / (sqrt(v') c2 + eps), with
     c1 = 1 / (1 - b1^step) and c2 = 1 / sqrt(1 - b2^step)."""
     given: tuple[Numbers, ...] = inputs
     w, g, rate, m, v, step = given
     number, count = w.dtype.type, max(1, int(step[0]))
-    c1 = number(1.0 / (1.0 - power(attrs.beta1, count)))
-    c2 = number(1.0 / np.sqrt(1.0 - power(attrs.beta2, count)))
+    c1 = number(1.0 / (1.0 - power(sum(two_floats(attrs.beta1)), count)))
+    c2 = number(1.0 / np.sqrt(1.0 - power(sum(two_floats(attrs.beta2)), count)))
     with np.errstate(invalid="ignore", over="ignore"):
         d = _decayed(w, g, attrs.weight_decay)
         mean = m + number(1.0 - attrs.beta1) * (d - m)

@@ -15,6 +15,7 @@
 #include "ec_pointwise.h"
 #include "ec_requant.h"
 #include "ec_shape.h"
+#include "ec_train_f32.h"
 #include "ec_train_s8.h"
 
 #endif
