@@ -79,13 +79,16 @@ def fidelity(
         if name not in last or (not types[name].dtype.is_float and types[name].quant is None):
             continue
         snr = None
-        if name in signal and signal[name] > 0.0:
-            snr = (
-                99.0 if noise[name] == 0.0 else min(99.0, 10.0 * float(np.log10(signal[name] / noise[name])))
-            )
+        if signal.get(name, 0.0) > 0.0:
+            snr = _decibels(signal[name], noise[name])
         outside, total = clipped.get(name, [0, 1])
         rows[name] = Fidelity(snr, 100.0 * outside / max(1, total), histogram(last[name]))
     return rows
+
+
+def _decibels(signal: float, noise: float) -> float:
+    """10 log10(signal / noise), 99 at most."""
+    return 99.0 if noise == 0.0 else min(99.0, 10.0 * float(np.log10(signal / noise)))
 
 
 def _outside(truth: Array, quant: Quant) -> int:
