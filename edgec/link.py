@@ -157,7 +157,7 @@ class Link:
 
     def infer(self, sample: bytes) -> bytes:
         """The outputs of one sample, raw."""
-        self.request(Request.INFER, self._all_but_the_tail(sample, 0))
+        self.request(Request.INFER, self._all_but_the_tail(Request.INFER, sample, 0))
         size = self.device.output_bytes
         parts = []
         for at in range(0, size, self._payload):
@@ -166,14 +166,14 @@ class Link:
 
     def train(self, sample: bytes, label: bytes) -> Step:
         """One training step."""
-        tail = self._all_but_the_tail(sample, len(label))
+        tail = self._all_but_the_tail(Request.TRAIN, sample, len(label))
         step = Step(*struct.unpack("<fiIf", self.request(Request.TRAIN, label + tail)))
         self.steps = step.steps
         return step
 
     def evaluate(self, sample: bytes, label: bytes) -> tuple[float, int]:
         """(loss, correct) of one sample; nothing changes."""
-        tail = self._all_but_the_tail(sample, len(label))
+        tail = self._all_but_the_tail(Request.EVALUATE, sample, len(label))
         loss, correct = struct.unpack("<fi", self.request(Request.EVALUATE, label + tail))
         return loss, correct
 
@@ -192,9 +192,8 @@ class Link:
     def keep(self, slot: int, sample: bytes, label: bytes) -> int:
         """Put a sample into place `slot` of the replay buffer; returns how many it holds."""
         head = struct.pack("<I", slot) + label
-        kept: int = struct.unpack(
-            "<I", self.request(Request.REPLAY_KEEP, head + self._all_but_the_tail(sample, len(head)))
-        )[0]
+        tail = self._all_but_the_tail(Request.TRAIN, sample, len(head))
+        kept: int = struct.unpack("<I", self.request(Request.REPLAY_KEEP, head + tail))[0]
         return kept
 
     def set_replay(self, steps: int) -> None:
@@ -231,8 +230,8 @@ class Link:
         self.steps = steps
         return steps
 
-    def _all_but_the_tail(self, sample: bytes, beside: int) -> bytes:
-        """Send what of the sample does not fit beside `beside` other bytes; returns the rest."""
+    def _all_but_the_tail(self, use: Request, sample: bytes, beside: int) -> bytes:
+        """Send what of the sample does not fit beside `beside` other bytes of the request `use`; returns the rest."""
         device = self.device
         if len(sample) != device.input_bytes:
             raise UserError(
@@ -243,8 +242,8 @@ class Link:
         room = self._payload - beside
         at = 0
         while len(sample) - at > room:
-            part = sample[at : at + min(self._payload - 4, len(sample) - at - 1)]
-            self.request(Request.INPUT, struct.pack("<I", at) + part)
+            part = sample[at : at + min(self._payload - 5, len(sample) - at - 1)]
+            self.request(Request.INPUT, struct.pack("<BI", use, at) + part)
             at += len(part)
         return sample[at:]
 

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -107,3 +107,40 @@ def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterab
         return items
     bar: Iterable[T] = tqdm(items, desc=title, total=total, leave=False, file=sys.stderr, delay=1.0)
     return bar
+
+
+@contextmanager
+def live(title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A function that advances a bar of `total` and shows a text beside it; elsewhere than on a terminal, or without
+    tqdm, a line every ten seconds."""
+    begin = last = time.perf_counter()
+    done = 0
+
+    def line(text: str) -> None:
+        nonlocal done, last
+        done += 1
+        now = time.perf_counter()
+        if now - last >= 10.0:
+            last = now
+            say(f"{title}  {done} of {total}  {text}  {now - begin:.0f} s")
+
+    bar = None
+    if _progress and _level >= 1 and sys.stderr.isatty():
+        try:
+            from tqdm import tqdm
+
+            bar = tqdm(desc=title, total=total, leave=False, file=sys.stderr, delay=1.0)
+        except ImportError:
+            pass
+    if bar is None:
+        yield line
+        return
+
+    def advance(text: str) -> None:
+        bar.set_postfix_str(text, refresh=False)
+        bar.update()
+
+    try:
+        yield advance
+    finally:
+        bar.close()

@@ -26,7 +26,8 @@ _COLOURS = {
 }
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, sizes in inches. Raises TargetError EA04 without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -40,7 +41,7 @@ def memory_figure(report: Json) -> Figure:
     """Memory timeline of each entry and memory: items on x, offsets on y, one box a buffer, the peak marked."""
     timelines = [(e, t) for e in report["entries"] for t in e["timelines"] if t["live_bytes"]]
     widest = max((len(t["live_bytes"]) for _, t in timelines), default=1)
-    figure = _figure(min(24.0, max(10.0, 0.3 * widest)), 4.6 * max(1, len(timelines)))
+    figure = new_figure(min(24.0, max(10.0, 0.3 * widest)), 4.6 * max(1, len(timelines)))
     for row, (entry, timeline) in enumerate(timelines):
         ax = figure.add_subplot(len(timelines), 1, row + 1)
         _boxes(ax, timeline)
@@ -107,7 +108,7 @@ def layer_figure(report: Json) -> Figure:
     ]
     if any(row["snr_db"] is not None for row in layers):
         panels.append(("snr_db", "SNR against float, dB", "#59a14f"))
-    figure = _figure(min(24.0, max(10.0, 0.22 * len(layers))), 1.9 * len(panels) + 1)
+    figure = new_figure(min(24.0, max(10.0, 0.22 * len(layers))), 1.9 * len(panels) + 1)
     for row, (key, title, colour) in enumerate(panels):
         ax = figure.add_subplot(len(panels), 1, row + 1)
         ax.bar(range(len(layers)), [layer[key] or 0 for layer in layers], color=colour)
@@ -123,7 +124,7 @@ def histogram_figure(rows: list[tuple[str, list[int], float, float]]) -> Figure:
     """A small histogram for each (name, counts, low, high), logarithmic counts."""
     columns = 6
     lines = max(1, -(-len(rows) // columns))
-    figure = _figure(11, 1.4 * lines)
+    figure = new_figure(11, 1.4 * lines)
     for i, (name, counts, low, high) in enumerate(rows):
         ax = figure.add_subplot(lines, columns, i + 1)
         width = (high - low) / len(counts) or 1.0
@@ -144,7 +145,7 @@ def _png(figure: Figure) -> bytes:
 
 def write_png(path: Path, report: Json) -> None:
     """The memory timeline as a PNG."""
-    _write(path, _png(memory_figure(report)))
+    write_whole(path, _png(memory_figure(report)))
 
 
 def write_html(path: Path, report: Json, sizes: Json | None) -> None:
@@ -172,7 +173,7 @@ table{{border-collapse:collapse;font-size:13px}}td,th{{padding:2px 10px;text-ali
 td:nth-child(-n+4),th:nth-child(-n+4){{text-align:left}}img{{max-width:100%}}</style></head>
 <body><h1>{title}</h1>{_summary(report, sizes)}{pictures}{_layers(report)}</body></html>
 """
-    _write(path, page.encode())
+    write_whole(path, page.encode())
 
 
 def _summary(report: Json, sizes: Json | None) -> str:
@@ -215,7 +216,7 @@ def _layers(report: Json) -> str:
     return f"<h2>Every layer</h2><table>{head}{''.join(rows)}</table>"
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """Write under a temporary name, then rename."""
     path = Path(os.path.abspath(path))
     try:

@@ -47,12 +47,12 @@ static ec_link_status model_status(ec_link *link, ec_status status, ec_link_writ
     return EC_LINK_MODEL;
 }
 
-/* Copies `bytes` bytes into the inputs from byte `offset` on. They fit. */
-static void write_input(const ec_link_model *model, uint32_t offset, const uint8_t *from,
-                        uint32_t bytes) {
+/* Copies `bytes` bytes into the inputs of `use` from byte `offset` on. They fit. */
+static void write_input(const ec_link_model *model, ec_link_type use, uint32_t offset,
+                        const uint8_t *from, uint32_t bytes) {
     while (bytes != 0u) {
         uint32_t room = 0;
-        uint8_t *to = model->input(model->self, offset, &room);
+        uint8_t *to = model->input(model->self, use, offset, &room);
         uint32_t part = room < bytes ? room : bytes;
         memcpy(to, from, part);
         offset += part;
@@ -62,15 +62,19 @@ static void write_input(const ec_link_model *model, uint32_t offset, const uint8
 }
 
 /* The last bytes of the sample may come with the request that uses it. */
-static ec_link_status complete_input(ec_link *link, const uint8_t *from, uint32_t bytes) {
+static ec_link_status complete_input(ec_link *link, ec_link_type use, const uint8_t *from,
+                                     uint32_t bytes) {
     const ec_link_model *model = link->model;
+    if (link->input_bytes != 0u && use != link->use) {
+        return EC_LINK_INCOMPLETE;
+    }
     if (bytes > model->input_bytes - link->input_bytes) {
         return EC_LINK_BAD_LENGTH;
     }
     if (link->input_bytes + bytes != model->input_bytes) {
         return EC_LINK_INCOMPLETE;
     }
-    write_input(model, link->input_bytes, from, bytes);
+    write_input(model, use, link->input_bytes, from, bytes);
     link->input_bytes = 0; /* whatever follows may overwrite it */
     link->has_output = 0;
     return EC_LINK_OK;
@@ -82,7 +86,8 @@ static ec_link_status check_label(const ec_link *link, const uint8_t *label) {
 }
 
 /* A label and the rest of the sample, `skip` bytes into the payload. */
-static ec_link_status labelled_input(ec_link *link, const ec_link_frame *request, uint32_t skip) {
+static ec_link_status labelled_input(ec_link *link, ec_link_type use,
+                                     const ec_link_frame *request, uint32_t skip) {
     uint32_t label_bytes = link->model->label_bytes;
     ec_link_status status;
     if (request->length < skip + label_bytes) {
@@ -92,7 +97,7 @@ static ec_link_status labelled_input(ec_link *link, const ec_link_frame *request
     if (status != EC_LINK_OK) {
         return status;
     }
-    return complete_input(link, request->payload + skip + label_bytes,
+    return complete_input(link, use, request->payload + skip + label_bytes,
                           request->length - skip - label_bytes);
 }
 
@@ -177,23 +182,28 @@ static ec_link_status do_rate(ec_link *link, const ec_link_frame *request, ec_li
 }
 
 static ec_link_status do_input(ec_link *link, const ec_link_frame *request, ec_link_writer *to) {
-    uint32_t offset = ec_link_get32(request->payload);
-    uint32_t bytes = request->length - 4u;
+    ec_link_type use = (ec_link_type)request->payload[0];
+    uint32_t offset = ec_link_get32(request->payload + 1);
+    uint32_t bytes = request->length - 5u;
     (void)to;
-    if (offset != 0u && offset != link->input_bytes) {
+    if (use != EC_LINK_INFER && use != EC_LINK_TRAIN && use != EC_LINK_EVALUATE) {
+        return EC_LINK_BAD_ARGUMENT;
+    }
+    if (offset != 0u && (offset != link->input_bytes || use != link->use)) {
         return EC_LINK_BAD_OFFSET;
     }
     if (bytes > link->model->input_bytes - offset) {
         return EC_LINK_BAD_OFFSET;
     }
     link->has_output = 0;
-    write_input(link->model, offset, request->payload + 4, bytes);
+    write_input(link->model, use, offset, request->payload + 5, bytes);
     link->input_bytes = offset + bytes;
+    link->use = use;
     return EC_LINK_OK;
 }
 
 static ec_link_status do_infer(ec_link *link, const ec_link_frame *request, ec_link_writer *to) {
-    ec_link_status status = complete_input(link, request->payload, request->length);
+    ec_link_status status = complete_input(link, EC_LINK_INFER, request->payload, request->length);
     if (status != EC_LINK_OK) {
         return status;
     }
@@ -229,7 +239,7 @@ static ec_status replay_step(ec_link *link, ec_link_result *result) {
     const ec_link_model *model = link->model;
     uint32_t drawn = ec_philox(model->steps(model->self), 0, 0, REPLAY_KEY) % link->replay_count;
     const uint8_t *sample = link->replay + drawn * (model->label_bytes + model->input_bytes);
-    write_input(model, 0, sample + model->label_bytes, model->input_bytes);
+    write_input(model, EC_LINK_TRAIN, 0, sample + model->label_bytes, model->input_bytes);
     return model->train_step(model->self, sample, result);
 }
 
@@ -241,7 +251,7 @@ static ec_link_status do_train(ec_link *link, const ec_link_frame *request, ec_l
     uint32_t steps = link->replay_count != 0u ? link->replay_steps : 0u;
     uint32_t i;
     ec_status done;
-    ec_link_status status = labelled_input(link, request, 0);
+    ec_link_status status = labelled_input(link, EC_LINK_TRAIN, request, 0);
     if (status != EC_LINK_OK) {
         return status;
     }
@@ -268,7 +278,7 @@ static ec_link_status do_evaluate(ec_link *link, const ec_link_frame *request,
     if (model->evaluate == NULL) {
         return EC_LINK_UNSUPPORTED;
     }
-    status = labelled_input(link, request, 0);
+    status = labelled_input(link, EC_LINK_EVALUATE, request, 0);
     if (status != EC_LINK_OK) {
         return status;
     }
@@ -423,7 +433,7 @@ static ec_link_status do_replay_keep(ec_link *link, const ec_link_frame *request
     if (slot >= link->replay_capacity || slot > link->replay_count) {
         return EC_LINK_BAD_OFFSET;
     }
-    status = labelled_input(link, request, 4);
+    status = labelled_input(link, EC_LINK_TRAIN, request, 4);
     if (status != EC_LINK_OK) {
         return status;
     }
@@ -432,7 +442,7 @@ static ec_link_status do_replay_keep(ec_link *link, const ec_link_frame *request
     kept += model->label_bytes;
     while (at < model->input_bytes) {
         uint32_t rest = 0;
-        const uint8_t *from = model->input(model->self, at, &rest);
+        const uint8_t *from = model->input(model->self, EC_LINK_TRAIN, at, &rest);
         memcpy(kept + at, from, rest);
         at += rest;
     }
@@ -469,7 +479,7 @@ typedef struct {
 static const request_kind kinds[] = {
     {do_stats, EC_LINK_STATS, 0, 1, 1},
     {do_rate, EC_LINK_RATE, 4, 1, 0},
-    {do_input, EC_LINK_INPUT, 4, 0, 0},
+    {do_input, EC_LINK_INPUT, 5, 0, 0},
     {do_infer, EC_LINK_INFER, 0, 0, 0},
     {do_output, EC_LINK_OUTPUT, 6, 1, 0},
     {do_train, EC_LINK_TRAIN, 0, 0, 0},

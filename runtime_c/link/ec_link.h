@@ -114,6 +114,8 @@ typedef struct {
  * other. Every call may overwrite the memory of the inputs and outputs.
  *
  * input, output: where byte `offset` of them stands; *bytes receives how many follow it there.
+ * `use`: the request that will read the sample, EC_LINK_INFER, EC_LINK_TRAIN or EC_LINK_EVALUATE:
+ * it may stand elsewhere for each.
  * train_step: one step, or none at all: where it returns anything but EC_OK, weights, optimiser
  * and step counter are as before.
  * weights_read: trained weights with all that is saved with them, as save would store them now.
@@ -133,7 +135,7 @@ typedef struct {
     uint32_t weight_bytes;
     uint32_t classes; /* labels are 0..classes-1 as int32; 0: labels are other values */
     void *self;
-    uint8_t *(*input)(void *self, uint32_t offset, uint32_t *bytes);
+    uint8_t *(*input)(void *self, ec_link_type use, uint32_t offset, uint32_t *bytes);
     const uint8_t *(*output)(void *self, uint32_t offset, uint32_t *bytes);
     ec_status (*infer)(void *self);
     ec_status (*train_step)(void *self, const uint8_t *label, ec_link_result *result);
@@ -209,6 +211,7 @@ typedef struct {
     uint32_t repeated;    /* requests answered from memory */
     uint32_t refused;
     uint32_t input_bytes; /* of the sample, arrived so far */
+    ec_link_type use;     /* what for */
     uint32_t staged_bytes;
     uint32_t staged_crc;
     uint32_t expected_crc;

@@ -273,8 +273,9 @@ static uint32_t sensible(uint32_t kind, uint8_t *to) {
         return 4;
     case EC_LINK_INPUT:
         at = draw(SAMPLE + 1u);
-        (void)ec_link_put32(to, draw(4) ? link_.input_bytes : draw(SAMPLE));
-        return 4u + (draw(3) && at > rest ? rest : at);
+        to[0] = (uint8_t)(draw(4) ? EC_LINK_TRAIN : draw(10));
+        (void)ec_link_put32(to + 1, draw(4) ? link_.input_bytes : draw(SAMPLE));
+        return 5u + (draw(3) && at > rest ? rest : at);
     case EC_LINK_INFER:
         return rest;
     case EC_LINK_OUTPUT:

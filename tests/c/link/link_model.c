@@ -7,8 +7,9 @@ static float feature(const link_model *m, int i) {
     return i < FIRST ? m->first[i] : m->rest[i - FIRST];
 }
 
-static uint8_t *input(void *self, uint32_t offset, uint32_t *bytes) {
+static uint8_t *input(void *self, ec_link_type use, uint32_t offset, uint32_t *bytes) {
     link_model *m = (link_model *)self;
+    (void)use;
     if (offset < sizeof m->first) {
         *bytes = (uint32_t)sizeof m->first - offset;
         return (uint8_t *)m->first + offset;
