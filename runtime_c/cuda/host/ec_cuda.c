@@ -131,8 +131,9 @@ static ec_cuda_status allocate(const ec_cuda_driver *cu, CUdeviceptr *out, uint6
     if (result == EC_CU_OUT_OF_MEMORY) {
         size_t free_bytes = 0, all_bytes = 0;
         (void)cu->memory_info(&free_bytes, &all_bytes);
-        return fail(EC_CUDA_NO_MEMORY, "%s needs %llu bytes of device memory, %llu of %llu are free",
-                    what, (unsigned long long)bytes, (unsigned long long)free_bytes,
+        return fail(EC_CUDA_NO_MEMORY,
+                    "%s: %llu bytes of device memory are needed, %llu of %llu are free", what,
+                    (unsigned long long)bytes, (unsigned long long)free_bytes,
                     (unsigned long long)all_bytes);
     }
     return checked(cu, result, what);
@@ -199,6 +200,16 @@ static ec_cuda_status load_weights(ec_cuda_loaded *self, const char *path) {
     return status;
 }
 
+/* Makes the GPU's context current; `leave` gives the caller's back. */
+static ec_cuda_status enter(const ec_cuda_loaded *loaded) {
+    return checked(loaded->cu, loaded->cu->push(loaded->context), "entering the GPU's context");
+}
+
+static void leave(const ec_cuda_loaded *loaded) {
+    CUcontext popped;
+    (void)loaded->cu->pop(&popped);
+}
+
 static void release_all(ec_cuda_loaded *self) {
     for (uint32_t i = 0; self->modules != NULL && i < self->model->function_count; i++) {
         if (self->modules[i] != NULL) {
@@ -227,13 +238,14 @@ ec_cuda_status ec_cuda_load(const ec_cuda_model *model, const char *weights, int
                          "the GPU's context does not open");
     }
     if (status == EC_CUDA_OK) {
-        (void)self->cu->push(self->context);
+        status = enter(self);
+    }
+    if (status == EC_CUDA_OK) {
         status = load_functions(self);
         if (status == EC_CUDA_OK) {
             status = load_weights(self, weights);
         }
-        CUcontext popped;
-        (void)self->cu->pop(&popped);
+        leave(self);
     }
     if (status != EC_CUDA_OK) {
         ec_cuda_unload(self);
@@ -248,10 +260,10 @@ void ec_cuda_unload(ec_cuda_loaded *self) {
         return;
     }
     if (self->context != NULL) {
-        CUcontext popped;
-        (void)self->cu->push(self->context);
-        release_all(self);
-        (void)self->cu->pop(&popped);
+        if (enter(self) == EC_CUDA_OK) {
+            release_all(self);
+            leave(self);
+        }
         (void)self->cu->release(self->device);
     }
     free(self->modules);
@@ -437,10 +449,11 @@ ec_cuda_status ec_cuda_create(ec_cuda_loaded *loaded, ec_cuda_instance **out) {
         return fail(EC_CUDA_NO_MEMORY, "host memory is used up");
     }
     self->loaded = loaded;
-    CUcontext popped;
-    (void)loaded->cu->push(loaded->context);
-    const ec_cuda_status status = prepare(self);
-    (void)loaded->cu->pop(&popped);
+    ec_cuda_status status = enter(loaded);
+    if (status == EC_CUDA_OK) {
+        status = prepare(self);
+        leave(loaded);
+    }
     if (status != EC_CUDA_OK) {
         ec_cuda_destroy(self);
         return status;
