@@ -23,6 +23,7 @@ from edgec.ir import NO_ATTRS, Attrs, Node, Type, Value
 from edgec.ops import OPS
 from edgec.ops.binary import BinaryAttrs
 from edgec.ops.block_float import Rounding
+from edgec.ops.cast import CastAttrs
 from edgec.ops.conv2d import Conv2dAttrs
 from edgec.ops.gather import IndexSelectAttrs
 from edgec.ops.gradient import GradientSumAttrs
@@ -38,7 +39,7 @@ from edgec.ops.trained import TrainedAddAttrs, TrainedConv2dAttrs, by_rows
 from edgec.passes.autodiff import Gradient, IntegerRules, Vjp
 from edgec.passes.train import Integers, Operand
 
-Format = Literal["int8", "fp32"]
+Format = Literal["int8", "fp32", "fp64"]  # fp64: what tests compare with other implementations
 
 DEAD: Final = 1e-6  # of the median weight scale: channels below it do not train
 EFF_MOST: Final = 128  # largest integer factor of an int8 gradient: 127 * 128 is an int16
@@ -74,6 +75,8 @@ def integers(gradients: Format = "int8", rounding: Rounding = "stochastic", seed
     """How quantised layers train with gradients in this format."""
 
     def rules(b: Builder, rate: str, number: str) -> IntegerRules:
+        if gradients == "fp64":
+            rate = b.call("cast", rate, attrs=CastAttrs("f64"))
         step = _Step(rate, number, gradients, rounding, seed)
         return IntegerRules(lambda op: _rule(op, step), _total)
 
@@ -231,8 +234,9 @@ def _dequantize(b: Builder, node: Node, grad: Gradient, step: _Step) -> Sequence
     quant = b.types[node.inputs[0]].quant
     assert quant is not None
     scale, _ = quant.per_tensor
-    if step.gradients == "fp32":
-        return (Straight(grad, None, factor=scale),)
+    if step.gradients != "int8":
+        double = b.call("cast", grad, attrs=CastAttrs("f64")) if step.gradients == "fp64" else grad
+        return (Straight(double, None, factor=scale),)
     q, e = b.node("gradient_quantize", (grad,), NO_ATTRS)
     return (Straight(q, e, factor=scale),)
 
@@ -299,6 +303,8 @@ class _Layer:
         self.scale_x, self.scale_y = _scale(self.x), _scale(node.outputs[0].type)
 
     def constant(self, values: npt.NDArray[np.float64], dtype: npt.DTypeLike, stem: str) -> str:
+        if dtype is np.float32 and self.step.gradients == "fp64":
+            dtype = np.float64
         return self.b.constant(
             np.where(self.alive, values, 0).astype(dtype), f"{self.node.outputs[0].name}.{stem}"
         )
@@ -361,8 +367,7 @@ class _Layer:
         if rows:
             assert idx is not None
             at = np.asarray(b.constants[idx[1:]].data, np.int64)
-            content = np.where(self.alive, steps, 0)[at].astype(np.float32)
-            factor = b.constant(content, f"{self.node.outputs[0].name}.step_w")
+            factor = b.constant(b.constants[factor[1:]].data[at], f"{self.node.outputs[0].name}.step_w")
             chosen = (idx,)
         attrs = TrainConv2dWeightAttrs(
             self.x.quant.per_tensor[1],
