@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import cuda_harness
 import pytest
@@ -37,11 +38,22 @@ def by_record() -> dict[str, list[cuda_harness.Case]]:
 CASES = by_record()
 
 
+def pairs() -> list[Any]:
+    """(record, target), for both chips. Pointwise loops are one body with another expression each: the second chip is
+    for `make test-all`."""
+    symbols = sorted(CASES) if cuda_harness.nvcc_is_here() else ["every record"]
+    slow = {True: (pytest.mark.slow,), False: ()}
+    return [
+        pytest.param(s, name, marks=slow[s.startswith("ec_pw_") and name == "h200"])
+        for name in ("orin", "h200")
+        for s in symbols
+    ]
+
+
 @pytest.mark.skipif(
     not cuda_harness.nvcc_is_here(), reason="LEFT OUT, nothing compiled for GPUs: nvcc is not installed"
 )
-@pytest.mark.parametrize("name", ["orin", "h200"])
-@pytest.mark.parametrize("symbol", sorted(CASES) if cuda_harness.nvcc_is_here() else ["every record"])
+@pytest.mark.parametrize(("symbol", "name"), pairs())
 def test_a_record_compiles_without_spills(symbol: str, name: str, tmp_path: Path) -> None:
     target = load_target(name)
     plan = cuda_harness.lowered(CASES[symbol], target)
