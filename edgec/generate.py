@@ -105,6 +105,8 @@ def tokens(
             f"shorten the prompt, or compile with a larger --context: it has {len(prompt)} tokens, the cache of this "
             f"artifact holds {context}",
         )
+    if most < 1:
+        return
     began = time.perf_counter()
     last = 0
     for begin, length in chunks(len(prompt), lengths):

@@ -7,6 +7,7 @@ afresh.
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -61,12 +62,14 @@ def _linked(artifact: Artifact) -> Path:
     folder = artifact.built("host").program.parent
     name = artifact.manifest["name"]
     path = folder / f"lib{name}_instance.so"
+    temporary = folder / f".lib{name}_instance.{os.getpid()}.so"
     compiler = shutil.which("gcc") or shutil.which("cc") or device.require_tool("gcc")
     parts = [str(folder / "src" / "model_desc.o"), str(folder / f"lib{name}.so")]
-    command = [compiler, "-shared", "-o", str(path), *parts, "-Wl,-rpath,$ORIGIN"]
+    command = [compiler, "-shared", "-o", str(temporary), *parts, "-Wl,-rpath,$ORIGIN"]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         raise TargetError("EDGEC-E803", f"build the artifact again: {path} cannot be linked\n{done.stderr}")
+    temporary.replace(path)
     return path
 
 

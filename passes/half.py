@@ -2,7 +2,7 @@
 
 Values, constants, state and ports change their type; integers and booleans stay. Constants are converted when they
 are read, so that large weights stay in their file. Numbers beyond the type's finite range, such as the -1e9 of a
-mask, become its largest; infinities stay. Attributes stay float, but for the number that a mask fills in.
+mask, become its largest; infinities stay. Attributes stay float, but for the number that a mask or a padding fills in.
 What stays in float32, and why, is `FLOAT32` and `FLOAT32_INPUTS`; casts stand at the seams.
 """
 
@@ -22,6 +22,7 @@ from edgec.ir import Array, Attrs, Constant, DType, Graph, Node, Program, State,
 from edgec.match import ends, rename_ends
 from edgec.ops import OPS
 from edgec.ops.cast import CastAttrs
+from edgec.ops.joining import PadAttrs
 from edgec.ops.select import MaskedFillAttrs
 from edgec.passes.layout_rules import ELEMENTWISE
 from edgec.passes.simplify import simplify
@@ -160,8 +161,8 @@ class _Halving:
     def _attrs(self, attrs: Attrs) -> Attrs:
         if getattr(attrs, "dtype", None) == DType.F32.value:  # of a cast, or of a product with a choice
             return replace(attrs, dtype=self.dtype.value)  # type: ignore[call-arg]
-        if isinstance(attrs, MaskedFillAttrs) and math.isfinite(attrs.value):
-            return MaskedFillAttrs(min(max(attrs.value, -self.limit), self.limit))
+        if isinstance(attrs, (MaskedFillAttrs, PadAttrs)) and math.isfinite(attrs.value):
+            return replace(attrs, value=min(max(attrs.value, -self.limit), self.limit))
         return attrs
 
     def _as(self, ref: str, dtype: DType) -> str:

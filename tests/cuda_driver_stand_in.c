@@ -8,6 +8,7 @@
 #include <string.h>
 
 static int calls, fail_at = -1, failed, alive, pushed, capturing;
+static int pushes, pushes_at_most = -1, stolen;
 static uint64_t launched; /* nodes have their numbers as handles */
 static void *last_node;
 
@@ -16,6 +17,24 @@ void stand_in_fail(int at)
 {
     calls = failed = 0;
     fail_at = at;
+}
+
+/* From now on all but the first `count` pushes of a context fail; -1: none does. */
+void stand_in_push(int count)
+{
+    pushes = stolen = 0;
+    pushes_at_most = count;
+}
+
+int stand_in_pushes(void)
+{
+    return pushes;
+}
+
+/* Contexts that were popped and never pushed: the caller's. */
+int stand_in_stolen(void)
+{
+    return stolen;
 }
 
 int stand_in_failed(void)
@@ -123,13 +142,18 @@ int cuDevicePrimaryCtxRetain(void **context, int device)
 }
 int cuCtxPushCurrent_v2(void *context)
 {
+    if (pushes++ == pushes_at_most) {
+        pushes--;
+        return 700;
+    }
     pushed++;
     return 0 * (context == NULL);
 }
 int cuCtxPopCurrent_v2(void **context)
 {
     *context = NULL;
-    pushed--;
+    stolen += pushed == 0;
+    pushed -= pushed != 0;
     return 0;
 }
 MAKES(cuModuleLoadData, const void *image)

@@ -176,6 +176,20 @@ while True:
         break
     at += 1
 print(at)
+
+driver.stand_in_fail(-1)
+driver.stand_in_push(-1)
+use()
+needed = driver.stand_in_pushes()
+assert needed > 10
+for count in range(needed - 3):  # the last three only give back: nobody is told
+    driver.stand_in_push(count)
+    try:
+        use()
+        raise AssertionError(f"push {count} failed and nothing was said")
+    except EdgecError as error:
+        assert "entering the GPU's context: made to fail" in str(error), error
+    assert driver.stand_in_stolen() == 0, "the caller's context is gone"
 """
 
 

@@ -120,6 +120,7 @@ def test_generation_ends_with_a_stop_token(artifact: Artifact) -> None:
     stop = tokens[3]
     found = list(artifact.generate(PROMPT.tolist(), max_tokens=12, stop=(stop,)))
     assert found == tokens[: tokens.index(stop) + 1]
+    assert list(artifact.generate(PROMPT.tolist(), max_tokens=0)) == []
 
 
 def test_prompts_go_through_the_longest_entries_that_fit() -> None:

@@ -91,6 +91,8 @@ def test_large_masks_stop_at_the_largest_number_and_infinities_stay() -> None:
         "graph g(%x: f32[3], %m: b8[3]) {\n  %y: f32[3] = masked_fill(%x, %m) {value=-1e9}\n  return %y\n}"
     )
     assert "value=-65504.0" in show(halved(filled))
+    padded = "graph g(%x: f32[3]) {\n  %y: f32[5] = pad(%x) {pads=((1, 1),), value=-1e9}\n  return %y\n}"
+    assert "value=-65504.0" in show(halved(padded))
 
 
 def test_casts_to_float_become_casts_to_half() -> None:

@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -260,7 +261,7 @@ void ec_cuda_unload(ec_cuda_loaded *self) {
         return;
     }
     if (self->context != NULL) {
-        if (enter(self) == EC_CUDA_OK) {
+        if (self->cu->push(self->context) == 0) { /* what is said stays the first failure */
             release_all(self);
             leave(self);
         }
@@ -467,21 +468,24 @@ void ec_cuda_destroy(ec_cuda_instance *self) {
         return;
     }
     const ec_cuda_driver *cu = self->loaded->cu;
-    CUcontext popped;
-    (void)cu->push(self->loaded->context);
+    const bool inside = cu->push(self->loaded->context) == 0;
     for (uint32_t i = 0; self->entries != NULL && i < self->loaded->model->entry_count; i++) {
-        drop_graph(self, &self->entries[i]);
+        if (inside) {
+            drop_graph(self, &self->entries[i]);
+        }
         free(self->entries[i].nodes);
         free(self->entries[i].bound);
     }
     free(self->entries);
-    if (self->arena != 0) {
+    if (inside && self->arena != 0) {
         (void)cu->free(self->arena);
     }
-    if (self->stream != NULL) {
+    if (inside && self->stream != NULL) {
         (void)cu->stream_destroy(self->stream);
     }
-    (void)cu->pop(&popped);
+    if (inside) {
+        leave(self->loaded);
+    }
     free(self);
 }
 
@@ -564,10 +568,8 @@ ec_cuda_status ec_cuda_bind(ec_cuda_instance *self, uint32_t entry, uint32_t por
         return no_port(entry, port);
     }
     const ec_cuda_driver *cu = self->loaded->cu;
-    CUcontext popped;
-    ec_cuda_status status = EC_CUDA_OK;
     if (address == self->entries[entry].bound[port]) {
-        return status;
+        return EC_CUDA_OK;
     }
     if (address != 0 && bytes != p->bytes) {
         return fail(EC_CUDA_BAD_ARGUMENT, "port %s takes %llu bytes, not %llu", p->label,
@@ -577,7 +579,10 @@ ec_cuda_status ec_cuda_bind(ec_cuda_instance *self, uint32_t entry, uint32_t por
         return fail(EC_CUDA_BAD_POINTER, "the memory for port %s is not aligned to %d bytes",
                     p->label, EC_CUDA_ALIGN);
     }
-    (void)cu->push(self->loaded->context);
+    ec_cuda_status status = enter(self->loaded);
+    if (status != EC_CUDA_OK) {
+        return status;
+    }
     unsigned kind = 0;
     if (address != 0 && cu->pointer_attribute(&kind, EC_CU_POINTER_MEMORY_TYPE, address) != 0) {
         status = fail(EC_CUDA_BAD_POINTER, "the memory for port %s is none that the GPU can reach",
@@ -592,7 +597,7 @@ ec_cuda_status ec_cuda_bind(ec_cuda_instance *self, uint32_t entry, uint32_t por
             memcpy(error_text, text, sizeof text);
         }
     }
-    (void)cu->pop(&popped);
+    leave(self->loaded);
     return status;
 }
 
@@ -600,10 +605,12 @@ ec_cuda_status ec_cuda_invoke(ec_cuda_instance *self, uint32_t entry, void *stre
     if (self == NULL || entry >= self->loaded->model->entry_count) {
         return fail(EC_CUDA_BAD_ARGUMENT, "there is no entry %u", entry);
     }
-    CUcontext popped;
-    (void)self->loaded->cu->push(self->loaded->context);
+    const ec_cuda_status entered = enter(self->loaded);
+    if (entered != EC_CUDA_OK) {
+        return entered;
+    }
     const CUresult result = self->loaded->cu->graph_launch(self->entries[entry].exec, stream);
-    (void)self->loaded->cu->pop(&popped);
+    leave(self->loaded);
     return checked(self->loaded->cu, result, "launching a graph");
 }
 
@@ -611,10 +618,12 @@ ec_cuda_status ec_cuda_reset(ec_cuda_instance *self, void *stream) {
     if (self == NULL) {
         return fail(EC_CUDA_BAD_ARGUMENT, "the instance is NULL");
     }
-    CUcontext popped;
-    (void)self->loaded->cu->push(self->loaded->context);
+    const ec_cuda_status entered = enter(self->loaded);
+    if (entered != EC_CUDA_OK) {
+        return entered;
+    }
     const CUresult result = initial_state(self, 0, stream);
-    (void)self->loaded->cu->pop(&popped);
+    leave(self->loaded);
     return checked(self->loaded->cu, result, "resetting the state");
 }
 
@@ -624,11 +633,13 @@ ec_cuda_status ec_cuda_write(ec_cuda_instance *self, uint32_t entry, uint32_t po
     if (p == NULL || from == NULL) {
         return no_port(entry, port);
     }
-    CUcontext popped;
-    (void)self->loaded->cu->push(self->loaded->context);
+    const ec_cuda_status entered = enter(self->loaded);
+    if (entered != EC_CUDA_OK) {
+        return entered;
+    }
     const CUresult result = self->loaded->cu->to_device(ec_cuda_port_address(self, entry, port),
                                                         from, p->bytes, stream);
-    (void)self->loaded->cu->pop(&popped);
+    leave(self->loaded);
     return checked(self->loaded->cu, result, "copying an input");
 }
 
@@ -638,12 +649,14 @@ ec_cuda_status ec_cuda_read(ec_cuda_instance *self, uint32_t entry, uint32_t por
     if (p == NULL || to == NULL) {
         return no_port(entry, port);
     }
-    CUcontext popped;
-    (void)self->loaded->cu->push(self->loaded->context);
+    const ec_cuda_status entered = enter(self->loaded);
+    if (entered != EC_CUDA_OK) {
+        return entered;
+    }
     CUresult result = self->loaded->cu->to_host(to, ec_cuda_port_address(self, entry, port),
                                                 p->bytes, stream);
     result = result != 0 ? result : self->loaded->cu->stream_wait(stream);
-    (void)self->loaded->cu->pop(&popped);
+    leave(self->loaded);
     return checked(self->loaded->cu, result, "copying an output");
 }
 
@@ -651,10 +664,12 @@ ec_cuda_status ec_cuda_wait(ec_cuda_instance *self, void *stream) {
     if (self == NULL) {
         return fail(EC_CUDA_BAD_ARGUMENT, "the instance is NULL");
     }
-    CUcontext popped;
-    (void)self->loaded->cu->push(self->loaded->context);
+    const ec_cuda_status entered = enter(self->loaded);
+    if (entered != EC_CUDA_OK) {
+        return entered;
+    }
     const CUresult result = self->loaded->cu->stream_wait(stream);
-    (void)self->loaded->cu->pop(&popped);
+    leave(self->loaded);
     return checked(self->loaded->cu, result, "waiting for the GPU");
 }
 
@@ -663,8 +678,10 @@ ec_cuda_status ec_cuda_host_allocate(ec_cuda_loaded *loaded, uint64_t bytes, voi
     if (loaded == NULL || host == NULL || device == NULL) {
         return fail(EC_CUDA_BAD_ARGUMENT, "a pointer is NULL");
     }
-    CUcontext popped;
-    (void)loaded->cu->push(loaded->context);
+    const ec_cuda_status entered = enter(loaded);
+    if (entered != EC_CUDA_OK) {
+        return entered;
+    }
     CUresult result = loaded->cu->host_allocate(host, bytes > 0 ? bytes : 1, EC_CU_HOST_MAPPED);
     if (result == 0) {
         result = loaded->cu->host_address(device, *host, 0);
@@ -672,16 +689,16 @@ ec_cuda_status ec_cuda_host_allocate(ec_cuda_loaded *loaded, uint64_t bytes, voi
             (void)loaded->cu->host_free(*host);
         }
     }
-    (void)loaded->cu->pop(&popped);
+    leave(loaded);
     return checked(loaded->cu, result, "allocating host memory");
 }
 
 void ec_cuda_host_free(ec_cuda_loaded *loaded, void *host) {
     if (loaded != NULL && host != NULL) {
-        CUcontext popped;
-        (void)loaded->cu->push(loaded->context);
-        (void)loaded->cu->host_free(host);
-        (void)loaded->cu->pop(&popped);
+        if (enter(loaded) == EC_CUDA_OK) {
+            (void)loaded->cu->host_free(host);
+            leave(loaded);
+        }
     }
 }
 
@@ -695,15 +712,17 @@ ec_cuda_status ec_cuda_fill(ec_cuda_instance *self, uint8_t byte) {
         const uint64_t end = model->states[i].at + model->states[i].bytes;
         start = end > start ? end : start; /* state stands first */
     }
-    CUcontext popped;
-    (void)self->loaded->cu->push(self->loaded->context);
+    const ec_cuda_status entered = enter(self->loaded);
+    if (entered != EC_CUDA_OK) {
+        return entered;
+    }
     CUresult result = 0;
     if (model->arena_bytes > start) {
         result = self->loaded->cu->fill(self->arena + start, byte, model->arena_bytes - start,
                                         self->stream);
         result = result != 0 ? result : self->loaded->cu->stream_wait(self->stream);
     }
-    (void)self->loaded->cu->pop(&popped);
+    leave(self->loaded);
     return checked(self->loaded->cu, result, "filling the arena");
 }
 
@@ -744,15 +763,17 @@ ec_cuda_status ec_cuda_time(ec_cuda_instance *self, uint32_t entry, uint32_t run
     if (self == NULL || entry >= self->loaded->model->entry_count || times == NULL) {
         return fail(EC_CUDA_BAD_ARGUMENT, "there is no entry %u", entry);
     }
-    CUcontext popped;
-    (void)self->loaded->cu->push(self->loaded->context);
+    const ec_cuda_status entered = enter(self->loaded);
+    if (entered != EC_CUDA_OK) {
+        return entered;
+    }
     stop_watch watch;
     CUresult result = watch_open(&watch, self->loaded->cu);
     for (uint32_t i = 0; i < runs && result == 0; i++) {
         result = watch_graph(&watch, self->entries[entry].exec, self->stream, &times[i]);
     }
     watch_close(&watch);
-    (void)self->loaded->cu->pop(&popped);
+    leave(self->loaded);
     return checked(self->loaded->cu, result, "timing a graph");
 }
 
@@ -779,8 +800,10 @@ ec_cuda_status ec_cuda_profile(ec_cuda_instance *self, uint32_t entry, uint32_t 
     }
     const ec_cuda_driver *cu = self->loaded->cu;
     const ec_cuda_entry *e = &self->loaded->model->entries[entry];
-    CUcontext popped;
-    (void)cu->push(self->loaded->context);
+    const ec_cuda_status entered = enter(self->loaded);
+    if (entered != EC_CUDA_OK) {
+        return entered;
+    }
     stop_watch watch;
     CUresult result = watch_open(&watch, cu);
     for (uint32_t i = 0; i < e->launch_count && result == 0; i++) {
@@ -799,7 +822,7 @@ ec_cuda_status ec_cuda_profile(ec_cuda_instance *self, uint32_t entry, uint32_t 
         }
     }
     watch_close(&watch);
-    (void)cu->pop(&popped);
+    leave(self->loaded);
     return checked(cu, result, "profiling an entry");
 }
 
@@ -826,16 +849,18 @@ ec_cuda_status ec_cuda_copy_rate(ec_cuda_loaded *loaded, uint64_t bytes, double 
         return fail(EC_CUDA_BAD_ARGUMENT, "a pointer is NULL, or nothing is copied");
     }
     const ec_cuda_driver *cu = loaded->cu;
-    CUcontext popped;
     CUdeviceptr memory = 0;
     float best = 0.0f;
-    (void)cu->push(loaded->context);
-    ec_cuda_status status = allocate(cu, &memory, 2 * bytes, "measuring the copy rate");
+    ec_cuda_status status = enter(loaded);
+    if (status != EC_CUDA_OK) {
+        return status;
+    }
+    status = allocate(cu, &memory, 2 * bytes, "measuring the copy rate");
     if (status == EC_CUDA_OK) {
         status = checked(cu, time_copies(cu, memory, memory + bytes, bytes, &best), "copying");
         (void)cu->free(memory);
     }
-    (void)cu->pop(&popped);
+    leave(loaded);
     *rate = best > 0.0f ? 2.0e3 * (double)bytes / (double)best : 0.0;
     return status;
 }
