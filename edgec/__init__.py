@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgec.frontends.decoder_options import DecoderOptions
     from edgec.ir import Array
     from edgec.pipeline import Options
+    from edgec.train_options import TrainSpec
     from edgec.verdict import Verdict
 
 __version__ = "0.1.0"
@@ -57,6 +58,7 @@ def compile(
     seed: int = 0,
     context: int | None = None,
     prefill: Sequence[int] | None = None,
+    train: str | TrainSpec = "none",
 ) -> Artifact:
     """Compile `model` for `target` and write the artifact to the folder `out`. Nothing is built yet.
 
@@ -64,6 +66,7 @@ def compile(
     `calib`: typical inputs by input name in the PyTorch layout, samples along the first axis, or the path of an
     .npz with them; int8 needs it. `precision`: int8 where None, fp16 for a CUDA target. `ram`, `flash`: budgets such
     as "64K". `context`, `prefill`: of a language model, a module or a folder of transformers (docs/language-models.md).
+    `train`: what learns on the device, as --train says it or as a train_options.TrainSpec (docs/training.md).
     The others are those of `edgec compile --help`. Raises UserError and TargetError; nothing is written then.
     """
     from edgec import compiler
@@ -74,10 +77,19 @@ def compile(
     options = _options(precision, calibration, equalize, bias_correct, keep_float, ram, flash, stream)
     options = replace(options, stages=None if stages is None else _Path(stages), check=check)
     options = _weight_options(options, smooth, awq, group, symmetric, quantize_head, sensitivity)
+    options = replace(options, train=_train_spec(train, seed))
     request = compiler.Request(model, target, options, calib, example_inputs, factory, trust, name, seed)
     request = replace(request, decoder=_decoder(context, prefill))
     compiler.write(compiler.plan(request), _Path(out))
     return Artifact(out)
+
+
+def _train_spec(train: str | TrainSpec, seed: int) -> TrainSpec:
+    from edgec.train_options import TrainSpec, check_spec, parse_mode
+
+    if isinstance(train, str):
+        train = TrainSpec(*parse_mode(train), seed=seed)
+    return check_spec(train)
 
 
 def load(folder: str | os.PathLike[str]) -> Artifact:

@@ -195,7 +195,54 @@ def _compile_command(sub: argparse._SubParsersAction[_Parser]) -> None:
     )
     p.add_argument("--check", action="store_true", help="run the interpreter before and after each pass")
     _sensitivity_option(p)
+    _train_options(p)
     p.add_argument("--no-build", action="store_true", help="write the artifact without building it")
+
+
+def _train_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--train",
+        metavar="MODE",
+        default="none",
+        help="what learns on the device: none, head, bias, last:N, sparse, full or lora:R (default none)",
+    )
+    p.add_argument("--scheme", type=Path, metavar="FILE.toml", help="slices that train, with --train sparse")
+    p.add_argument("--train-ram", metavar="SIZE", help="RAM budget of a firmware that learns; as --ram")
+    p.add_argument(
+        "--loss",
+        choices=("cross-entropy", "mse", "bce", "kl"),
+        default="cross-entropy",
+        help="what training lowers",
+    )
+    p.add_argument("--optimizer", choices=("sgd", "momentum", "adam"), default="sgd", help="default sgd")
+    p.add_argument(
+        "--learning-rate",
+        type=float,
+        default=0.01,
+        help="at the start; the firmware can change it (default 0.01)",
+    )
+    p.add_argument("--momentum", type=float, default=0.9, help="of the optimizer momentum (default 0.9)")
+    p.add_argument("--weight-decay", type=float, default=0.0, help="of what trains (default 0)")
+    p.add_argument(
+        "--accumulate",
+        type=_count,
+        default=1,
+        metavar="STEPS",
+        help="steps whose mean gradient makes one update",
+    )
+    p.add_argument("--temperature", type=float, default=1.0, help="of the loss kl (default 1)")
+    p.add_argument(
+        "--gradients",
+        choices=("int8", "fp32"),
+        default="int8",
+        help="of int8 layers' activations (default int8)",
+    )
+    p.add_argument(
+        "--rounding",
+        choices=("stochastic", "nearest"),
+        default="stochastic",
+        help="of updates of int8 weights",
+    )
 
 
 def _artifact_commands(sub: argparse._SubParsersAction[_Parser]) -> None:

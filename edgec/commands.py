@@ -15,6 +15,7 @@ import numpy as np
 from edgec import log
 from edgec.cli import printable
 from edgec.errors import EdgecError, TargetError, UserError
+from edgec.train_options import NOT_TRAINED, TrainSpec, check_spec, parse_mode, read_scheme
 
 Json = Any
 
@@ -50,7 +51,8 @@ def _request(args: argparse.Namespace, target: str) -> Any:
         symmetric=args.symmetric,
         quantize_head=args.quantize_head,
         sensitivity=getattr(args, "sensitivity", False),
-        ram_bytes=parse_size(args.ram) if args.ram else None,
+        train=_train_spec(args),
+        ram_bytes=_ram_bytes(args),
         flash_bytes=parse_size(args.flash) if args.flash else None,
         stream=getattr(args, "stream", "auto"),
         stages=getattr(args, "stages", None),
@@ -63,6 +65,38 @@ def _request(args: argparse.Namespace, target: str) -> Any:
     )
     prefill = None if args.prefill is None else tuple(args.prefill)
     return replace(request, decoder=DecoderOptions(args.context or CONTEXT, prefill))
+
+
+def _ram_bytes(args: argparse.Namespace) -> int | None:
+    """The smaller of --ram and --train-ram."""
+    from edgec.targets.load import parse_size
+
+    given = [parse_size(size) for size in (args.ram, getattr(args, "train_ram", None)) if size]
+    return min(given, default=None)
+
+
+def _train_spec(args: argparse.Namespace) -> TrainSpec:
+    if not hasattr(args, "train"):
+        return NOT_TRAINED
+    mode, count = parse_mode(args.train)
+    scheme = read_scheme(args.scheme) if args.scheme is not None else None
+    return check_spec(
+        TrainSpec(
+            mode,
+            count,
+            scheme,
+            args.loss,
+            args.optimizer,
+            args.learning_rate,
+            args.momentum,
+            args.weight_decay,
+            args.accumulate,
+            args.temperature,
+            args.gradients,
+            args.rounding,
+            args.seed,
+        )
+    )
 
 
 def compile(args: argparse.Namespace) -> Json:

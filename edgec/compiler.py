@@ -387,7 +387,8 @@ def manifest(compiled: Compiled, golden_steps: device.Steps) -> dict[str, Any]:
     """manifest.json without the files' hashes."""
     plan = compiled.plan
     machine = buildfiles.choose_emulator(compiled.target, build_spec(plan, golden_steps))
-    options = {k: v for k, v in asdict(compiled.options).items() if k not in ("stages", "check")}
+    hidden = ("stages", "check", *(("train",) if compiled.options.train.mode == "none" else ()))
+    options = {k: v for k, v in asdict(compiled.options).items() if k not in hidden}
     return {
         **chosen_layers(compiled),
         "edgec": __version__,

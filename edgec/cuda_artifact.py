@@ -72,7 +72,7 @@ def _manifest(
 ) -> dict[str, Any]:
     """manifest.json without the files' hashes."""
     plan = compiled.plan
-    options = {k: v for k, v in asdict(compiled.options).items() if k not in ("stages", "check")}
+    options = {k: v for k, v in asdict(compiled.options).items() if k not in ("stages", "check", "train")}
     return {
         **compiler.chosen_layers(compiled),
         "edgec": __version__,

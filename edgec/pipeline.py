@@ -47,10 +47,14 @@ from edgec.passes.schedule import schedule
 from edgec.passes.sensitivity import Sensitivity, sensitivity
 from edgec.passes.simplify import simplify
 from edgec.passes.smooth import Smoothing, smooth
+from edgec.passes.straight_through import integers
 from edgec.passes.stream import stream
+from edgec.passes.train import train
+from edgec.passes.trainables import layers_of
 from edgec.plan import Gpu, Kernel, Plan, Target
 from edgec.samples import to_device, value_to_user
 from edgec.text import show
+from edgec.train_options import NOT_TRAINED, TRAIN_STEP, TrainSpec
 from edgec.verify import verify
 from edgec.verify_plan import verify_plan
 
@@ -58,7 +62,7 @@ Precision = Literal["int8", "fp32", "fp16", "bf16", "w8a8", "w4a16"]
 # What floats become; in w8a8 and w4a16 those beside the rounded weights.
 HALVES: Final = {"fp16": DType.F16, "bf16": DType.BF16, "w8a8": DType.F16, "w4a16": DType.F16}
 # Steps after which the network is not the float one.
-ROUNDING: Final = ("awq", "quantize", "half", "fuse w4", "schedule")
+ROUNDING: Final = ("awq", "quantize", "half", "fuse w4", "train", "schedule")
 Arrays = Mapping[str, Array]
 
 
@@ -67,7 +71,8 @@ class Options:
     """What the user chose. `ram_bytes` and `flash_bytes` override the target's budget; None leaves it.
     `keep_float`: layers of the user's model that stay in float. `smooth`: alpha, "auto" or "off"; `awq`, `group`,
     `symmetric`: of 4-bit weights; `quantize_head`: in w8a8 and w4a16 the head's weights are rounded, too. None: as
-    `compiler.settled` says. `sensitivity`: the report compares the network with each layer rounded alone."""
+    `compiler.settled` says. `sensitivity`: the report compares the network with each layer rounded alone. `train`:
+    what learns on the device."""
 
     precision: Precision = "int8"
     calibration: Literal["minmax", "percentile", "entropy", "mse"] = "minmax"
@@ -80,6 +85,7 @@ class Options:
     symmetric: bool = False
     quantize_head: bool = False
     sensitivity: bool = False
+    train: TrainSpec = NOT_TRAINED
     ram_bytes: int | None = None
     flash_bytes: int | None = None
     stream: Literal["auto", "off", "all"] = "auto"
@@ -176,14 +182,39 @@ def graph_steps(
     if options.precision == "w4a16":
         # After half: what becomes one node is no longer rounded in between.
         steps += (Step("fuse w4", fuse_w4, exact=False),)
-    return (*steps, Step("schedule", schedule))  # last: nothing may add a buffer after it
+    if options.train.mode != "none":
+        steps += _train_steps(options, gpu)
+    # Last: nothing may add a buffer after it. A training step comes in order, and is too large to search.
+    return (*steps, Step("schedule", partial(schedule, keep=(TRAIN_STEP,))))
+
+
+def _train_steps(options: Options, gpu: Gpu | None) -> tuple[Step, ...]:
+    """The pass that adds the graphs that learn. Raises UserError EDGEC-E24A where this network cannot."""
+    if gpu is not None or options.precision not in ("int8", "fp32"):
+        raise UserError(
+            "EDGEC-E24A",
+            "compile with --precision int8 or fp32 for a microcontroller or the host, or without --train: "
+            f"{options.precision} does not learn on {'a GPU' if gpu is not None else 'a device'}",
+        )
+    spec = options.train
+    how = integers(spec.gradients, spec.rounding, spec.seed) if options.precision == "int8" else None
+    return (
+        Step("train", partial(train, spec=spec, integers=how)),
+    )  # after quantize: it knows integer layers
 
 
 def _quantize(program: Program, *, arrays: Arrays, options: Options) -> Program:
     samples = _samples(program, arrays)
-    scheme = Scheme(keep_float=kept_layers(program, options))
+    scheme = Scheme(keep_float=kept_layers(program, options) | _float_head(program, options))
     quantized = quantize(program, calibrate(program, samples, options.calibration), scheme)
     return bias_correct(program, quantized, samples) if options.bias_correct else quantized
+
+
+def _float_head(program: Program, options: Options) -> frozenset[str]:
+    """The last layer where it learns: losses are computed in float, and so is what makes their logits."""
+    if options.train.mode == "none":
+        return frozenset()
+    return frozenset(n.loc.layer for n in layers_of(program.graphs[0])[-1:] if n.loc.layer)
 
 
 def _samples(program: Program, arrays: Arrays) -> list[dict[str, Array]]:

@@ -16,6 +16,8 @@ Mode = Literal["none", "head", "bias", "last", "sparse", "full", "lora"]
 Loss = Literal["cross-entropy", "mse", "bce", "kl"]
 Optimizer = Literal["sgd", "momentum", "adam"]
 Criterion = Literal["magnitude+", "first", "random"]
+Gradients = Literal["int8", "fp32"]
+Rounding = Literal["stochastic", "nearest"]
 
 # Graphs of a trained Program beside `infer`; the last where gradients are accumulated.
 TRAIN_STEP: Final = "train_step"
@@ -59,7 +61,8 @@ class Scheme:
 @dataclass(frozen=True, slots=True)
 class TrainSpec:
     """`count`: n of last:n and r of lora:r. `rate`: the learning rate at the start, which the application may change.
-    `accumulate`: steps whose mean gradient makes one update. `temperature`: of the loss kl."""
+    `accumulate`: steps whose mean gradient makes one update. `temperature`: of the loss kl. `gradients` of int8 layers
+    are kept in this format, `rounding` is that of their updates."""
 
     mode: Mode = "none"
     count: int = 0
@@ -71,6 +74,8 @@ class TrainSpec:
     weight_decay: float = 0.0
     accumulate: int = 1
     temperature: float = 1.0
+    gradients: Gradients = "int8"
+    rounding: Rounding = "stochastic"
     seed: int = 0
 
     @property
@@ -96,6 +101,24 @@ def parse_mode(text: str) -> tuple[Mode, int]:
         "EDGEC-E246",
         f"give --train none, head, bias, last:N, sparse, full or lora:R: {text!r} is none of them",
     )
+
+
+def check_spec(spec: TrainSpec) -> TrainSpec:
+    """`spec`. Raises UserError EDGEC-E246 where its parts do not go together or a number is out of range."""
+    wrong = {
+        "--scheme FILE.toml with --train sparse": spec.mode == "sparse" and spec.scheme is None,
+        "--scheme with --train sparse alone": spec.mode != "sparse" and spec.scheme is not None,
+        "--train N or R from 1 up": spec.mode in ("last", "lora") and spec.count < 1,
+        "--learning-rate as a number from 0 up": not 0.0 <= spec.rate < 3e38,
+        "--momentum from 0 to below 1": not 0.0 <= spec.momentum < 1.0,
+        "--weight-decay as a number from 0 up": not 0.0 <= spec.weight_decay < 3e38,
+        "--accumulate from 1 up": spec.accumulate < 1,
+        "--temperature as a number above 0": not 0.0 < spec.temperature < 3e38,
+    }
+    for cure, fails in wrong.items():
+        if fails:
+            raise UserError("EDGEC-E246", f"give {cure}")
+    return spec
 
 
 def read_scheme(path: Path) -> Scheme:

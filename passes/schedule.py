@@ -17,9 +17,10 @@ from edgec.passes.views import views
 _WORK: Final = 200_000  # sets times nodes squared; a second for the largest networks
 
 
-def schedule(program: Program) -> Program:
-    """The Program with its graphs reordered; the same object where no order is better."""
-    graphs = tuple(order(program, g) for g in program.graphs)
+def schedule(program: Program, keep: tuple[str, ...] = ()) -> Program:
+    """The Program with its graphs reordered, those named in `keep` left as they are; the same object where no order
+    is better."""
+    graphs = tuple(g if g.name in keep else order(program, g) for g in program.graphs)
     if all(a is b for a, b in zip(graphs, program.graphs, strict=True)):
         return program
     return replace(program, graphs=graphs)

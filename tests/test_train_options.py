@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgec.errors import UserError
-from edgec.train_options import Scheme, TrainSpec, WeightSlice, parse_mode, read_scheme
+from edgec.train_options import Scheme, TrainSpec, WeightSlice, check_spec, parse_mode, read_scheme
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,22 @@ def test_a_scheme_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("[[")
     with pytest.raises(UserError, match=r"^EDGEC-E247: give a scheme in TOML: .* cannot be read \(.*\)$"):
         read_scheme(tmp_path / "broken.toml")
+
+
+@pytest.mark.parametrize(
+    ("spec", "cure"),
+    [
+        (TrainSpec("sparse"), "--scheme FILE.toml with --train sparse"),
+        (TrainSpec("full", scheme=Scheme(1)), "--scheme with --train sparse alone"),
+        (TrainSpec("last"), "--train N or R from 1 up"),
+        (TrainSpec("full", rate=float("nan")), "--learning-rate as a number from 0 up"),
+        (TrainSpec("full", momentum=1.0), "--momentum from 0 to below 1"),
+        (TrainSpec("full", weight_decay=-1.0), "--weight-decay as a number from 0 up"),
+        (TrainSpec("full", accumulate=0), "--accumulate from 1 up"),
+        (TrainSpec("full", temperature=0.0), "--temperature as a number above 0"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(spec: TrainSpec, cure: str) -> None:
+    with pytest.raises(UserError) as error:
+        check_spec(spec)
+    assert str(error.value) == f"EDGEC-E246: give {cure}"
