@@ -14,6 +14,7 @@ from edgec.backends import (
     kernels_c_pool,
     kernels_c_shape,
     kernels_c_train_f32,
+    kernels_c_train_dsp,
     kernels_c_train_s8,
 )
 from edgec.plan import Kernel
@@ -29,4 +30,5 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     *kernels_c_dsp.KERNELS,
     *kernels_c_train_f32.KERNELS,
     *kernels_c_train_s8.KERNELS,
+    *kernels_c_train_dsp.KERNELS,
 )

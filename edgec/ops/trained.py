@@ -235,6 +235,13 @@ define(
                 (9, 5, 5, 1),
                 (2, 3, 8),
             ),
+            _conv("1x1 stride 2, no mask", TrainedConv2dAttrs((2, 2)), (2, 5, 4, 8), (9, 1, 1, 8)),
+            _conv(
+                "depthwise 3x3 stride 2, dilation, no mask",
+                TrainedConv2dAttrs((2, 1), (2, 1, 0, 2), (1, 2), 10),
+                (2, 7, 6, 10),
+                (10, 3, 3, 1),
+            ),
             _conv(
                 "groups, dilation, no mask",
                 TrainedConv2dAttrs((1, 2), (1, 1, 0, 2), (2, 1), 2),

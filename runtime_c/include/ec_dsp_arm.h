@@ -98,6 +98,23 @@ static inline int32_t ec_dsp_smlatb(uint32_t a, uint32_t b, int32_t acc)
     return __smlatb((int32_t)a, (int32_t)b, acc);
 }
 
+/* acc + a.low * b.low, and + a.high * b.high */
+static inline int32_t ec_dsp_smlabb(uint32_t a, uint32_t b, int32_t acc)
+{
+    return __smlabb((int32_t)a, (int32_t)b, acc);
+}
+
+static inline int32_t ec_dsp_smlatt(uint32_t a, uint32_t b, int32_t acc)
+{
+    return __smlatt((int32_t)a, (int32_t)b, acc);
+}
+
+/* a + b, saturated to int32 */
+static inline int32_t ec_dsp_qadd(int32_t a, int32_t b)
+{
+    return __qadd(a, b);
+}
+
 /* A pointer of 32 bits in a scratch buffer. `to` lies in the same object as `base`, or is NULL. */
 typedef const void *ec_dsp_link;
 

@@ -60,6 +60,24 @@ static inline int32_t ec_dsp_smlatb(uint32_t a, uint32_t b, int32_t acc)
     return (int32_t)((uint32_t)acc + ec_dsp_product(a >> 16, b));
 }
 
+/* SMLABB and SMLATT: acc + a.low * b.low, and + a.high * b.high, modulo 2^32 */
+static inline int32_t ec_dsp_smlabb(uint32_t a, uint32_t b, int32_t acc)
+{
+    return (int32_t)((uint32_t)acc + ec_dsp_product(a, b));
+}
+
+static inline int32_t ec_dsp_smlatt(uint32_t a, uint32_t b, int32_t acc)
+{
+    return (int32_t)((uint32_t)acc + ec_dsp_product(a >> 16, b >> 16));
+}
+
+/* QADD: a + b, saturated to int32 */
+static inline int32_t ec_dsp_qadd(int32_t a, int32_t b)
+{
+    int64_t sum = (int64_t)a + b;
+    return sum < INT32_MIN ? INT32_MIN : sum > INT32_MAX ? INT32_MAX : (int32_t)sum;
+}
+
 /* SSUB8, then SEL by its GE flags: for each byte that of `greater` where the signed byte of a is at
  * least that of b, else that of `less` */
 static inline uint32_t ec_dsp_select(uint32_t a, uint32_t b, uint32_t greater, uint32_t less)

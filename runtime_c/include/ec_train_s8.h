@@ -181,6 +181,12 @@ void ec_trained_conv2d_input_grad_f32(const ec_input_grad_params *p, const float
                                       const int32_t *idx, const int8_t *slice, float *dx,
                                       void *scratch);
 
+/* For depthwise convolutions of stride 1 and equal shapes: dx may be g. */
+void ec_trained_depthwise_input_grad_f32(const ec_input_grad_params *p, const float *g,
+                                         const uint8_t *mask, const int8_t *w, const float *eff,
+                                         const int32_t *idx, const int8_t *slice, float *dx,
+                                         void *scratch);
+
 void ec_train_conv2d_weight_s8(const ec_train_weight_params *p, const int8_t *w, const int8_t *x,
                                const int8_t *q, const int32_t *e, const uint8_t *mask,
                                const float *factor, const float *rate, const int32_t *step,
@@ -196,5 +202,25 @@ void ec_train_conv2d_bias_s8(const ec_train_bias_params *p, const int32_t *b, co
 void ec_train_conv2d_bias_f32(const ec_train_bias_params *p, const int32_t *b, const float *g,
                               const uint8_t *mask, const float *factor, const float *rate,
                               const int32_t *step, int32_t *y, void *scratch);
+
+/* Armv7E-M (train/dsp/). */
+void ec_pointwise_trained_conv2d_s8_dsp(const ec_trained_conv2d_params *p, const int8_t *x,
+                                        const int8_t *w, const int32_t *bias, const int32_t *idx,
+                                        const int8_t *slice, const int32_t *multiplier,
+                                        const uint8_t *shift, int8_t *y, void *scratch);
+void ec_pointwise_trained_conv2d_mask_s8_dsp(const ec_trained_conv2d_params *p, const int8_t *x,
+                                             const int8_t *w, const int32_t *bias,
+                                             const int32_t *idx, const int8_t *slice,
+                                             const int32_t *multiplier, const uint8_t *shift,
+                                             int8_t *y, uint8_t *mask, void *scratch);
+void ec_depthwise_trained_conv2d_s8_dsp(const ec_trained_conv2d_params *p, const int8_t *x,
+                                        const int8_t *w, const int32_t *bias, const int32_t *idx,
+                                        const int8_t *slice, const int32_t *multiplier,
+                                        const uint8_t *shift, int8_t *y, void *scratch);
+void ec_depthwise_trained_conv2d_mask_s8_dsp(const ec_trained_conv2d_params *p, const int8_t *x,
+                                             const int8_t *w, const int32_t *bias,
+                                             const int32_t *idx, const int8_t *slice,
+                                             const int32_t *multiplier, const uint8_t *shift,
+                                             int8_t *y, uint8_t *mask, void *scratch);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "ec_dsp.h"
 
-#define COUNT_OF_WRAPPERS 13
+#define COUNT_OF_WRAPPERS 16
 
 typedef struct wrapper {
     const char *name;
@@ -29,6 +29,9 @@ WRAP(high, ec_dsp_high(a, b))
 WRAP(smlad, ec_dsp_smlad(a, b, (int32_t)c))
 WRAP(smlabt, ec_dsp_smlabt(a, b, (int32_t)c))
 WRAP(smlatb, ec_dsp_smlatb(a, b, (int32_t)c))
+WRAP(smlabb, ec_dsp_smlabb(a, b, (int32_t)c))
+WRAP(smlatt, ec_dsp_smlatt(a, b, (int32_t)c))
+WRAP(qadd, ec_dsp_qadd((int32_t)a, (int32_t)b))
 WRAP(max, ec_dsp_max(a, b))
 WRAP(min, ec_dsp_min(a, b))
 WRAP(add_even, ec_dsp_add_even(a, b))
@@ -41,7 +44,8 @@ const wrapper WRAPPERS[COUNT_OF_WRAPPERS] = {
     {"high", run_high},         {"smlad", run_smlad},       {"smlabt", run_smlabt},
     {"smlatb", run_smlatb},     {"max", run_max},           {"min", run_min},
     {"add_even", run_add_even}, {"add_odd", run_add_odd},   {"smmla", run_smmla},
-    {"saturate", run_saturate},
+    {"saturate", run_saturate}, {"smlabb", run_smlabb},     {"smlatt", run_smlatt},
+    {"qadd", run_qadd},
 };
 
 #endif
