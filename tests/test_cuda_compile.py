@@ -42,7 +42,6 @@ def pairs() -> list[Any]:
     """(record, target), for both chips. Pointwise loops are one body with another expression each: the second chip is
     for `make test-all`."""
     symbols = sorted(CASES) if cuda_harness.nvcc_is_here() else ["every record"]
-    slow = {True: (pytest.mark.slow,), False: ()}
     return [
         pytest.param(s, name, marks=(pytest.mark.slow,) if s.startswith("ec_pw_") and name == "h200" else ())
         for name in ("orin", "h200")
