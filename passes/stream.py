@@ -17,6 +17,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Final, Literal
 
+from edgec.passes.inplace import share_buffers
 from edgec.passes.lifetimes import root_of, touches, with_lifetimes
 from edgec.passes.memory import arena_bytes, lay_out
 from edgec.passes.offsets import align_up
@@ -96,9 +97,7 @@ class _Entry:
         self.entry = entry
         self.buffers = {b.name: b for b in plan.buffers}
         self.align = max((b.align for b in plan.buffers), default=1)
-        self.roots = [
-            b for b in plan.buffers if b.inside is None and (b.entry == entry.name or b.use is Use.STATE)
-        ]
+        self.roots = list(_roots(plan, entry))
         self.links = links(entry, self.buffers)
         self.segments = self._segments()
         self.cost = {part: self._cost(part) for segment in self.segments for part in _parts(segment)}
@@ -165,6 +164,21 @@ class _Entry:
         if len(part) == 1:
             return 0
         return sum(c.rows for c in self.entry.items[part.start : part.stop] if isinstance(c, Call))
+
+
+def _roots(plan: Plan, entry: Entry) -> Iterator[Buffer]:
+    """What takes memory of its own while the entry runs. What calls without rows make in place (a sum of gradients, a
+    state's next content) takes none, and what they make it in lives as long."""
+    shared = {b.name: b for b in share_buffers(plan).buffers}
+    by_rows = {a.buffer for c in entry.calls if c.halo is not None for a in c.outputs}
+    for b in plan.buffers:
+        if b.inside is not None or not (b.entry == entry.name or b.use is Use.STATE):
+            continue
+        later = shared[b.name]
+        if later.inside is None:
+            yield replace(b, first=later.first, last=later.last)
+        elif b.name in by_rows:
+            yield b
 
 
 def _parts(segment: range) -> Iterator[range]:
