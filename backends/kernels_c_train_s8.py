@@ -194,6 +194,19 @@ def _input_grad_scratch(node: NodeView, target: Target) -> int:
     return inputs + (4 * node.outputs[0].dims[3] if is_pair_node(node, 0) else 0)
 
 
+def _accepts_depthwise(node: NodeView, target: Target) -> bool:
+    """A float gradient through a depthwise convolution of stride 1 that keeps the shape."""
+    attrs, w = input_grad_attrs(node), node.inputs[input_grad_weight(node)]
+    channels = node.outputs[0].dims[3]
+    depthwise = w.dims[0] == w.dims[3] * attrs.groups == attrs.groups == channels
+    same = node.inputs[0].dims == node.outputs[0].dims and attrs.stride == (1, 1)
+    return _of_kind(0, False)(node, target) and depthwise and same and channels > 1
+
+
+def _plane_scratch(node: NodeView, target: Target) -> int:
+    return 4 * node.outputs[0].dims[1] * node.outputs[0].dims[2]
+
+
 def weight_attrs(node: NodeView) -> TrainConv2dWeightAttrs:
     """Attributes of a train_conv2d_weight."""
     attrs = node.node.attrs
@@ -335,6 +348,16 @@ KERNELS: Final[tuple[Kernel, ...]] = (
             _input_grad_scratch,
         )
         for pair in (True, False)
+    ),
+    Kernel(
+        "trained_conv2d_input_grad",
+        "ec_trained_depthwise_input_grad_f32",
+        "train/ec_trained_depthwise_input_grad_f32.c",
+        90,
+        _accepts_depthwise,
+        launch_input_grad,
+        _plane_scratch,
+        in_place=(0,),
     ),
     *(
         _portable(
