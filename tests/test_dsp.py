@@ -39,7 +39,7 @@ WARNINGS = (
 )
 SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 PORTABLE = ("conv2d", "linear", "max_pool2d", "avg_pool2d", "add_rows")
-RECORDS = tuple(k for k in KERNELS if "/dsp/" in k.source)
+RECORDS = tuple(k for k in KERNELS if k.source.startswith("kernels/dsp/"))
 FIRMWARE_SECONDS = 900
 DSP = harness.host("dsp", "unaligned")
 
