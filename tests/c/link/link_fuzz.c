@@ -8,6 +8,7 @@
  *   - each of them that asks is answered once, every other byte sequence is not answered;
  *   - train_step ran as often as newly answered training steps say, never for a repetition;
  *   - weights changed only where an answer says so, and pushed ones only whole and intact;
+ *   - a request sent again gives the same answer again;
  *   - after any damage the next good request is answered.
  * Prints counts of what it did as "name=number" words.
  */
@@ -38,6 +39,7 @@ static uint32_t last_answer_bytes;
 static uint8_t put_bytes[sizeof(link_weights)];
 static uint32_t put_at;
 static uint64_t state;
+static unsigned long fresh; /* answers that were no repetition */
 static unsigned long fed, arrived, answered, repeated, steps, commits, refusals, revivals, resets;
 
 static uint32_t draw(uint32_t below) {
@@ -140,6 +142,7 @@ typedef struct {
     uint32_t most_calls;
     int may_change;
     int committed;
+    int greeted;
 } told;
 
 /* What one answer, `size` bytes unwrapped, says has happened. */
@@ -165,6 +168,8 @@ static void read_answer(const uint8_t *answer, uint32_t size, told *says) {
     }
     memcpy(last_answer, answer, size);
     last_answer_bytes = size;
+    fresh++;
+    says->greeted = kind == EC_LINK_HELLO;
     if (kind == EC_LINK_TRAIN && (status == EC_LINK_OK || status == EC_LINK_MODEL)) {
         says->least_calls += status == EC_LINK_OK ? says->least_steps : 1u;
         says->most_calls += says->most_steps;
@@ -242,6 +247,12 @@ static void feed(const uint8_t *bytes, uint32_t count) {
     }
     if (live_crc() != before && !says.may_change) {
         fail("weights changed that no answer tells of");
+    }
+    if (model.bad_labels != 0u) {
+        fail("a label that is no class came through");
+    }
+    if (says.greeted && frames == 1u && link_.staged) {
+        fail("a new session goes on with the weights on their way in the last");
     }
     if (says.committed && frames == 1u && live_crc() != link_.expected_crc) {
         fail("pushed weights are not those announced");
@@ -415,6 +426,15 @@ static void revive(void) {
     revivals++;
 }
 
+/* The request on the wire again, where it is the one that was answered last. */
+static void repeat(const uint8_t *bytes, uint32_t count) {
+    unsigned long before = repeated;
+    feed(bytes, count);
+    if (repeated != before + 1u) {
+        fail("a repetition was not answered");
+    }
+}
+
 int main(int argc, char **argv) {
     unsigned long wanted = argc > 1 ? strtoul(argv[1], NULL, 10) : 1000u;
     ec_link_memory memory;
@@ -436,14 +456,21 @@ int main(int argc, char **argv) {
         static uint8_t bytes[MOST];
         static sink wire;
         uint32_t count = make_request(bytes);
+        uint32_t damaged = draw(2);
+        uint32_t crc = ec_link_get32(bytes + count - 4u);
+        unsigned long before;
         wire.used = 0;
         ec_link_emit(take, &wire, bytes, count);
         count = wire.used;
-        if (draw(2)) {
+        if (damaged) {
             count = damage(wire.bytes, count);
         }
         model.dead_flash = draw(40) == 0u;
+        before = fresh;
         feed(wire.bytes, count);
+        if (!damaged && fresh == before + 1u && link_.request_crc == crc && draw(16) == 0u) {
+            repeat(wire.bytes, count);
+        }
         if (draw(64) == 0u) {
             revive();
         }

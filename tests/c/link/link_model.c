@@ -46,6 +46,7 @@ static ec_status evaluate(void *self, const uint8_t *label, ec_link_result *resu
     int wanted = (int)ec_link_get32(label);
     int largest = 0;
     int o;
+    m->bad_labels += wanted < 0 || wanted >= CLASSES;
     forward(m);
     result->loss = 0.0f;
     for (o = 0; o < CLASSES; o++) {

@@ -38,6 +38,7 @@ typedef struct {
     uint32_t has_saved;
     uint32_t dead_flash; /* save and commit fail */
     uint32_t calls;      /* of train_step, also of those that changed nothing */
+    uint32_t bad_labels; /* that the link let through */
 } link_model;
 
 /* Factory state, and the table for the link. */
