@@ -11,12 +11,39 @@ from typing import Final
 
 from edgec.backends.kernel_record import Accepts
 from edgec.backends.kernels_c_dsp import has_dsp
-from edgec.backends.kernels_c_train_s8 import accepts_conv, conv_attrs, launch_conv
+from edgec.backends.kernels_c_train_s8 import (
+    accepts_conv,
+    accepts_weight,
+    conv_attrs,
+    input_grad_attrs,
+    input_grad_weight,
+    is_chosen,
+    launch_conv,
+    launch_input_grad,
+    launch_weight,
+    of_kind,
+    weight_attrs,
+)
 from edgec.plan import Kernel, Launch, NodeView, Target
+
+MOST_SCRATCH: Final = 6 << 10  # bytes that blocks of more than two pixels or outputs may take
+MOST_BLOCK: Final = 16
+PIXELS: Final = 64  # EC_PIXELS of ec_pointwise_train_weight_s8_dsp.c
+
+Scratch = Callable[[NodeView, Target], int]
 
 
 def _also(accepts: Accepts, more: Callable[[NodeView], bool]) -> Accepts:
     return lambda node, target: has_dsp(target) and accepts(node, target) and more(node)
+
+
+def _fours(length: int) -> int:
+    return -(-length // 4) * 4
+
+
+def block_size(fixed: int, each: int) -> int:
+    """How many are taken at a time: an even number, as many as MOST_SCRATCH holds."""
+    return max(2, min(MOST_BLOCK, (MOST_SCRATCH - fixed) // each // 2 * 2))
 
 
 def _is_pointwise(node: NodeView) -> bool:
@@ -42,15 +69,82 @@ def _depthwise_scratch(node: NodeView, target: Target) -> int:
     return 9 * height * width
 
 
+def _grad_is_pointwise(node: NodeView) -> bool:
+    """1x1 kernel, one group, stride 1, no padding."""
+    attrs, w = input_grad_attrs(node), node.inputs[input_grad_weight(node)].dims
+    return w[1:3] == (1, 1) and attrs.groups == 1 and attrs.stride == (1, 1) and not any(attrs.pad)
+
+
+def _grad_is_depthwise(node: NodeView) -> bool:
+    """One output channel for each of several input channels, no dilation, no slice."""
+    attrs, w = input_grad_attrs(node), node.inputs[input_grad_weight(node)].dims
+    single = attrs.groups == w[0] == node.outputs[0].dims[3] > 1
+    return single and attrs.dilation == (1, 1) and len(node.inputs) == input_grad_weight(node) + 2
+
+
+def _grad_block(node: NodeView) -> tuple[int, int, int]:
+    """Pixels at a time; bytes of scratch for all, and for each pixel."""
+    fours, inputs = _fours(node.inputs[0].dims[3]), node.outputs[0].dims[3]
+    fixed, each = 8 * fours, 2 * fours + 4 * inputs
+    return block_size(fixed, each), fixed, each
+
+
+def _launch_pointwise_grad(node: NodeView, target: Target) -> Launch:
+    return launch_input_grad(node, target, _grad_block(node)[0])
+
+
+def _pointwise_grad_scratch(node: NodeView, target: Target) -> int:
+    block, fixed, each = _grad_block(node)
+    return fixed + block * each
+
+
+def _ring(node: NodeView) -> int:
+    """Rows of the gradient that a row of dx reads."""
+    attrs, w = input_grad_attrs(node), node.inputs[input_grad_weight(node)].dims
+    return min((w[1] - 1) // attrs.stride[0] + 1, node.inputs[0].dims[1])
+
+
+def _launch_depthwise_grad(node: NodeView, target: Target) -> Launch:
+    return launch_input_grad(node, target, _ring(node))
+
+
+def _depthwise_grad_scratch(node: NodeView, target: Target) -> int:
+    _, _, width, channels = node.inputs[0].dims
+    return 4 * channels + _ring(node) * width * channels
+
+
+def _weight_is_pointwise(node: NodeView) -> bool:
+    """1x1 kernel, one group, stride 1, no padding, every output."""
+    attrs, w = weight_attrs(node), node.inputs[0].dims
+    plain = attrs.groups == 1 and attrs.stride == (1, 1) and not any(attrs.pad)
+    return w[1:3] == (1, 1) and plain and not is_chosen(node)
+
+
+def _weight_block(node: NodeView) -> tuple[int, int, int]:
+    """Outputs at a time; bytes of scratch for all, and for each output."""
+    fixed, each = 8 * PIXELS, 2 * PIXELS + 4 * node.inputs[0].dims[3]
+    return block_size(fixed, each), fixed, each
+
+
+def _launch_pointwise_weight(node: NodeView, target: Target) -> Launch:
+    return launch_weight(node, target, _weight_block(node)[0])
+
+
+def _pointwise_weight_scratch(node: NodeView, target: Target) -> int:
+    block, fixed, each = _weight_block(node)
+    return fixed + block * each
+
+
 def _dsp(
     op: str,
     symbol: str,
     rank: int,
     accepts: Accepts,
     launch: Callable[[NodeView, Target], Launch],
-    scratch: Callable[[NodeView, Target], int],
+    scratch: Scratch,
+    in_place: tuple[int, ...] = (),
 ) -> Kernel:
-    return Kernel(op, symbol, f"train/dsp/{symbol}.c", rank, accepts, launch, scratch)
+    return Kernel(op, symbol, f"train/dsp/{symbol}.c", rank, accepts, launch, scratch, in_place=in_place)
 
 
 KERNELS: Final[tuple[Kernel, ...]] = (
@@ -68,5 +162,30 @@ KERNELS: Final[tuple[Kernel, ...]] = (
             ("depthwise", 20, _is_depthwise, _depthwise_scratch),
         )
         for mask in (False, True)
+    ),
+    _dsp(
+        "trained_conv2d_input_grad",
+        "ec_pointwise_input_grad_s8_dsp",
+        10,
+        _also(of_kind(0, True), _grad_is_pointwise),
+        _launch_pointwise_grad,
+        _pointwise_grad_scratch,
+    ),
+    _dsp(
+        "trained_conv2d_input_grad",
+        "ec_depthwise_input_grad_s8_dsp",
+        20,
+        _also(of_kind(0, True), _grad_is_depthwise),
+        _launch_depthwise_grad,
+        _depthwise_grad_scratch,
+    ),
+    _dsp(
+        "train_conv2d_weight",
+        "ec_pointwise_train_weight_s8_dsp",
+        10,
+        _also(accepts_weight(True), _weight_is_pointwise),
+        _launch_pointwise_weight,
+        _pointwise_weight_scratch,
+        (0,),
     ),
 )

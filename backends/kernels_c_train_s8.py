@@ -47,7 +47,7 @@ def is_pair_node(node: NodeView, at: int) -> bool:
     return node.inputs[at].dtype is DType.I8
 
 
-def _of_kind(at: int, pair: bool) -> Accepts:
+def of_kind(at: int, pair: bool) -> Accepts:
     """Takes nodes whose gradient at input `at` is a pair, or float32 throughout."""
 
     def accepts(node: NodeView, target: Target) -> bool:
@@ -175,8 +175,8 @@ def input_grad_weight(node: NodeView) -> int:
     return 3 if is_pair_node(node, 0) else 2
 
 
-def launch_input_grad(node: NodeView, target: Target) -> Launch:
-    """The gradient, mask, w, eff, idx, slice."""
+def launch_input_grad(node: NodeView, target: Target, block: int = 0) -> Launch:
+    """The gradient, mask, w, eff, idx, slice; `block` of a DSP kernel."""
     attrs, at = input_grad_attrs(node), input_grad_weight(node)
     w = node.inputs[at]
     trained, absent = trained_part(w, attrs.groups, node.inputs[at + 2 :])
@@ -185,6 +185,7 @@ def launch_input_grad(node: NodeView, target: Target) -> Launch:
         *geometry(attrs, dx, g, w.dims[1:3], attrs.groups),
         *int_fields(exponent=attrs.exponent),
         *trained,
+        *int_fields(block=block),
     )
     return Launch("ec_input_grad_params", fields, tuple(range(len(node.inputs))), absent)
 
@@ -200,7 +201,7 @@ def _accepts_depthwise(node: NodeView, target: Target) -> bool:
     channels = node.outputs[0].dims[3]
     depthwise = w.dims[0] == w.dims[3] * attrs.groups == attrs.groups == channels
     same = node.inputs[0].dims == node.outputs[0].dims and attrs.stride == (1, 1)
-    return _of_kind(0, False)(node, target) and depthwise and same and channels > 1
+    return of_kind(0, False)(node, target) and depthwise and same and channels > 1
 
 
 def _plane_scratch(node: NodeView, target: Target) -> int:
@@ -221,7 +222,7 @@ def is_chosen(node: NodeView) -> bool:
 
 def accepts_weight(pair: bool) -> Accepts:
     """`accepts` of a train_conv2d_weight whose sums stay in int32."""
-    kind = _of_kind(2, pair)
+    kind = of_kind(2, pair)
 
     def accepts(node: NodeView, target: Target) -> bool:
         g = node.inputs[2]
@@ -230,14 +231,15 @@ def accepts_weight(pair: bool) -> Accepts:
     return accepts
 
 
-def launch_weight(node: NodeView, target: Target) -> Launch:
-    """w, x, the gradient, mask, factor, rate, step, idx."""
+def launch_weight(node: NodeView, target: Target, block: int = 0) -> Launch:
+    """w, x, the gradient, mask, factor, rate, step, idx; `block` of a DSP kernel."""
     attrs, chosen = weight_attrs(node), is_chosen(node)
     w, x, g = node.inputs[0].dims, node.inputs[1].dims, node.inputs[2].dims
     fields = (
         *geometry(attrs, x, g, w[1:3], w[0] if chosen else attrs.groups),
         *int_fields(outputs=w[0], chosen=int(chosen), zero_in=attrs.zero),
         *_noise_fields(attrs),
+        *int_fields(block=block),
     )
     absent = () if chosen else (_NO_IDX,)
     return Launch("ec_train_weight_params", fields, tuple(range(len(node.inputs))), absent)
@@ -333,8 +335,8 @@ def _portable(
 KERNELS: Final[tuple[Kernel, ...]] = (
     _portable("mask_and", "ec_mask_and_u8", static, _launch_mask_and, in_place=(0, 1)),
     _portable("gradient_quantize", "ec_gradient_quantize_f32", _plain_f32, _launch_quantize),
-    _portable("gradient_sum", "ec_gradient_sum_s8", _of_kind(0, True), _launch_sum, _sum_scratch, (0,)),
-    _portable("gradient_sum", "ec_gradient_sum_f32", _of_kind(0, False), _launch_sum_f32, in_place=(0,)),
+    _portable("gradient_sum", "ec_gradient_sum_s8", of_kind(0, True), _launch_sum, _sum_scratch, (0,)),
+    _portable("gradient_sum", "ec_gradient_sum_f32", of_kind(0, False), _launch_sum_f32, in_place=(0,)),
     _portable("trained_add", "ec_trained_add_s8", _accepts_add(False), _launch_add, in_place=(0, 1)),
     _portable("trained_add", "ec_trained_add_mask_s8", _accepts_add(True), _launch_add, in_place=(0, 1)),
     _portable("trained_conv2d", "ec_trained_conv2d_s8", accepts_conv(False), launch_conv, _conv_scratch),
@@ -343,7 +345,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         _portable(
             "trained_conv2d_input_grad",
             f"ec_trained_conv2d_input_grad_{'s8' if pair else 'f32'}",
-            _of_kind(0, pair),
+            of_kind(0, pair),
             launch_input_grad,
             _input_grad_scratch,
         )
@@ -374,7 +376,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         _portable(
             "train_conv2d_bias",
             f"ec_train_conv2d_bias_{'s8' if pair else 'f32'}",
-            _of_kind(1, pair),
+            of_kind(1, pair),
             _launch_bias,
             _bias_scratch,
             (0,),

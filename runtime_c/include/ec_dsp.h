@@ -39,6 +39,13 @@ static inline void ec_dsp_store(int8_t *y, uint32_t word)
     memcpy(y, &word, 4);
 }
 
+/* Halfword `index` of some words. */
+static inline void ec_dsp_store_half(uint32_t *words, int32_t index, int32_t value)
+{
+    int16_t half = (int16_t)value;
+    memcpy((char *)words + 2 * index, &half, 2);
+}
+
 /* `byte` four times */
 static inline uint32_t ec_dsp_splat(int32_t byte)
 {

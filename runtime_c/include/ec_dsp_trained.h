@@ -222,10 +222,9 @@ static inline void ec_dsp_trained_taps(const ec_trained_weight *weight, int32_t 
                                        uint32_t *to, int8_t *row)
 {
     for (int32_t k = 0; k < 4; k++) {
-        int16_t *half = (int16_t *)(void *)to + (k & 1) * 2 + (k >> 1);
         const int8_t *w = k < count ? ec_trained_taps(weight, o + k, 0, weight->taps, row) : NULL;
         for (int32_t t = 0; t < weight->taps; t++) {
-            half[4 * t] = w != NULL ? w[t] : 0;
+            ec_dsp_store_half(to, 4 * t + (k & 1) * 2 + (k >> 1), w != NULL ? w[t] : 0);
         }
     }
 }

@@ -87,7 +87,8 @@ typedef struct ec_trained_conv2d_params {
     int32_t by_rows;
 } ec_trained_conv2d_params;
 
-/* trained_conv2d_input_grad; `exponent` is added to that of a pair. */
+/* trained_conv2d_input_grad; `exponent` is added to that of a pair. `block`: pixels or rows that an
+ * Armv7E-M kernel takes at a time. */
 typedef struct ec_input_grad_params {
     int32_t batch;
     int32_t in_h;
@@ -108,11 +109,12 @@ typedef struct ec_input_grad_params {
     int32_t exponent;
     int32_t trained;
     int32_t by_rows;
+    int32_t block;
 } ec_input_grad_params;
 
 /* train_conv2d_weight: in_c counts the channels of the saved x, out_c the outputs of the gradient,
  * `outputs` those of w; `chosen` not 0: the outputs of w are idx int32[outputs] of the gradient's.
- * `nearest` not 0: u is 1/2. */
+ * `nearest` not 0: u is 1/2. `block`: outputs that an Armv7E-M kernel takes at a time. */
 typedef struct ec_train_weight_params {
     int32_t batch;
     int32_t in_h;
@@ -136,6 +138,7 @@ typedef struct ec_train_weight_params {
     int32_t salt;
     int32_t seed;
     int32_t nearest;
+    int32_t block;
 } ec_train_weight_params;
 
 /* train_conv2d_bias: `pixels` vectors of `channels`. */
@@ -222,5 +225,20 @@ void ec_depthwise_trained_conv2d_mask_s8_dsp(const ec_trained_conv2d_params *p, 
                                              const int32_t *idx, const int8_t *slice,
                                              const int32_t *multiplier, const uint8_t *shift,
                                              int8_t *y, uint8_t *mask, void *scratch);
+
+void ec_pointwise_input_grad_s8_dsp(const ec_input_grad_params *p, const int8_t *q,
+                                    const int32_t *e, const uint8_t *mask, const int8_t *w,
+                                    const int16_t *eff, const int32_t *idx, const int8_t *slice,
+                                    int8_t *dx, int32_t *exponent, void *scratch);
+void ec_depthwise_input_grad_s8_dsp(const ec_input_grad_params *p, const int8_t *q,
+                                    const int32_t *e, const uint8_t *mask, const int8_t *w,
+                                    const int16_t *eff, const int32_t *idx, const int8_t *slice,
+                                    int8_t *dx, int32_t *exponent, void *scratch);
+
+void ec_pointwise_train_weight_s8_dsp(const ec_train_weight_params *p, const int8_t *w,
+                                      const int8_t *x, const int8_t *q, const int32_t *e,
+                                      const uint8_t *mask, const float *factor, const float *rate,
+                                      const int32_t *step, const int32_t *idx, int8_t *y,
+                                      void *scratch);
 
 #endif
