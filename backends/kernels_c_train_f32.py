@@ -145,6 +145,11 @@ def _labelled(node: NodeView, target: Target) -> bool:
     return all(is_f32(t) for t in (logits, *more)) and label.dtype is DType.I32 and not label.bounds
 
 
+def _four_bytes(node: NodeView, target: Target) -> bool:
+    x, loss = node.inputs
+    return is_f32(loss) and x.dtype in (DType.F32, DType.I32)
+
+
 def _adam_f32(node: NodeView, target: Target) -> bool:
     return all(is_f32(t) for t in (*node.inputs[:5], *node.outputs))
 
@@ -189,5 +194,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     _record("sgd_momentum", _launch_sgd, in_place=(0,), renews=((1, 3),)),
     _record("adam", _launch_adam, _adam_f32, in_place=(0,), renews=((1, 3), (2, 4))),
     _record("accumulate", _launch_elements, in_place=(0,)),
-    _record("when_finite", _launch_elements),
+    Kernel(
+        "when_finite", "ec_when_finite_x4", "train/ec_when_finite_x4.c", 100, _four_bytes, _launch_elements
+    ),
 )

@@ -340,9 +340,8 @@ def _train_step(learning: Learning) -> Graph:
     if spec.accumulate > 1:
         gate = b.constant(np.array([1.0 / spec.accumulate], np.float32), "share")
     rate = b.call("when_finite", gate, loss, name="rate")
-    number = b.call(
-        "add", "$" + STEP, b.constant(np.ones(1, np.int32), "one"), attrs=BinaryAttrs(), name="number"
-    )
+    one = b.call("when_finite", b.constant(np.ones(1, np.int32), "one"), loss, name="counted")
+    number = b.call("add", "$" + STEP, one, attrs=BinaryAttrs(), name="number")
     rules = learning.integers.rules(b, rate, number) if learning.integers is not None else None
     seed = b.constant(np.ones(1, np.float32), "unit")
     found = gradients(b, walked, {loss: seed}, tuple(forward.wanted.values()), Walk(forward.special, rules))
@@ -351,7 +350,6 @@ def _train_step(learning: Learning) -> Graph:
         if ref in found:
             _update(b, state, found[ref], step)
     if spec.accumulate > 1:
-        one = b.constant(np.ones(1, np.int32), "one")
         b.updates.append((PENDING, b.call("add", "$" + PENDING, one, attrs=BinaryAttrs(), name=PENDING)))
     else:
         b.updates.append((STEP, number))

@@ -153,11 +153,12 @@ def accumulate(attrs: Attrs, inputs: Arrays) -> Arrays:
 
 
 def when_finite_infer(attrs: Attrs, types: Types) -> Types:
-    """x[1], loss[1] -> [1]."""
+    """x[1] of four bytes an element, loss[1] -> x's type."""
     require(len(types) == 2, "takes x and the loss")
-    _one(types[1], "the loss", types[0].dtype)
-    _one(types[0], "x", types[0].dtype)
-    return (types[0],)
+    x, loss = types
+    require(loss.shape == (1,) and loss.dtype.is_float, "the loss is a float [1]")
+    require(x.shape == (1,) and x.dtype in (DType.F32, DType.F64, DType.I32), "x is f32[1] or i32[1]")
+    return (x,)
 
 
 def when_finite(attrs: Attrs, inputs: Arrays) -> Arrays:
@@ -294,8 +295,8 @@ define(
 )
 
 
-def _losses(value: float) -> Callable[..., Arrays]:
-    return lambda rng: (np.array([0.5], np.float32), np.array([value], np.float32))
+def _losses(value: float, x: float = 0.5, dtype: str = "float32") -> Callable[..., Arrays]:
+    return lambda rng: (np.array([x], dtype), np.array([value], np.float32))
 
 
 define(
@@ -312,6 +313,8 @@ define(
             Example("finite", NO_ATTRS, _losses(3.0), lambda t, x, loss: x),
             Example("NaN", NO_ATTRS, _losses(float("nan")), lambda t, x, loss: 0 * x),
             Example("infinite", NO_ATTRS, _losses(float("inf")), lambda t, x, loss: 0 * x),
+            Example("a number, finite", NO_ATTRS, _losses(3.0, 7, "int32"), lambda t, x, loss: x),
+            Example("a number, NaN", NO_ATTRS, _losses(float("nan"), 7, "int32"), lambda t, x, loss: 0 * x),
         ),
     )
 )

@@ -214,8 +214,7 @@ void ec_adam_f32(const ec_adam_f32_params *p, const float *w, const float *g, co
 void ec_accumulate_f32(const ec_elements_f32_params *p, const float *sum, const float *g,
                        const float *factor, float *next);
 
-/* y[0] = x[0] where loss[0] is finite, else 0. */
-void ec_when_finite_f32(const ec_elements_f32_params *p, const float *x, const float *loss,
-                        float *y);
+/* y[0] = x[0], float or int32, where loss[0] is finite, else 0. */
+void ec_when_finite_x4(const ec_elements_f32_params *p, const void *x, const float *loss, void *y);
 
 #endif
