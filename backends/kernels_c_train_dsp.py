@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import numpy as np
+
 from edgec.backends.kernel_record import Accepts
 from edgec.backends.kernels_c_dsp import has_dsp
 from edgec.backends.kernels_c_train_s8 import (
@@ -28,6 +30,7 @@ from edgec.plan import Kernel, Launch, NodeView, Target
 
 MOST_SCRATCH: Final = 6 << 10  # bytes that blocks of more than two pixels or outputs may take
 MOST_BLOCK: Final = 16
+MOST_EFF: Final = 258  # 127 * eff lies in int16
 PIXELS: Final = 64  # EC_PIXELS of ec_pointwise_train_weight_s8_dsp.c
 
 Scratch = Callable[[NodeView, Target], int]
@@ -70,9 +73,12 @@ def _depthwise_scratch(node: NodeView, target: Target) -> int:
 
 
 def _grad_is_pointwise(node: NodeView) -> bool:
-    """1x1 kernel, one group, stride 1, no padding."""
-    attrs, w = input_grad_attrs(node), node.inputs[input_grad_weight(node)].dims
-    return w[1:3] == (1, 1) and attrs.groups == 1 and attrs.stride == (1, 1) and not any(attrs.pad)
+    """1x1 kernel, one group, stride 1, no padding; eff is constant and small."""
+    attrs, at = input_grad_attrs(node), input_grad_weight(node)
+    eff = node.constants[at + 1]
+    small = eff is not None and int(np.abs(eff.astype(np.int64)).max(initial=0)) <= MOST_EFF
+    plain = attrs.groups == 1 and attrs.stride == (1, 1) and not any(attrs.pad)
+    return node.inputs[at].dims[1:3] == (1, 1) and plain and small
 
 
 def _grad_is_depthwise(node: NodeView) -> bool:

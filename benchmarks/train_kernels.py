@@ -100,7 +100,8 @@ class Layer:
     @property
     def title(self) -> str:
         kind = "dw" if self.depthwise else "conv"
-        return f"{self.index} {kind} {self.channels}->{self.outputs} {self.kernel}x{self.kernel}/{self.stride} @{self.size}"
+        sizes = f"{self.channels}->{self.outputs} {self.kernel}x{self.kernel}/{self.stride} @{self.size}"
+        return f"{self.index} {kind} {sizes}"
 
 
 @dataclass(frozen=True)
@@ -337,7 +338,7 @@ def counted(programs: list[Program], blob: bytes, target: Target) -> dict[int, i
 def measure(scheme: str, floats: bool, only: tuple[str, ...]) -> list[dict[str, Any]]:
     """A row a kernel call, in the order of the layers."""
     target = load_target("cortex-m7")
-    blob, programs, kept = bytearray(), [], []
+    blob, programs, kept = bytearray(), list[Program](), list[Case]()
     for case in cases(scheme, floats):
         made = program(case, len(programs), target, bytearray() if only else blob)
         if only:

@@ -1,93 +1,322 @@
-"""Losses and optimisers in C have the interpreter's bits; max pooling's gradient takes NaN as PyTorch does."""
+"""Kernels of int8 training beyond tests/test_kernels.py: bit for bit in float too, in place, on drawn shapes, at the
+ends of their ranges, and emulated on Cortex-M with every example in one firmware."""
 
 from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import kernel_harness as harness
 import numpy as np
 import pytest
 
-from edgec.backends.kernels_c_train_f32 import KERNELS
-from edgec.ir import Attrs
+from edgec.backends.kernels_c import KERNELS
+from edgec.ir import Array, Attrs, DType, Loc, Node, Quant, Type, Value, per_channel, per_tensor
 from edgec.ops import OPS
-from edgec.ops.define import Arrays, Example
-from edgec.ops.examples import float_node
-from edgec.ops.loss import KlLogitsAttrs
-from edgec.ops.optimizer import AdamAttrs, SgdAttrs, SgdMomentumAttrs
+from edgec.ops.block_float import Rounding
+from edgec.ops.define import Arrays, run
+from edgec.ops.examples import ExampleNode, types_of
+from edgec.ops.gradient import GradientSumAttrs, random_mask, random_pair
+from edgec.ops.train_conv import TrainConv2dBiasAttrs, TrainConv2dWeightAttrs, TrainedConv2dInputGradAttrs
+from edgec.ops.trained import TrainedConv2dAttrs
+from edgec.plan import Kernel, NodeView
+from edgec.targets.load import load_target
+from tests.test_dsp import SANITIZE, link_script
+from tests.test_dsp import run as run_firmware
+from tests.test_kernels import nodes
+from tests.test_kernels_m0 import HEAD, LINK, MAIN, TESTS_C, c_case
 
-RECORDS = {k.op: k for k in KERNELS}
-COUNT = 5000
-
-
-def spread(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Numbers of very different size, some of them 0."""
-    x = rng.normal(size=shape) * np.exp2(rng.integers(-30, 8, shape))
-    return np.where(rng.random(shape) < 0.05, 0.0, x).astype(np.float32)
-
-
-def bits(op: str, attrs: Attrs, inputs: Arrays) -> None:
-    """Fail unless the kernel's outputs are the op's, bit for bit."""
-    node = float_node(OPS[op], Example("drawn", attrs, lambda rng: inputs, None))
-    found = harness.run_whole(RECORDS[op], node.view(), node.inputs)
-    for actual, expected in zip(found, node.expected, strict=True):
-        np.testing.assert_array_equal(actual.view(np.uint32), expected.view(np.uint32))
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_losses_have_the_bits_of_the_op(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    logits, teacher = spread(rng, 40, 37), spread(rng, 40, 37)
-    label = rng.integers(-1, 38, 40).astype(np.int32)
-    bits("cross_entropy", Attrs(), (logits, label))
-    bits("cross_entropy_grad", Attrs(), (logits, label, np.array([0.3], np.float32)))
-    bits("kl_logits", KlLogitsAttrs(3.0), (logits, teacher))
-    bits("mse", Attrs(), (logits, teacher))
-    bits("bce_logits", Attrs(), (logits, rng.random((40, 37)).astype(np.float32)))
+NAMES = (
+    *("mask_and", "gradient_quantize", "gradient_sum", "trained_add", "trained_conv2d"),
+    *("trained_conv2d_input_grad", "train_conv2d_weight", "train_conv2d_bias"),
+)
+RECORDS = tuple(k for k in KERNELS if k.op in NAMES)
+TARGET = harness.host("dsp", "unaligned")
+ROUNDINGS: tuple[Rounding, ...] = ("stochastic", "nearest")
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("rate", [0.01, 0.0])
-def test_optimisers_have_the_bits_of_the_op(seed: int, rate: float) -> None:
-    rng = np.random.default_rng(seed)
-    w, g, m, v = (spread(rng, COUNT) for _ in range(4))
-    g[rng.integers(0, COUNT, 20)] = np.array([np.nan, np.inf, -np.inf, 3e38], np.float32).repeat(5)
-    by = np.array([rate], np.float32)
-    bits("sgd", SgdAttrs(0.1), (w, g, by))
-    bits("sgd_momentum", SgdMomentumAttrs(0.9, 0.01), (w, g, by, m))
-    for step in (1, 2, 1000, 2**31 - 1):
-        bits("adam", AdamAttrs(weight_decay=0.01), (w, g, by, m, np.abs(v), np.array([step], np.int32)))
-    bits("accumulate", Attrs(), (w, g, by))
+def bits(array: Array) -> Array:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
-def test_a_logit_that_is_not_a_number_makes_the_loss_none() -> None:
-    logits = np.zeros((1, 5), np.float32)
-    logits[0, 2] = np.nan
-    node = float_node(
-        OPS["cross_entropy"], Example("nan", Attrs(), lambda rng: (logits, np.int32([1])), None)
+def assert_same_bits(actual: Arrays, expected: Arrays) -> None:
+    for a, e in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(bits(a), bits(e))
+
+
+def made(
+    op: str, attrs: Attrs, inputs: Arrays, quants: dict[int, Quant] | None = None, y: Quant | None = None
+) -> tuple[NodeView, Arrays]:
+    """The node with all inputs as constants, and the outputs that its op gives."""
+    types = tuple(replace(t, quant=(quants or {}).get(i)) for i, t in enumerate(types_of(inputs)))
+    outs = OPS[op].infer(attrs, types)
+    if y is not None:
+        outs = (Type(outs[0].shape, DType.I8, y), *outs[1:])
+    names = tuple(f"@c{i}" for i in range(len(inputs)))
+    node = Node(op, names, tuple(Value(f"y{i}", t) for i, t in enumerate(outs)), attrs, Loc("test"))
+    return NodeView(node, types, outs, inputs), run(OPS[op], attrs, types, inputs, outs)
+
+
+def assert_all_kernels(view: NodeView, inputs: Arrays, expected: Arrays) -> set[str]:
+    """Every record that accepts the node gives what is expected; their symbols."""
+    kernels = [k for k in RECORDS if k.op == view.node.op and k.accepts(view, TARGET)]
+    assert kernels, "the portable kernel takes every shape"
+    for kernel in kernels:
+        assert_same_bits(harness.run_whole(kernel, view, inputs), expected)
+    return {k.symbol for k in kernels}
+
+
+@pytest.mark.parametrize("kernel", RECORDS, ids=lambda k: k.symbol)
+def test_float_results_have_the_bits_of_the_op(kernel: Kernel) -> None:
+    for node, view in nodes(kernel):
+        assert_same_bits(harness.run_whole(kernel, view, node.inputs), node.expected)
+
+
+@pytest.mark.parametrize("kernel", [k for k in RECORDS if k.in_place], ids=lambda k: k.symbol)
+def test_result_may_stand_where_an_operand_stood(kernel: Kernel) -> None:
+    for node, view in nodes(kernel):
+        passed = kernel.launch(view, TARGET).inputs
+        for index in kernel.in_place:
+            if passed.count(index) == 1 and view.inputs[index].bytes == view.outputs[0].bytes:
+                assert_same_bits(harness.run_in_place(kernel, view, node.inputs, index), node.expected)
+
+
+def test_sources_of_training_all_have_records() -> None:
+    sources = {p.relative_to(harness.RUNTIME).as_posix() for p in harness.RUNTIME.glob("train/**/*.c")}
+    assert sources - {k.source for k in KERNELS} == set()
+
+
+class Shapes:
+    """A drawn convolution."""
+
+    def __init__(self, rng: np.random.Generator, plain: bool) -> None:
+        def pick(low: int, high: int) -> int:
+            return int(rng.integers(low, high + 1))
+
+        kind = pick(0, 3)
+        self.groups, i, per_group = 1, pick(1, 21), pick(1, 21)
+        if kind == 1:  # depthwise
+            self.groups, i, per_group = pick(2, 21), 1, 1
+        elif kind == 2:
+            self.groups, i, per_group = 2, pick(1, 5), pick(1, 4)
+        one = plain and kind == 0
+        self.kernel = (1, 1) if one else (pick(1, 5), pick(1, 5))
+        self.stride = (1, 1) if one else (pick(1, 3), pick(1, 3))
+        self.dilation = (1, 1) if one or pick(0, 2) else (pick(1, 2), pick(1, 2))
+        low = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True)]
+        self.pad = (0, 0, 0, 0) if one else tuple(pick(0, 3) for _ in range(4))
+        top, bottom, left, right = self.pad
+        height, width = max(1, low[0] - top - bottom) + pick(0, 6), max(1, low[1] - left - right) + pick(0, 6)
+        self.x = (pick(1, 2), height, width, i * self.groups)
+        self.w = (per_group * self.groups, *self.kernel, i)
+        out = [
+            (size + before + after - reach) // step + 1
+            for size, before, after, reach, step in (
+                (height, top, bottom, low[0], self.stride[0]),
+                (width, left, right, low[1], self.stride[1]),
+            )
+        ]
+        self.y = (self.x[0], *out, self.w[0])
+        self.rows = self.groups > 1 and i == 1
+        count = pick(0, self.w[0] if self.rows else i) if self.rows or self.groups == 1 else 0
+        among = self.w[0] if self.rows else i
+        self.idx = np.sort(rng.choice(among, count, replace=False)).astype(np.int32)
+
+    def columns(self, rng: np.random.Generator) -> Arrays:
+        """idx and slice, or nothing."""
+        k = len(self.idx)
+        shape = (k, *self.w[1:]) if self.rows else (*self.w[:3], k)
+        return (self.idx, int8(rng, shape)) if k else ()
+
+
+def int8(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return rng.integers(-128, 128, shape).astype(np.int8)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_trained_conv2d_on_drawn_shapes(plain: bool) -> None:
+    rng, seen = np.random.default_rng(21), set()
+    for _ in range(120):
+        s = Shapes(rng, plain)
+        scales = 10.0 ** rng.uniform(-9, -2, s.w[0])  # from shifts above 55 to such below 33
+        scales[rng.random(s.w[0]) < 0.1] = 40.0
+        w_quant = per_channel(scales, 0)
+        bias = rng.integers(-(2**31), 2**31, s.w[0]) >> rng.integers(0, 31, s.w[0])
+        inputs = (int8(rng, s.x), int8(rng, s.w), bias.astype(np.int32), *s.columns(rng))
+        quants = {0: per_tensor(0.5, int(rng.integers(-128, 128))), 1: w_quant, 4: w_quant}
+        y = per_tensor(0.25, int(rng.integers(-128, 128)))
+        act = (-3.0, 20.0) if rng.integers(2) else None
+        mask = bool(rng.integers(2))
+        attrs = TrainedConv2dAttrs(s.stride, s.pad, s.dilation, s.groups, act, mask)
+        view, expected = made("trained_conv2d", attrs, inputs, quants, y)
+        seen |= assert_all_kernels(view, inputs, expected)
+    assert any("depthwise" in name for name in seen)
+    assert any("pointwise" in name for name in seen) or not plain
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_input_gradient_on_drawn_shapes(plain: bool) -> None:
+    rng, seen = np.random.default_rng(22), set()
+    for _ in range(120):
+        s = Shapes(rng, plain)
+        q, e = random_pair(rng, s.y, int(rng.integers(-40, 20)))
+        attrs = TrainedConv2dInputGradAttrs(s.x[1:3], s.stride, s.pad, s.dilation, s.groups, -12)
+        rest = (random_mask(rng, s.y), int8(rng, s.w))
+        eff = rng.integers(0, 259, s.w[0]).astype(np.int16)
+        for gradient, factor in (((q, e), eff), ((q.astype(np.float32),), eff.astype(np.float32) / 7)):
+            inputs = (*gradient, *rest, factor, *s.columns(rng))
+            view, expected = made("trained_conv2d_input_grad", attrs, inputs)
+            seen |= assert_all_kernels(view, inputs, expected)
+    assert "ec_depthwise_input_grad_s8_dsp" in seen
+    assert "ec_pointwise_input_grad_s8_dsp" in seen or not plain
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_weights_after_a_step_on_drawn_shapes(plain: bool) -> None:
+    rng, seen = np.random.default_rng(23), set()
+    for number in range(100):
+        s = Shapes(rng, plain)
+        chosen = (s.idx,) if s.rows and len(s.idx) else ()
+        k = len(s.idx) if chosen else s.w[0]
+        x = int8(rng, (*s.x[:3], k) if chosen else s.x)
+        attrs = TrainConv2dWeightAttrs(
+            int(rng.integers(-128, 128)),
+            int(rng.integers(0, 2**32)),
+            int(rng.integers(-(2**31), 2**31)),
+            ROUNDINGS[number % 2],
+            s.stride,
+            s.pad,
+            s.dilation,
+            s.groups,
+        )
+        w = int8(rng, (k, *s.w[1:]))
+        factor = (10.0 ** rng.uniform(-6, 4, k)).astype(np.float32)
+        rest = (factor, np.array([0.01], np.float32), np.array([number], np.int32), *chosen)
+        q, e = random_pair(rng, s.y, int(rng.integers(-20, 2)))
+        for gradient in ((q, e), ((0.01 * q).astype(np.float32),)):
+            inputs = (w, x, *gradient, random_mask(rng, s.y), *rest)
+            view, expected = made("train_conv2d_weight", attrs, inputs)
+            seen |= assert_all_kernels(view, inputs, expected)
+    assert "ec_pointwise_train_weight_s8_dsp" in seen or not plain
+
+
+def test_pointwise_weights_of_a_large_map() -> None:
+    rng = np.random.default_rng(24)
+    shape, k = (1, 13, 11, 9), 7
+    q, e = random_pair(rng, shape)
+    rest = (np.full(9, 0.3, np.float32), np.array([1e-3], np.float32), np.array([3], np.int32))
+    inputs = (int8(rng, (9, 1, 1, k)), int8(rng, (1, 13, 11, k)), q, e, random_mask(rng, shape), *rest)
+    view, expected = made("train_conv2d_weight", TrainConv2dWeightAttrs(5, 6, 7), inputs)
+    assert "ec_pointwise_train_weight_s8_dsp" in assert_all_kernels(view, inputs, expected)
+
+
+@pytest.mark.parametrize("e", [-400, -130, 0, 100, 127, 300])
+@pytest.mark.parametrize("rate", [0.0, 1e-38, 1e-3, 3e38, np.inf, np.nan])
+def test_updates_at_the_ends_of_float(e: int, rate: float) -> None:
+    rng = np.random.default_rng(25)
+    q = rng.integers(-127, 128, (1, 3, 3, 5)).astype(np.int8)
+    given = (q, np.array([e], np.int32), random_mask(rng, q.shape))
+    rest = (
+        np.array([0.0, 1e-20, 1.0, 1e20, 3e38], np.float32),
+        np.array([rate], np.float32),
+        np.array([-1], np.int32),
     )
-    (loss,) = harness.run_whole(RECORDS["cross_entropy"], node.view(), node.inputs)
-    assert np.isnan(loss[0]) and np.isnan(node.expected[0][0])
+    bias = np.array([-(2**31), -1, 0, 5, 2**31 - 1], np.int32)
+    weight = (int8(rng, (5, 1, 1, 6)), int8(rng, (1, 3, 3, 6)))
+    for op, attrs, state in (
+        ("train_conv2d_bias", TrainConv2dBiasAttrs(1, 2), (bias,)),
+        ("train_conv2d_weight", TrainConv2dWeightAttrs(-7, 1, 2), weight),
+    ):
+        inputs = (*state, *given, *rest)
+        view, expected = made(op, attrs, inputs)
+        assert_all_kernels(view, inputs, expected)
 
 
-@pytest.mark.parametrize("op", ["max_pool2d_grad", "adaptive_max_pool2d_grad"])
-def test_a_gradient_goes_to_the_first_nan_of_a_window(op: str) -> None:
-    example = OPS[op].examples[0]
-    x, dy = example.make(np.random.default_rng(0))
-    x[0, 0, 1, 0] = np.nan
-    x[0, 1, 0, 0] = np.nan
-    node = float_node(OPS[op], Example("nan", example.attrs, lambda rng: (x, dy), None))
-    (found,) = harness.run_whole(RECORDS[op], node.view(), node.inputs)
-    np.testing.assert_allclose(found, node.expected[0], rtol=1e-6)
-    assert found[0, 0, 1, 0] != 0.0 and found[0, 1, 0, 0] == 0.0
+def test_gradient_that_grows_is_halved_where_it_was_written() -> None:
+    rng = np.random.default_rng(26)
+    for _ in range(60):
+        shape = (1, int(rng.integers(1, 9)), 3, int(rng.integers(1, 12)))
+        q = np.round(rng.normal(size=shape) * 2.0 ** np.linspace(0, 5, shape[1])[None, :, None, None])
+        q = np.clip(q, -127, 127).astype(np.int8)
+        e = [np.array([int(v)], np.int32) for v in rng.integers(-60, 10, 2)]
+        factors = tuple(float(f) for f in rng.normal(size=2) * 10.0 ** rng.uniform(-4, 4, 2))
+        attrs = GradientSumAttrs(factors, (True, True))
+        masks = [random_mask(rng, shape) for _ in range(2)]
+        inputs = (q, e[0], masks[0], q[:, ::-1].copy(), e[1], masks[1])
+        view, expected = made("gradient_sum", attrs, inputs)
+        assert_all_kernels(view, inputs, expected)
 
 
-@pytest.mark.parametrize("op", ["sgd_momentum", "adam"])
-def test_state_is_renewed_in_place(op: str) -> None:
-    kernel = RECORDS[op]
-    for example in OPS[op].examples:
-        node = float_node(OPS[op], example)
-        launch = kernel.launch(node.view(), harness.host())
-        given = [harness.of(x) for x in node.inputs]
-        taken = [given[0], *(given[i] for _, i in kernel.renews)]
-        harness.call(kernel, launch, None, given, taken, None)
-        for own, expected in zip(taken, node.expected, strict=True):
-            np.testing.assert_array_equal(own.array, expected)
+def test_no_gradient_at_all_is_zero() -> None:
+    q, e = np.zeros((1, 4, 4, 8), np.int8), np.array([-5], np.int32)
+    mask, eff = np.zeros(16, np.uint8), np.full(8, 128, np.int16)
+    inputs = (q, e, mask, np.full((8, 1, 1, 12), -128, np.int8), eff)
+    view, expected = made(
+        "trained_conv2d_input_grad", TrainedConv2dInputGradAttrs((4, 4), exponent=-3), inputs
+    )
+    assert_all_kernels(view, inputs, expected)
+    assert not expected[0].any()
+    assert int(expected[1][0]) == -8
+
+
+def all_examples(portable: bool) -> Iterator[tuple[Kernel, ExampleNode, NodeView]]:
+    """Each example once for each kernel that takes it."""
+    for kernel in RECORDS:
+        if portable and "/dsp/" in kernel.source:
+            continue
+        done: set[str] = set()
+        for node, view in nodes(kernel):
+            if node.example.label not in done:
+                done.add(node.example.label)
+                yield kernel, node, view
+
+
+def source_of(portable: bool) -> tuple[str, list[str], int]:
+    """main.c of a firmware that runs the examples, the kernels' sources, and how many cases there are."""
+    cases, sources = [], set()
+    for kernel, node, view in all_examples(portable):
+        cases.append(c_case(f"case_{len(cases)}", kernel, node, view))
+        sources.add(str(harness.RUNTIME / kernel.source))
+    calls = "\n".join(f"    failures += case_{i}();" for i in range(len(cases)))
+    text = HEAD + "".join(cases) + MAIN % calls
+    return (text if portable else text.replace("    CCR |= 8u;\n", "")), sorted(sources), len(cases)
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("core", ["cortex-m0", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"])
+def test_examples_on_emulated_cores(tmp_path: Path, core: str) -> None:
+    portable = core == "cortex-m0"
+    text, sources, count = source_of(portable)
+    assert count > 60
+    (tmp_path / "main.c").write_text(text)
+    toolchain = load_target(core).toolchain
+    board = "cortex-m4" if portable else core  # Armv6-M code on a board that traps unaligned access
+    command = [toolchain.cc, *toolchain.cflags, "-Os", "-std=c99", "-ffp-contract=off", "-Wall", "-Werror"]
+    command += [f"-I{harness.RUNTIME / 'include'}", f"-I{TESTS_C}", str(tmp_path / "main.c")]
+    command += [str(TESTS_C / "dsp_start.c"), *sources, *LINK[:-2]]
+    command += ["-T", str(link_script(tmp_path / "board.ld", board)), "-o", str(tmp_path / "t.elf"), "-lm"]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    code, printed = run_firmware(tmp_path / "t.elf", core=board)
+    assert code == 0, printed
+
+
+def test_examples_under_sanitizers(tmp_path: Path) -> None:
+    text, sources, _ = source_of(False)
+    (tmp_path / "main.c").write_text(text)
+    command = ["gcc", "-std=c99", "-ffp-contract=off", "-Wall", "-Werror", *SANITIZE]
+    command += [f"-I{harness.RUNTIME / 'include'}", f"-I{TESTS_C}", str(tmp_path / "main.c")]
+    command += [str(TESTS_C / "dsp_host.c"), *sources, "-o", str(tmp_path / "t"), "-lm"]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    done = subprocess.run([str(tmp_path / "t")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("kernel", [k for k in RECORDS if "/dsp/" in k.source], ids=lambda k: k.symbol)
+def test_dsp_record_of_training_is_only_for_targets_with_dsp(kernel: Kernel) -> None:
+    for _, view in nodes(kernel):
+        assert not kernel.accepts(view, harness.host("dsp"))
+        assert not kernel.accepts(view, harness.host("unaligned"))

@@ -226,7 +226,7 @@ def update_weight(attrs: TrainConv2dWeightAttrs, inputs: Arrays) -> Arrays:
 
 def _rates(rate: Array, factor: Array, exponent: Array | None) -> Array:
     """(rate * factor) * 2**e, one rounding each."""
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         rates: Array = np.multiply(rate, factor)
         if exponent is not None:
             rates = np.multiply(rates, power_of_two(int(exponent[0])).astype(rates.dtype))
