@@ -139,7 +139,11 @@ def rows_added(b: Builder, grad: str, index: str, dims: Sequence[int], axis: int
     """Zeros of `dims` to which the slices of `grad` are added where `index` (any rank) says."""
     count = math.prod(b.types[index].dims)
     rows = (*dims[:axis], count, *dims[axis + 1 :])
-    at = emit(b, "reshape", index, shape=tuple(count if a == axis else 1 for a in range(len(dims))))
+    shape = tuple(count if a == axis else 1 for a in range(len(dims)))
+    if index[0] == "@":  # no kernel reshapes a constant
+        at = b.constant(np.reshape(b.constants[index[1:]].data, shape), f"{index[1:]}.rows")
+    else:
+        at = emit(b, "reshape", index, shape=shape)
     at = emit(b, "expand", at, shape=rows)
     return emit(b, "scatter_add", zeros(b, dims, grad), at, emit(b, "reshape", grad, shape=rows), axis=axis)
 
