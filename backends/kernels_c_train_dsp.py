@@ -31,7 +31,7 @@ from edgec.plan import Kernel, Launch, NodeView, Target
 MOST_SCRATCH: Final = 6 << 10  # bytes that blocks of more than two pixels or outputs may take
 MOST_BLOCK: Final = 16
 MOST_EFF: Final = 258  # 127 * eff lies in int16
-PIXELS: Final = 64  # EC_PIXELS of ec_pointwise_train_weight_s8_dsp.c
+PIXELS: Final = 64  # EC_PIXELS of ec_pointwise_train_weight_pair_dsp.c
 
 Scratch = Callable[[NodeView, Target], int]
 
@@ -187,7 +187,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     ),
     _dsp(
         "train_conv2d_weight",
-        "ec_pointwise_train_weight_s8_dsp",
+        "ec_pointwise_train_weight_pair_dsp",
         10,
         _also(accepts_weight(True), _weight_is_pointwise),
         _launch_pointwise_weight,

@@ -364,7 +364,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     *(
         _portable(
             "train_conv2d_weight",
-            f"ec_train_conv2d_weight_{'s8' if pair else 'f32'}",
+            f"ec_train_conv2d_weight_{'pair' if pair else 'f32'}",
             accepts_weight(pair),
             launch_weight,
             _weight_scratch,
@@ -375,7 +375,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     *(
         _portable(
             "train_conv2d_bias",
-            f"ec_train_conv2d_bias_{'s8' if pair else 'f32'}",
+            f"ec_train_conv2d_bias_{'pair' if pair else 'f32'}",
             of_kind(1, pair),
             _launch_bias,
             _bias_scratch,

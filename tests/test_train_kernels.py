@@ -199,7 +199,7 @@ def test_weights_after_a_step_on_drawn_shapes(plain: bool) -> None:
             inputs = (w, x, *gradient, random_mask(rng, s.y), *rest)
             view, expected = made("train_conv2d_weight", attrs, inputs)
             seen |= assert_all_kernels(view, inputs, expected)
-    assert "ec_pointwise_train_weight_s8_dsp" in seen or not plain
+    assert "ec_pointwise_train_weight_pair_dsp" in seen or not plain
 
 
 def test_pointwise_weights_of_a_large_map() -> None:
@@ -209,7 +209,7 @@ def test_pointwise_weights_of_a_large_map() -> None:
     rest = (np.full(9, 0.3, np.float32), np.array([1e-3], np.float32), np.array([3], np.int32))
     inputs = (int8(rng, (9, 1, 1, k)), int8(rng, (1, 13, 11, k)), q, e, random_mask(rng, shape), *rest)
     view, expected = made("train_conv2d_weight", TrainConv2dWeightAttrs(5, 6, 7), inputs)
-    assert "ec_pointwise_train_weight_s8_dsp" in assert_all_kernels(view, inputs, expected)
+    assert "ec_pointwise_train_weight_pair_dsp" in assert_all_kernels(view, inputs, expected)
 
 
 @pytest.mark.parametrize("e", [-400, -130, 0, 100, 127, 300])

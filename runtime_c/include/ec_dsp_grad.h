@@ -13,7 +13,8 @@
 #include "ec_train_s8.h"
 
 /* ec_dsp_grad_dot: sums[0..3] of the first vector with four columns, sums[4..7] of the second, for
- * the panel from w to end, which holds 8 words or more. */
+ * the panel from w to end, which holds 8 words or more. ec_dsp_grad_pack: four columns of one or more
+ * pairs of rows. */
 #include EC_DSP_INNER(grad)
 
 /* A length brought to a multiple of 4. */
@@ -28,14 +29,18 @@ static inline void ec_dsp_grad_panel(uint32_t *to, const int8_t *w, int32_t step
                                      int32_t columns, uint32_t minus)
 {
     int32_t row = 0;
-    for (; row + 1 < length; row += 2, to += 4) {
-        uint32_t first = columns == 4 ? ec_dsp_load(w) : ec_dsp_load_part(w, columns);
-        w += step;
-        uint32_t second = columns == 4 ? ec_dsp_load(w) : ec_dsp_load_part(w, columns);
-        w += step;
+    if (columns == 4 && length > 1) {
+        row = length & ~1;
+        ec_dsp_grad_pack(to, w, step, row >> 1, minus);
+        to += 2 * row;
+        w += row * step;
+    }
+    for (; row + 1 < length; row += 2, to += 4, w += 2 * step) {
+        uint32_t first = ec_dsp_load_part(w, columns);
+        uint32_t second = ec_dsp_load_part(w + step, columns);
         uint32_t even0 = ec_dsp_add_even(minus, first);
-        uint32_t odd0 = ec_dsp_add_odd(minus, first);
         uint32_t even1 = ec_dsp_add_even(minus, second);
+        uint32_t odd0 = ec_dsp_add_odd(minus, first);
         uint32_t odd1 = ec_dsp_add_odd(minus, second);
         to[0] = ec_dsp_low(even0, even1);
         to[1] = ec_dsp_low(odd0, odd1);

@@ -114,6 +114,12 @@ static inline ec_noise ec_noise_begin(int32_t step, int32_t salt, int32_t seed, 
     return noise;
 }
 
+/* Words of the next four elements; out of line, so that the loops round it keep their registers. */
+static __attribute__((noinline, unused)) void ec_noise_draw(ec_noise *noise)
+{
+    ec_philox_words(noise->words, noise->element >> 2, noise->step, noise->salt, noise->seed);
+}
+
 static inline float ec_noise_next(ec_noise *noise)
 {
     if (noise->nearest != 0) {
@@ -121,7 +127,7 @@ static inline float ec_noise_next(ec_noise *noise)
     }
     uint32_t at = noise->element & 3u;
     if (at == 0) {
-        ec_philox_words(noise->words, noise->element >> 2, noise->step, noise->salt, noise->seed);
+        ec_noise_draw(noise);
     }
     noise->element++;
     return (float)(int32_t)(noise->words[at] >> 8) * 5.9604644775390625e-8f; /* 2^-24 */
@@ -143,11 +149,14 @@ static inline float ec_update(float gradient, float rate, float u)
 /* The weight after one step, within +-127. */
 static inline int8_t ec_update_weight(int8_t w, float gradient, float rate, float u)
 {
-    float moved = ec_update(gradient, rate, u);
-    if (moved > 512.0f || moved < -512.0f) {
-        return moved < 0.0f ? -127 : 127;
+    float moved = u - gradient * rate;
+    if (moved > -512.0f && moved < 512.0f) {
+        return (int8_t)ec_clamp(w + ec_floor(moved), -127, 127);
     }
-    return (int8_t)ec_clamp(w + (int32_t)moved, -127, 127);
+    if (!(moved - moved == 0.0f)) {
+        return w < -127 ? -127 : w; /* not finite */
+    }
+    return moved < 0.0f ? -127 : 127;
 }
 
 /* The bias after one step, saturated. */

@@ -190,18 +190,18 @@ void ec_trained_depthwise_input_grad_f32(const ec_input_grad_params *p, const fl
                                          const int32_t *idx, const int8_t *slice, float *dx,
                                          void *scratch);
 
-void ec_train_conv2d_weight_s8(const ec_train_weight_params *p, const int8_t *w, const int8_t *x,
-                               const int8_t *q, const int32_t *e, const uint8_t *mask,
-                               const float *factor, const float *rate, const int32_t *step,
-                               const int32_t *idx, int8_t *y, void *scratch);
+void ec_train_conv2d_weight_pair(const ec_train_weight_params *p, const int8_t *w, const int8_t *x,
+                                 const int8_t *q, const int32_t *e, const uint8_t *mask,
+                                 const float *factor, const float *rate, const int32_t *step,
+                                 const int32_t *idx, int8_t *y, void *scratch);
 void ec_train_conv2d_weight_f32(const ec_train_weight_params *p, const int8_t *w, const int8_t *x,
                                 const float *g, const uint8_t *mask, const float *factor,
                                 const float *rate, const int32_t *step, const int32_t *idx,
                                 int8_t *y, void *scratch);
 
-void ec_train_conv2d_bias_s8(const ec_train_bias_params *p, const int32_t *b, const int8_t *q,
-                             const int32_t *e, const uint8_t *mask, const float *factor,
-                             const float *rate, const int32_t *step, int32_t *y, void *scratch);
+void ec_train_conv2d_bias_pair(const ec_train_bias_params *p, const int32_t *b, const int8_t *q,
+                               const int32_t *e, const uint8_t *mask, const float *factor,
+                               const float *rate, const int32_t *step, int32_t *y, void *scratch);
 void ec_train_conv2d_bias_f32(const ec_train_bias_params *p, const int32_t *b, const float *g,
                               const uint8_t *mask, const float *factor, const float *rate,
                               const int32_t *step, int32_t *y, void *scratch);
@@ -235,10 +235,10 @@ void ec_depthwise_input_grad_s8_dsp(const ec_input_grad_params *p, const int8_t 
                                     const int16_t *eff, const int32_t *idx, const int8_t *slice,
                                     int8_t *dx, int32_t *exponent, void *scratch);
 
-void ec_pointwise_train_weight_s8_dsp(const ec_train_weight_params *p, const int8_t *w,
-                                      const int8_t *x, const int8_t *q, const int32_t *e,
-                                      const uint8_t *mask, const float *factor, const float *rate,
-                                      const int32_t *step, const int32_t *idx, int8_t *y,
-                                      void *scratch);
+void ec_pointwise_train_weight_pair_dsp(const ec_train_weight_params *p, const int8_t *w,
+                                        const int8_t *x, const int8_t *q, const int32_t *e,
+                                        const uint8_t *mask, const float *factor, const float *rate,
+                                        const int32_t *step, const int32_t *idx, int8_t *y,
+                                        void *scratch);
 
 #endif

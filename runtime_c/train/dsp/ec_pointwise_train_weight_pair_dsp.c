@@ -4,14 +4,14 @@
  *   dw[o,i] = sum over pixels of h[pixel,o] * (x[pixel,i] - zero_in),   h = q where its mask is 1
  *   y[o,i]  = clamp(w[o,i] + floor(u - dw * (rate * factor[o] * 2^e)), -127, 127)
  *
- * Arithmetic, layouts and arguments as in ec_train_conv2d_weight_s8. `block` outputs (an even
+ * Arithmetic, layouts and arguments as in ec_train_conv2d_weight_pair. `block` outputs (an even
  * number) are taken at a time, and 64 pixels: their h, then four channels of x after four, packed
  * by pairs of pixels (ec_dsp_grad.h). y may be w.
  * scratch: 512 + block * (128 + 4 * I) bytes, aligned to 4. Equals update_weight of
  * edgec/ops/train_conv.py.
  * Measured on QEMU Cortex-M7 (mps2-an500), GCC 12.2 -O2, 2026-11, by benchmarks/train_kernels.py,
- * instructions per MAC here against the portable kernel, update and noise included: 3.2 against
- * 8.3 (8x8, 48 to 144), 9.9 against 16 (4x4, 48 to 384).
+ * instructions per MAC here against the portable kernel, update and noise included: 2.7 against
+ * 8.3 (8x8, 48 to 144), 8.5 against 16 (4x4, 12 to 384).
  */
 #include "ec_dsp_grad.h"
 
@@ -60,11 +60,11 @@ static void ec_train_weight_sums(const ec_train_weight_params *p, const int8_t *
     }
 }
 
-void ec_pointwise_train_weight_s8_dsp(const ec_train_weight_params *p, const int8_t *w,
-                                      const int8_t *x, const int8_t *q, const int32_t *e,
-                                      const uint8_t *mask, const float *factor, const float *rate,
-                                      const int32_t *step, const int32_t *idx, int8_t *y,
-                                      void *scratch)
+void ec_pointwise_train_weight_pair_dsp(const ec_train_weight_params *p, const int8_t *w,
+                                        const int8_t *x, const int8_t *q, const int32_t *e,
+                                        const uint8_t *mask, const float *factor, const float *rate,
+                                        const int32_t *step, const int32_t *idx, int8_t *y,
+                                        void *scratch)
 {
     (void)idx;
     uint32_t *panel = scratch;

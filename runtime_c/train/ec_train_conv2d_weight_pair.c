@@ -40,10 +40,10 @@ static void ec_train_weight_tap(const ec_train_weight_params *p, const int8_t *x
     }
 }
 
-void ec_train_conv2d_weight_s8(const ec_train_weight_params *p, const int8_t *w, const int8_t *x,
-                               const int8_t *q, const int32_t *e, const uint8_t *mask,
-                               const float *factor, const float *rate, const int32_t *step,
-                               const int32_t *idx, int8_t *y, void *scratch)
+void ec_train_conv2d_weight_pair(const ec_train_weight_params *p, const int8_t *w, const int8_t *x,
+                                 const int8_t *q, const int32_t *e, const uint8_t *mask,
+                                 const float *factor, const float *rate, const int32_t *step,
+                                 const int32_t *idx, int8_t *y, void *scratch)
 {
     int32_t *sums = scratch;
     int32_t inputs = p->in_c / p->groups;

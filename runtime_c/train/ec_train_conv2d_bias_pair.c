@@ -11,9 +11,9 @@
 #include "ec_gradient.h"
 #include "ec_train_s8.h"
 
-void ec_train_conv2d_bias_s8(const ec_train_bias_params *p, const int32_t *b, const int8_t *q,
-                             const int32_t *e, const uint8_t *mask, const float *factor,
-                             const float *rate, const int32_t *step, int32_t *y, void *scratch)
+void ec_train_conv2d_bias_pair(const ec_train_bias_params *p, const int32_t *b, const int8_t *q,
+                               const int32_t *e, const uint8_t *mask, const float *factor,
+                               const float *rate, const int32_t *step, int32_t *y, void *scratch)
 {
     int32_t *sums = scratch;
     memset(sums, 0, sizeof *sums * (size_t)p->channels);
