@@ -10,7 +10,7 @@ import ctypes
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,10 +57,9 @@ class _Model(ctypes.Structure):
     )
 
 
-def _linked(artifact: Artifact) -> Path:
-    """The host's objects with the descriptor as one library. Raises TargetError EDGEC-EA02, E803."""
-    folder = artifact.built("host").program.parent
-    name = artifact.manifest["name"]
+def linked(folder: Path, name: str) -> Path:
+    """The host's objects in a built folder, with the descriptor, as one library. Raises TargetError EDGEC-EA02,
+    E803."""
     path = folder / f"lib{name}_instance.so"
     temporary = folder / f".lib{name}_instance.{os.getpid()}.so"
     compiler = shutil.which("gcc") or shutil.which("cc") or device.require_tool("gcc")
@@ -73,13 +72,12 @@ def _linked(artifact: Artifact) -> Path:
     return path
 
 
-class HostInstance:
-    """The model of a C artifact in this process."""
+class HostModel:
+    """The one instance in a library that `linked` made, as the device sees it: entries by number, raw bytes."""
 
-    def __init__(self, artifact: Artifact) -> None:
-        self.path = _linked(artifact)
-        self.artifact = artifact
-        self._model = _Model.in_dll(ctypes.CDLL(str(self.path)), "ec_model")
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._model = _Model.in_dll(ctypes.CDLL(str(path)), "ec_model")
         self.check(self._model.init(self._model.instance))
 
     def check(self, status: int) -> None:
@@ -87,20 +85,33 @@ class HostInstance:
         if status:
             raise TargetError("EDGEC-E804", f"check the inputs: {self.path.name} returned status {status}")
 
+    def call(self, entry: int, inputs: Sequence[bytes]) -> list[bytes]:
+        """Outputs of one call; state lives on."""
+        own = self._model.entries[entry]
+        for port, content in zip(own.inputs[: own.input_count], inputs, strict=True):
+            ctypes.memmove(port.pointer(self._model.instance), content, len(content))
+        self.check(own.invoke(self._model.instance))
+        outputs = own.outputs[: own.output_count]
+        return [ctypes.string_at(port.pointer(self._model.instance), port.bytes) for port in outputs]
+
+
+class HostInstance:
+    """The model of a C artifact in this process."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        folder = artifact.built("host").program.parent
+        self.artifact = artifact
+        self._model = HostModel(linked(folder, artifact.manifest["name"]))
+
     def run(self, entry: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs of one call by label, in the user's layout and float; state lives on."""
         index, ports = self.artifact.entry(entry)
-        own = self._model.entries[index]
         given = [port_from_json(j) for j in ports["inputs"]]
         types = {p.ref: t for p, t in given}
         sample = samples.to_device(inputs, [p for p, _ in given], types, "the input")[0] if given else {}
-        for i, (port, _) in enumerate(given):
-            array = np.ascontiguousarray(sample[port.ref])
-            ctypes.memmove(own.inputs[i].pointer(self._model.instance), array.ctypes.data, array.nbytes)
-        self.check(own.invoke(self._model.instance))
+        found = self._model.call(index, [sample[port.ref].tobytes() for port, _ in given])
         outputs = {}
-        for i, (port, t) in enumerate(port_from_json(j) for j in ports["outputs"]):
-            raw = ctypes.string_at(own.outputs[i].pointer(self._model.instance), t.bytes)
+        for (port, t), raw in zip(map(port_from_json, ports["outputs"]), found, strict=True):
             array = np.frombuffer(raw, t.dtype.numpy).reshape(t.dims)
             outputs[port.label] = samples.value_to_user(array, port, t, raw=False)
         return outputs
