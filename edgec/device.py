@@ -71,12 +71,14 @@ _CFSR: Final = (
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
     """`name` of the model; `machine`: the QEMU machine, "" for the host; `profile`: firmware with per-item
-    hooks; `sanitize`: host program with sanitizers."""
+    hooks; `sanitize`: host program with sanitizers; `learn`: the training program (ports/train_main.c) with room for
+    so many replayed samples, instead of the one that runs files."""
 
     name: str
     machine: str = ""
     profile: bool = False
     sanitize: bool = False
+    learn: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +162,13 @@ def build(artifact: Path, target: Target, options: BuildOptions) -> Built:
         goal, folder = "host", "host-sanitize" if options.sanitize else "host"
         variables = [f"HOST_CC={compiler}", f"SANITIZE={int(options.sanitize)}"]
         program = options.name
+    if options.learn is not None:
+        goal = "learner-firmware" if options.machine else "learner"
+        program = f"learner-{options.learn}.elf" if options.machine else f"{options.name}-learner-{options.learn}"
+        variables.append(f"REPLAY={options.learn}")
     jobs = str(os.cpu_count() or 1)
-    command = [make, "-s", "-j", jobs, goal, "BUILD=build", *variables]
+    makefile = () if options.learn is None else ("-f", "learner.mk")
+    command = [make, "-s", "-j", jobs, *makefile, goal, "BUILD=build", *variables]
     with log.waiting(f"building {goal}"):
         done = subprocess.run(
             command, cwd=artifact, capture_output=True, text=True, errors="replace", env=_environment()

@@ -10,7 +10,7 @@ import select
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,12 +26,19 @@ _TAIL_LINES: Final = 4
 class Program:
     """A program whose standard input and output are the link; what it writes to standard error goes into errors."""
 
-    def __init__(self, command: Sequence[str], name: str, cure: str) -> None:
+    def __init__(
+        self, command: Sequence[str], name: str, cure: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.name, self.cure = name, cure
         self._errors = tempfile.TemporaryFile(prefix="edgec-link-")  # noqa: SIM115, close() does
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                bufsize=0,
+                env=None if environment is None else {**os.environ, **environment},
             )
         except FileNotFoundError:
             self._errors.close()
@@ -86,9 +93,10 @@ class Program:
         return f"{how}: {words}" if words else how
 
 
-def on_host(program: Path) -> Program:
-    """The training program of an artifact, on this computer."""
-    return Program([str(program)], "the host program", "report this with the artifact")
+def on_host(program: Path, flash: Path) -> Program:
+    """The training program of an artifact, on this computer. `flash`: the file where it saves."""
+    words = {"EDGEC_FLASH": str(flash)}
+    return Program([str(program)], "the host program", "report this with the artifact", words)
 
 
 def on_qemu(machine: str, firmware: Path) -> Program:

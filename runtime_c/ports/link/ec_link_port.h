@@ -7,6 +7,8 @@
 
 #include <stdint.h>
 
+#include "ec_flash.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -19,6 +21,12 @@ int32_t ec_link_port_read(void);
 
 /* Sends all bytes; an ec_link_send. */
 void ec_link_port_write(void *context, const uint8_t *bytes, uint32_t count);
+
+/*
+ * The flash where weights are saved: EC_FLASH_SECTORS sectors of EC_FLASH_SECTOR_BYTES. Called
+ * once. NULL where it cannot be had.
+ */
+const ec_flash *ec_link_port_flash(void);
 
 /* A number that differs from one start to the next where the port has one, else 0. */
 uint32_t ec_link_port_seed(void);
