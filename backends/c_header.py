@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from typing import Final
 
+from edgec.backends import c_learning
 from edgec.backends.c_names import NamedPort, Names
 from edgec.backends.ctext import C_TYPE, comment_safe, identifier, literal
 from edgec.ir import Bound, Persistence
+from edgec.learned import Learned
 
 ARENA_ALIGN: Final = 16
 
 
-def model_header(names: Names) -> str:
-    """model.h: instance, init, invoke, one typed accessor a port, and quantisation parameters as
-    constants."""
+def model_header(names: Names, learned: Learned | None = None) -> str:
+    """model.h: instance, init, invoke, one typed accessor a port, and quantisation parameters as constants; what
+    learns, where something does."""
     plan, name, upper = names.plan, names.prefix, names.prefix.upper()
     lines = [
         f'#ifndef {upper}_MODEL_H\n#define {upper}_MODEL_H\n\n#include <stdint.h>\n\n#include "edgec.h"\n'
@@ -31,7 +33,7 @@ def model_header(names: Names) -> str:
     lines.append("\n/* One instance. Many may live side by side: they share nothing but the constants. */")
     members = [f"    uint8_t *{m};" for m in names.members.values()] or ["    uint8_t *unused;"]
     lines.append("typedef struct {\n" + "\n".join(members) + f"\n}} {name};\n")
-    lines += _set_up(names)
+    lines += _set_up(names, learned)
     lines.append(
         "/* An invoke overwrites its inputs: fill each of them before. Outputs are valid until the next. */"
     )
@@ -39,12 +41,13 @@ def model_header(names: Names) -> str:
     lines.append("")
     lines += [f"{C_TYPE[one.port.type.dtype]} *{name}_{one.name}({name} *m);" for one in names.ports]
     lines += _saved(names)
+    lines += c_learning.declarations(names, learned) if learned is not None else []
     lines.append("\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n")
     return "\n".join(lines)
 
 
-def _set_up(names: Names) -> list[str]:
-    """Declarations of init and, where a state has that persistence, reset."""
+def _set_up(names: Names, learned: Learned | None) -> list[str]:
+    """Declarations of init and, where a state has that persistence and nothing learns, reset."""
     name = names.prefix
     arenas = "".join(f", void *{m}" for m in names.members.values())
     lines = [
@@ -52,7 +55,7 @@ def _set_up(names: Names) -> list[str]:
         f" * where an arena is NULL or not {ARENA_ALIGN}-byte aligned. */",
         f"ec_status {name}_init({name} *m{arenas});\n",
     ]
-    if has_reset(names):
+    if learned is None and has_reset(names):
         listed = ", ".join(
             comment_safe(s.buffer.removeprefix("state."))
             for s in names.plan.state

@@ -13,9 +13,15 @@ from typing import Final, Literal
 from edgec.backends.ctext import identifier
 from edgec.ir import Persistence
 from edgec.plan import Argument, BufferArg, Call, Entry, Plan, PlanPort
+from edgec.train_options import APPLY, EVALUATE, TRAIN_STEP
 
 Kind = Literal["input", "output"]
 _LONGEST: Final = 60
+# Public names of a network that learns, beside those of its entries.
+RESERVED: Final = frozenset(
+    {"CLASSES", "ACCUMULATE", "SET_LEARNING_RATE", "LEARNING_RATE", "STEPS", "SAVED_BYTES", "SAVED_READ"}
+    | {"SAVED_WRITE", "GRAPH_HASH", "GRAPH_HASH_BYTES", "LAYOUT_HASH", "LAYOUT_HASH_BYTES", "SAVE", "LOAD"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,10 @@ def names_of(plan: Plan) -> Names:
     public = {"INIT", "RESET"}
     calls = [(e.name, c.name) for e in plan.entries for c in e.calls]
     entries = [e.name for e in plan.entries]
-    invokes = _distinct(["invoke" if e == "infer" else _short(e) for e in entries], public)
+    own = (TRAIN_STEP, EVALUATE, APPLY) if TRAIN_STEP in entries else ()
+    if own:  # functions of these names check and copy, and call the entries
+        public |= {e.upper() for e in own} | RESERVED
+    invokes = _distinct([_invoke(e, e in own) for e in entries], public)
     kept = [s.buffer for s in plan.state if s.persistence is Persistence.SAVED]
     saved = _distinct([f"saved_{_short(n.removeprefix('state.'))}" for n in kept], public)
     members = _distinct([f"arena_{identifier(a.memory)}" for a in plan.arenas], set())
@@ -89,6 +98,13 @@ def names_of(plan: Plan) -> Names:
         saved=dict(zip(kept, saved, strict=True)),
         ports=_ports(plan, public),
     )
+
+
+def _invoke(entry: str, taken: bool) -> str:
+    """The name of the function that runs an entry; `taken`: the entry's own name is another function's."""
+    if entry == "infer":
+        return "invoke"
+    return f"invoke_{entry}" if taken else _short(entry)
 
 
 def _ports(plan: Plan, public: set[str]) -> tuple[NamedPort, ...]:

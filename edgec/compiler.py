@@ -16,6 +16,7 @@ from edgec.cost import cost
 from edgec.errors import TargetError, UserError
 from edgec.frontends import DecoderOptions
 from edgec.ir import Array, Program
+from edgec.learned import learned_of
 from edgec.passes.low_precision import Journal
 from edgec.pipeline import Options
 from edgec.plan import Gpu, Kernel, Plan, Target
@@ -279,13 +280,15 @@ def write(compiled: Compiled, out: Path) -> None:
 
         cuda_artifact.write(compiled, out)
         return
-    from edgec.backends import c
+    from edgec import training_firmware
+    from edgec.backends import c, c_firmware
     from edgec.runtime_c import ROOT
 
     plan = compiled.plan
     with log.step("emit") as notes:
         origin = c.Origin(__version__, f"edgec compile --target {compiled.target.name}")
-        files: dict[str, str | bytes] = dict(c.emit(plan, compiled.target, origin))
+        learned = learned_of(compiled.done.program, compiled.options.train)
+        files: dict[str, str | bytes] = dict(c.emit(plan, compiled.target, origin, learned))
         for source in c.sources(plan):
             files[f"src/{source}"] = (ROOT / source).read_text(encoding="utf-8")
         for header in sorted((ROOT / "include").glob("*.h")):
@@ -294,6 +297,8 @@ def write(compiled: Compiled, out: Path) -> None:
         files["golden/in.bin"], files["golden/out.bin"] = vectors.inputs, vectors.outputs
         spec = build_spec(plan, vectors.steps)
         files.update(buildfiles.build_files(compiled.target, spec, ROOT))
+        if learned is not None:
+            files |= {**c_firmware.emit(plan, learned), **training_firmware.files(compiled.target, ROOT)}
         files["target.toml"] = compiled.target_text
         files["report.json"] = artifact.json_text(make_report(compiled))
         artifact.write(out, files, manifest(compiled, vectors.steps))
@@ -383,6 +388,17 @@ def float_islands(compiled: Compiled) -> list[dict[str, str]]:
     return [{"layer": str(i.loc), "op": i.op, "why": i.why} for i in found]
 
 
+def _training(compiled: Compiled) -> dict[str, Any]:
+    """What the manifest says of a network that learns: whose weights are its own, and how many classes labels have."""
+    from edgec.backends import c_firmware
+
+    learned = learned_of(compiled.done.program, compiled.options.train)
+    if learned is None:
+        return {}
+    hashes = {"graph_hash": learned.graph_hash[:16], "layout_hash": learned.layout_hash[:16]}
+    return {"training": {**hashes, "classes": c_firmware.link_classes(compiled.plan, learned)}}
+
+
 def manifest(compiled: Compiled, golden_steps: device.Steps) -> dict[str, Any]:
     """manifest.json without the files' hashes."""
     plan = compiled.plan
@@ -404,6 +420,7 @@ def manifest(compiled: Compiled, golden_steps: device.Steps) -> dict[str, Any]:
         ],
         "constant_bytes": sum(c.data.nbytes for c in plan.constants),
         "golden_steps": [list(step) for step in golden_steps],
+        **_training(compiled),
         "machine": machine.machine if machine is not None else None,
         "entries": [
             {

@@ -26,7 +26,8 @@ typedef enum {
     EC_MISALIGNED = 2,   /* an arena or instance is not aligned as the model asks */
     EC_TOO_SMALL = 3,    /* an arena has fewer bytes than the model needs */
     EC_NOT_READY = 4,    /* invoke on an instance that init has not prepared */
-    EC_BAD_ARGUMENT = 5  /* a value outside of its range, e.g. a Bound above its maximum */
+    EC_BAD_ARGUMENT = 5, /* a value outside of its range, e.g. a Bound above its maximum */
+    EC_NOT_FINITE = 6    /* the loss of a training step is not finite: nothing was changed */
 } ec_status;
 
 /* Text of a status; "unknown status" for other values. Never NULL. (ports/status.c) */

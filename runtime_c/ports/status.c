@@ -9,6 +9,7 @@ const char *ec_status_text(ec_status status) {
         "an arena is smaller than the model needs",
         "invoke before init",
         "an argument is outside of its range",
+        "the loss is not finite",
     };
     uint32_t index = (uint32_t)status;
     return index < sizeof texts / sizeof texts[0] ? texts[index] : "unknown status";

@@ -261,9 +261,9 @@ ec_status edgec_decoder_init(edgec_decoder *m, void *arena_ram)
         return EC_MISALIGNED;
     }
     m->arena_ram = arena_ram;
-    memcpy(T_state_keys, S_state_keys, 96);
-    memcpy(T_state_values, S_state_values, 96);
-    memcpy(T_state_position, S_state_position, 4);
+    memset(T_state_keys, 0, 96);
+    memset(T_state_values, 0, 96);
+    memset(T_state_position, 0, 4);
     return EC_OK;
 }
 
@@ -275,9 +275,9 @@ ec_status edgec_decoder_reset(edgec_decoder *m)
     if (m->arena_ram == NULL) {
         return EC_NOT_READY;
     }
-    memcpy(T_state_keys, S_state_keys, 96);
-    memcpy(T_state_values, S_state_values, 96);
-    memcpy(T_state_position, S_state_position, 4);
+    memset(T_state_keys, 0, 96);
+    memset(T_state_values, 0, 96);
+    memset(T_state_position, 0, 4);
     return EC_OK;
 }
 
