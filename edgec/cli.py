@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from edgec import __version__, config, log
+from edgec import __version__, config, log, tune_command
 from edgec.errors import EdgecError, Exit, TargetError, UserError, cannot_write
 
 Command = Callable[[argparse.Namespace], object]
@@ -262,6 +262,7 @@ def _artifact_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
     p.add_argument("--entry", default="infer", help="which entry of the program (default infer)")
 
     _generate_command(sub)
+    _finetune_command(sub)
 
     p = _add(sub, "bench", "Count instructions, memory and stack of an artifact.")
     p.add_argument("artifact", type=Path)
@@ -302,6 +303,51 @@ def _generate_command(sub: argparse._SubParsersAction[_Parser]) -> None:
     )
 
 
+def _finetune_command(sub: argparse._SubParsersAction[_Parser]) -> None:
+    p = _add(sub, "finetune", "Train the firmware of an artifact that was compiled with --train.")
+    p.add_argument("artifact", type=Path)
+    p.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help=".npz with the inputs and `label`, or a folder: train.npz, or .npy files in one folder a class",
+    )
+    p.add_argument(
+        "--test", type=Path, metavar="PATH", help="samples to test on (default: a tenth, held out)"
+    )
+    p.add_argument(
+        "--on",
+        default="host",
+        metavar="PLACE",
+        help="host, qemu, or a serial port with the firmware behind it, as /dev/ttyACM0 or /dev/ttyACM0@921600",
+    )
+    p.add_argument("--epochs", type=int, default=1, help="passes over the data (default 1)")
+    p.add_argument("--lr", type=float, help="learning rate (default: the firmware's)")
+    p.add_argument(
+        "--replay", type=Path, metavar="PATH", help="old samples that the firmware keeps and repeats"
+    )
+    p.add_argument(
+        "--replay-samples",
+        type=_count,
+        default=64,
+        help="room for old samples, on host and qemu (default 64)",
+    )
+    p.add_argument(
+        "--replay-steps", type=int, default=1, help="old samples repeated after each new one (default 1)"
+    )
+    p.add_argument(
+        "--factory", action="store_true", help="begin with the factory weights, not those saved last"
+    )
+    p.add_argument("--no-save", action="store_true", help="leave the weights saved on the device as they are")
+    p.add_argument(
+        "--push", type=Path, metavar="FILE.npz", help="begin with these weights, of an earlier --pull"
+    )
+    p.add_argument("--pull", type=Path, metavar="FILE.npz", help="write the trained weights")
+    p.add_argument("--curve", type=Path, metavar="FILE.json", help="write losses and scores")
+    p.add_argument("--plot", type=Path, metavar="FILE.png|svg", help="draw them")
+
+
 def _other_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
     p = _add(sub, "check", "Say whether a model fits, without generating code.")
     _model_options(p)
@@ -312,6 +358,10 @@ def _other_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
     _model_options(p)
     _sensitivity_option(p)
     p.add_argument("--target", default="host", help="whose speed decides what stays in float (default host)")
+
+    p = _add(sub, "tune", "Search what a network's learning on the device should change, on your data.")
+    _model_options(p)
+    tune_command.options(p)
 
     _add(sub, "targets", "List the targets.")
     p = _add(sub, "ops", "List the operators, and where and at which precision each runs.")

@@ -192,6 +192,37 @@ def generate(args: argparse.Namespace) -> Json:
     return {"text": "".join(found), **generation.figures(made, speed)}
 
 
+def finetune(args: argparse.Namespace) -> Json:
+    """`edgec finetune`: scores before and after, the curve as JSON and picture, weights saved on the device."""
+    from edgec import finetune as tuning
+    from edgec.artifact import Artifact
+
+    if args.plot is not None:
+        tuning.refuse_plot(args.plot)  # first: training may take an hour
+    options = tuning.Options(
+        args.epochs, args.lr, args.seed, args.replay_steps, save=not args.no_save, factory=args.factory
+    )
+    made = Artifact(args.artifact)
+    curve = made.finetune(
+        args.data,
+        test=args.test,
+        replay=args.replay,
+        on=args.on,
+        options=options,
+        replay_samples=args.replay_samples,
+        push=args.push,
+        pull=args.pull,
+    )
+    if args.curve is not None:
+        tuning.write_curve(args.curve, curve)
+        log.say(f"wrote {args.curve}")
+    if args.plot is not None:
+        tuning.write_plot(args.plot, curve)
+        log.say(f"wrote {args.plot}")
+    _show(args, tuning.summary(curve))
+    return curve.json()
+
+
 def bench(args: argparse.Namespace) -> Json:
     """`edgec bench`: instructions, memory, stack; per layer."""
     from edgec.artifact import Artifact
@@ -304,6 +335,16 @@ def quantize(args: argparse.Namespace) -> Json:
         "linear_layers": layers,
         "sensitivity": rows,
     }
+
+
+def tune(args: argparse.Namespace) -> Json:
+    """`edgec tune`: which parameters learn on the device."""
+    from edgec import tune_command
+
+    tune_command.refuse_incomplete(args)
+    found, text = tune_command.run(args, _request(args, args.target or "host"))
+    _show(args, text)
+    return found
 
 
 def targets(args: argparse.Namespace) -> Json:

@@ -48,11 +48,6 @@ class Items:
         """One a fine-tuning: the head, biases, slices."""
         return (HEAD_ONLY, *map(Choice, self.biases), *map(self.beside, self.slices))
 
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """Every choice with every seed."""
-        return tuple(Task(choice, seed) for choice in self.choices for seed in self.seeds)
-
 
 def seeds(seed: int, count: int) -> tuple[int, ...]:
     """Seeds of the repetitions. All items share them: differences between items are then not those of luck."""
@@ -74,18 +69,18 @@ class Staff:
 
 
 def measure(
-    items: Items, work: Callable[[Task], Result], journal: Journal, staff: Staff
+    items: Items, choices: Sequence[Choice], work: Callable[[Task], Result], journal: Journal, staff: Staff
 ) -> dict[Choice, float]:
     """Accuracy of every choice, as a share of held-out samples over all seeds. Tasks that the journal has are not done
     again; the others are added as they finish. Raises what workers.run raises."""
-    tasks = items.tasks
+    tasks = [Task(choice, seed) for choice in choices for seed in items.seeds]
     missing = [task for task in tasks if task_name(task) not in journal.results]
     if len(missing) < len(tasks):
         log.say(f"{len(tasks) - len(missing)} of {len(tasks)} fine-tunings are in {journal.path}")
     found: Iterable[tuple[int, Result]] = workers.run(work, missing, staff.workers, staff.cluster)
     for number, result in log.progress(found, "fine-tuning", len(missing)):
         journal.add(task_name(missing[number]), result)
-    return {choice: _share(choice, items.seeds, journal.results) for choice in items.choices}
+    return {choice: _share(choice, items.seeds, journal.results) for choice in choices}
 
 
 def _share(choice: Choice, every: Sequence[int], results: Mapping[str, Result]) -> float:

@@ -49,6 +49,11 @@ class Contributions:
         first = self.biases[choice.biases] if choice.biases else 0.0
         return math.fsum((first, *(self.slices[part] for part in choice.slices)))
 
+    @property
+    def parts(self) -> tuple[Choice, ...]:
+        """Each part alone, beside the head."""
+        return (*(Choice(k) for k in self.biases if k), *(Choice(0, (part,)) for part in self.slices))
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -90,19 +95,22 @@ def search(contributions: Contributions, limits: Sequence[Limit], seed: int) -> 
 
 
 def refuse_impossible(contributions: Contributions, limits: Sequence[Limit]) -> None:
-    """Raise TargetError EDGEC-E511 where the head alone exceeds a limit: by how much, and what would fit."""
+    """Raise TargetError EDGEC-E511 where the head alone exceeds a limit."""
     for limit in limits:
         least = limit.measure(HEAD_ONLY)
-        if least <= limit.most:
-            continue
-        singles = [Choice(k) for k in contributions.biases if k]
-        singles += [Choice(0, (part,)) for part in contributions.slices]
-        more = min((limit.measure(c) for c in singles), default=least)
-        raise TargetError(
-            "EDGEC-E511",
-            f"give {limit.flag} {least} to train the head alone, {more} to train a bias or a slice beside it: the "
-            f"head takes {least:,} {limit.unit}, {least - limit.most:,} more than {limit.flag} {limit.most} allows",
-        )
+        if least > limit.most:
+            more = min((limit.measure(c) for c in contributions.parts), default=least)
+            raise impossible(limit, least, more)
+
+
+def impossible(limit: Limit, least: int, more: int) -> TargetError:
+    """EDGEC-E511: by how much the limit is exceeded, and what would fit. `least`: of the head alone; `more`: of the
+    cheapest part beside it."""
+    return TargetError(
+        "EDGEC-E511",
+        f"give {limit.flag} {least} to train the head alone, {more} to train a bias or a slice beside it: the head "
+        f"takes {least:,} {limit.unit}, {least - limit.most:,} more than {limit.flag} {limit.most} allows",
+    )
 
 
 @dataclass(frozen=True, slots=True)

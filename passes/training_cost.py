@@ -72,8 +72,8 @@ class TrainingCost:
         """Memory beside inference's."""
         count = len(self.body)
         trained = {*range(count - choice.biases, count), *(number for number, _ in choice.slices)}
-        biases = sum(self.layers[i].bias_bytes + self.layers[i].clamp_bytes for i in trained)
-        slices = sum(self.layers[i].slice_bytes(r) for i, r in choice.slices)
+        biases: int = sum(self.layers[i].bias_bytes + self.layers[i].clamp_bytes for i in trained)
+        slices: int = sum(self.layers[i].slice_bytes(r) for i, r in choice.slices)
         return self.head_bytes + biases + slices
 
     def macs(self, choice: Choice) -> int:
@@ -83,7 +83,7 @@ class TrainingCost:
         trained = 0
         for i in (*range(count - choice.biases, count), *(number for number, _ in choice.slices)):
             trained |= 1 << i
-        inputs = sum(layer.macs for layer in self.layers if layer.before & trained)
+        inputs: int = sum(layer.macs for layer in self.layers if layer.before & trained)
         slices = (
             self.layers[i].macs * self.layers[i].trained_channels(r) // self.layers[i].channels
             for i, r in choice.slices

@@ -25,6 +25,9 @@ ALLOWED = {
 DRIVERS = {"pipeline", "compiler", "commands", "artifact", "verdict", "support", "bisect", "__init__"} | {
     "cuda_artifact",
     "cuda_library",
+    "tune",
+    "tune_command",
+    "tune_training",
 }
 SOURCES = sorted(p for folder in ("kernels", "train") for p in (RUNTIME / folder).rglob("*.c"))
 CODE = re.compile(r"\bEDGEC-(E[0-9A-F]{3})\b")
