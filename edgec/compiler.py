@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from edgec import __version__, artifact, buildfiles, device, interp, log, pipeline, report, samples
+from edgec import __version__, artifact, buildfiles, device, interp, log, pipeline, report, samples, train_report
 from edgec.buildfiles import BuildSpec
 from edgec.cost import cost
 from edgec.errors import TargetError, UserError
@@ -337,6 +337,8 @@ def make_report(compiled: Compiled, fidelity: bool = True) -> dict[str, Any]:
     made = report.build(compiled.plan, compiled.target, program, found, float_islands(compiled))
     rows = layer_choices(compiled)
     made |= {"linear_layers": rows} if rows else {}
+    learns = train_report.build(compiled.plan, program, compiled.options.train)
+    made |= {"training": learns} if learns is not None else {}
     if compiled.options.sensitivity:
         made["sensitivity"] = sensitivity_rows(compiled.done, compiled.options)
     return made

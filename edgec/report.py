@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgec import interp, log
+from edgec import interp, log, train_report
 from edgec.fixedpoint import dequantize_array
 from edgec.ir import Array, Node, Program, Quant, Type
 from edgec.plan import Call, ConstantArg, Entry, Plan, Stream, Target, Use
@@ -228,6 +228,7 @@ def text(report: Json, sizes: Json | None) -> str:
             lines += _bars(timeline)
     if any(row["streamed"] for e in report["entries"] for row in e["layers"]):
         lines.append("~ runs row by row with its neighbours")
+    lines += train_report.text(report["training"]) if "training" in report else []
     lines += sensitivity_text(report.get("sensitivity", ()))
     for row in report.get("linear_layers", ()):
         lines.append(choice_text(row))
