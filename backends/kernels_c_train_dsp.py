@@ -64,7 +64,7 @@ def _is_depthwise(node: NodeView) -> bool:
 
 def _pointwise_scratch(node: NodeView, target: Target) -> int:
     channels = node.inputs[0].dims[3]
-    return 32 * -(-channels // 4) + channels
+    return 32 * -(-channels // 4) + (4 * channels if len(node.inputs) == 5 else 0)
 
 
 def _depthwise_scratch(node: NodeView, target: Target) -> int:

@@ -283,7 +283,7 @@ def program(case: Case, number: int, target: Target, blob: bytearray) -> Program
 HEAD = """#include "dsp_test.h"
 #include "ec_kernels.h"
 #include <string.h>
-__asm__(".section .rodata\\n.balign 16\\n.global blob\\nblob:\\n.incbin \\"%s\\"\\n.previous\\n");
+__asm__(".section .blob,\\"a\\"\\n.balign 16\\n.global blob\\nblob:\\n.incbin \\"%s\\"\\n.previous\\n");
 extern const uint8_t blob[];
 static uint8_t out[262144] __attribute__((aligned(16)));
 static uint8_t scratch[65536] __attribute__((aligned(16)));
@@ -291,13 +291,19 @@ static uint8_t scratch[65536] __attribute__((aligned(16)));
 
 
 def script(folder: Path, target: Target) -> Path:
-    """The test firmware's linker script with the target's emulated memories in place of its own."""
+    """The test firmware's linker script with the target's emulated memories in place of its own; the arrays lie in
+    the largest flash."""
     assert target.emulator is not None
     memories = target.emulator.memories
-    code = next(m for m in memories if m.kind == "flash")  # where the core starts
-    ram = max((m for m in memories if m.kind == "ram"), key=lambda m: m.bytes)
+    places = {
+        "code": next(m for m in memories if m.kind == "flash"),  # where the core starts
+        "ram": max((m for m in memories if m.kind == "ram"), key=lambda m: m.bytes),
+        "arrays": max((m for m in memories if m.kind == "flash"), key=lambda m: m.bytes),
+    }
     text = (TESTS_C / "dsp.ld").read_text()
-    for name, memory in (("code", code), ("ram", ram)):
+    text = text.replace("MEMORY {", "MEMORY {\n    arrays (r) : ORIGIN = 0, LENGTH = 0")
+    text = text.replace("SECTIONS {", "SECTIONS {\n    .blob : { *(.blob) } > arrays")
+    for name, memory in places.items():
         place = f"ORIGIN = 0x{memory.origin:08x}, LENGTH = {memory.bytes}"
         text = re.sub(rf"( {name} \(\w+\) : ).*", rf"\g<1>{place}", text)
     path = folder / "board.ld"

@@ -23,7 +23,7 @@ from edgec.ops.train_conv import TrainConv2dBiasAttrs, TrainConv2dWeightAttrs, T
 from edgec.ops.trained import TrainedConv2dAttrs
 from edgec.plan import Kernel, NodeView
 from edgec.targets.load import load_target
-from tests.test_dsp import SANITIZE, link_script
+from tests.test_dsp import CC, SANITIZE, WARNINGS, link_script
 from tests.test_dsp import run as run_firmware
 from tests.test_kernels import nodes
 from tests.test_kernels_m0 import HEAD, LINK, MAIN, TESTS_C, c_case
@@ -320,3 +320,15 @@ def test_dsp_record_of_training_is_only_for_targets_with_dsp(kernel: Kernel) -> 
     for _, view in nodes(kernel):
         assert not kernel.accepts(view, harness.host("dsp"))
         assert not kernel.accepts(view, harness.host("unaligned"))
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("cpu", ["cortex-m0", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"])
+def test_sources_compile_alone_without_warnings(tmp_path: Path, cpu: str) -> None:
+    for source in sorted({k.source for k in RECORDS}):
+        if cpu == "cortex-m0" and "/dsp/" in source:
+            continue
+        command = [CC, *WARNINGS, f"-mcpu={cpu}", f"-I{harness.RUNTIME / 'include'}", "-c"]
+        command += [str(harness.RUNTIME / source), "-o", str(tmp_path / "k.o")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

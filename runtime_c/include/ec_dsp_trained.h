@@ -43,7 +43,7 @@ typedef struct ec_dsp_outputs {
     int8_t *y;
     uint8_t *mask;
     int32_t count;
-    int32_t plain; /* 1: four channels, all with shifts from 33 to 55 */
+    int32_t plain; /* 1: four channels with shifts from 33 to 55, clamped to int8 alone */
     int32_t zero_out;
     int32_t act_min;
     int32_t act_max;
@@ -70,7 +70,7 @@ static inline void ec_dsp_outputs_next(ec_dsp_outputs *to, const int32_t *bias,
                                        int32_t left)
 {
     to->count = left < 4 ? left : 4;
-    to->plain = left >= 4;
+    to->plain = left >= 4 && to->act_min == -128 && to->act_max == 127;
     for (int32_t k = 0; k < to->count; k++) {
         int32_t n = shift[k] - 33;
         uint32_t rounding = (uint32_t)(2 * to->zero_out + 1) << (n & 31);
@@ -80,15 +80,9 @@ static inline void ec_dsp_outputs_next(ec_dsp_outputs *to, const int32_t *bias,
     }
 }
 
-/* Stores `count` outputs from the low bytes of `word` on and sets the bits of the mask. */
-static inline void ec_dsp_outputs_store(const ec_dsp_outputs *to, int32_t at, uint32_t word,
-                                        uint32_t inside)
+/* Sets the bits of the mask of the outputs from y[at] on. */
+static inline void ec_dsp_outputs_mark(const ec_dsp_outputs *to, int32_t at, uint32_t inside)
 {
-    if (to->count == 4) {
-        ec_dsp_store(to->y + at, word);
-    } else {
-        ec_dsp_store_part(to->y + at, word, to->count);
-    }
     if (to->mask != NULL) {
         uint8_t *byte = to->mask + (at >> 3);
         inside <<= at & 7;
@@ -99,7 +93,7 @@ static inline void ec_dsp_outputs_store(const ec_dsp_outputs *to, int32_t at, ui
     }
 }
 
-/* The same as ec_dsp_outputs_put for any shift. */
+/* The same as ec_dsp_outputs_put for any count, shift and clamp. */
 EC_DSP_APART void ec_dsp_outputs_put_any(const ec_dsp_outputs *to, const int32_t *acc, int32_t at)
 {
     uint32_t word = 0;
@@ -112,14 +106,23 @@ EC_DSP_APART void ec_dsp_outputs_put_any(const ec_dsp_outputs *to, const int32_t
         word |= ((uint32_t)clamped & 0xffu) << (8 * k);
         inside |= (uint32_t)(clamped == value) << k;
     }
-    ec_dsp_outputs_store(to, at, word, inside);
+    ec_dsp_store_part(to->y + at, word, to->count);
+    ec_dsp_outputs_mark(to, at, inside);
 }
 
-/* One output before the clamp, for n from 0 to 22:
+/* Output `k` of four that are plain, in the low byte; sets its bit of `inside`. For n from 0 to 22
  * zero + floor((a m + 2^(s-1)) / 2^s) = ((hi32(a m) + ((2 zero + 1) << n)) >> n) >> 1. */
-static inline int32_t ec_dsp_outputs_value(const ec_dsp_channel *c, int32_t acc)
+static inline uint32_t ec_dsp_outputs_one(const ec_dsp_outputs *to, const int32_t *acc, int32_t k,
+                                          uint32_t *inside)
 {
-    return ec_dsp_smmla(ec_dsp_qadd(acc, c->bias), c->multiplier, c->rounding) >> c->n >> 1;
+    const ec_dsp_channel *c = &to->channel[k];
+    int32_t sum = ec_dsp_qadd(acc[k], c->bias);
+    int32_t value = ec_dsp_smmla(sum, c->multiplier, c->rounding) >> c->n >> 1;
+    int32_t clamped = ec_dsp_saturate(value);
+    if (clamped == value) {
+        *inside |= 1u << k;
+    }
+    return (uint32_t)clamped & 0xffu;
 }
 
 /* Requantises acc[0..3] to y[at..at + count) and sets the bits of the mask. */
@@ -129,25 +132,13 @@ EC_DSP_APART void ec_dsp_outputs_put(const ec_dsp_outputs *to, const int32_t *ac
         ec_dsp_outputs_put_any(to, acc, at);
         return;
     }
-    int32_t low = to->act_min;
-    int32_t high = to->act_max;
-    int32_t value = ec_dsp_outputs_value(&to->channel[0], acc[0]);
-    int32_t clamped = ec_clamp(value, low, high);
-    uint32_t inside = clamped == value ? 1u : 0u;
-    uint32_t word = (uint32_t)clamped & 0xffu;
-    value = ec_dsp_outputs_value(&to->channel[1], acc[1]);
-    clamped = ec_clamp(value, low, high);
-    inside |= clamped == value ? 2u : 0u;
-    word |= ((uint32_t)clamped & 0xffu) << 8;
-    value = ec_dsp_outputs_value(&to->channel[2], acc[2]);
-    clamped = ec_clamp(value, low, high);
-    inside |= clamped == value ? 4u : 0u;
-    word |= ((uint32_t)clamped & 0xffu) << 16;
-    value = ec_dsp_outputs_value(&to->channel[3], acc[3]);
-    clamped = ec_clamp(value, low, high);
-    inside |= clamped == value ? 8u : 0u;
-    word |= (uint32_t)clamped << 24;
-    ec_dsp_outputs_store(to, at, word, inside);
+    uint32_t inside = 0;
+    uint32_t word = ec_dsp_outputs_one(to, acc, 0, &inside);
+    word |= ec_dsp_outputs_one(to, acc, 1, &inside) << 8;
+    word |= ec_dsp_outputs_one(to, acc, 2, &inside) << 16;
+    word |= ec_dsp_outputs_one(to, acc, 3, &inside) << 24;
+    ec_dsp_store(to->y + at, word);
+    ec_dsp_outputs_mark(to, at, inside);
 }
 
 /* Sums of the inputs beyond the last whole four, added to acc. */
@@ -162,21 +153,38 @@ static inline void ec_dsp_trained_rest(int32_t *acc, const int8_t *x, const uint
     }
 }
 
-/* One row of weights as row `k` of four in `to`, zeros up to a whole word; NULL: all zeros. */
-static inline void ec_dsp_trained_widen(uint32_t *to, const int8_t *w, int32_t inputs, int32_t k)
+/* Four rows of weights widened, zeros up to a whole word. */
+static inline void ec_dsp_trained_widen(uint32_t *to, const int8_t *const rows[4], int32_t inputs)
 {
-    for (to += k; inputs > 0; inputs -= 4, to += 8) {
-        uint32_t word = 0;
-        if (w != NULL) {
-            word = inputs >= 4 ? ec_dsp_load(w) : ec_dsp_load_part(w, inputs);
-            w += 4;
-        }
-        to[0] = ec_dsp_even(word);
-        to[4] = ec_dsp_odd(word);
+    const int8_t *w0 = rows[0];
+    const int8_t *w1 = rows[1];
+    const int8_t *w2 = rows[2];
+    const int8_t *w3 = rows[3];
+    const int8_t *end = w0 + (inputs & ~3);
+    int32_t rest = inputs & 3;
+    for (; w0 != end; w0 += 4, w1 += 4, w2 += 4, w3 += 4, to += 8) {
+        uint32_t word0 = ec_dsp_load(w0);
+        uint32_t word1 = ec_dsp_load(w1);
+        uint32_t word2 = ec_dsp_load(w2);
+        uint32_t word3 = ec_dsp_load(w3);
+        to[0] = ec_dsp_even(word0);
+        to[1] = ec_dsp_even(word1);
+        to[2] = ec_dsp_even(word2);
+        to[3] = ec_dsp_even(word3);
+        to[4] = ec_dsp_odd(word0);
+        to[5] = ec_dsp_odd(word1);
+        to[6] = ec_dsp_odd(word2);
+        to[7] = ec_dsp_odd(word3);
+    }
+    for (int32_t k = 0; rest != 0 && k < 4; k++) {
+        uint32_t word = ec_dsp_load_part(rows[k] + inputs - rest, rest);
+        to[k] = ec_dsp_even(word);
+        to[4 + k] = ec_dsp_odd(word);
     }
 }
 
-/* 1x1 kernel, one group, no padding. scratch: 32 * ceil(C / 4) + C bytes, aligned to 4. */
+/* 1x1 kernel, one group, no padding. scratch: 32 * ceil(C / 4) bytes, 4 * C more where columns are
+ * trained apart; aligned to 4. */
 static inline void ec_dsp_trained_pointwise(const ec_trained_conv2d_params *p, const int8_t *x,
                                             const int8_t *w, const int32_t *bias,
                                             const int32_t *idx, const int8_t *slice,
@@ -185,7 +193,7 @@ static inline void ec_dsp_trained_pointwise(const ec_trained_conv2d_params *p, c
 {
     uint32_t *wide = scratch;
     int32_t inputs = p->in_c;
-    int8_t *row = (int8_t *)(wide + 8 * ((inputs + 3) >> 2));
+    int8_t *spare = (int8_t *)(wide + 8 * ((inputs + 3) >> 2));
     const ec_trained_weight weight = {w, idx, slice, 1, inputs, p->trained, 0};
     uint32_t minus = ec_dsp_minus(p->zero_in);
     const uint32_t *end = wide + 8 * (inputs >> 2);
@@ -194,10 +202,12 @@ static inline void ec_dsp_trained_pointwise(const ec_trained_conv2d_params *p, c
     ec_dsp_outputs_begin(p, y, mask, &to);
     for (int32_t o = 0; o < p->out_c; o += 4) {
         ec_dsp_outputs_next(&to, bias + o, multiplier + o, shift + o, p->out_c - o);
-        for (int32_t k = 0; k < 4; k++) {
-            const int8_t *from = k < to.count ? ec_trained_taps(&weight, o + k, 0, 1, row) : NULL;
-            ec_dsp_trained_widen(wide, from, inputs, k);
+        const int8_t *rows[4];
+        for (int32_t k = 0; k < 4; k++) { /* what stands beyond the last is computed for nothing */
+            int32_t of = o + (k < to.count ? k : 0);
+            rows[k] = ec_trained_taps(&weight, of, 0, 1, spare + k * inputs);
         }
+        ec_dsp_trained_widen(wide, rows, inputs);
         int32_t at = o;
         for (int32_t n = 0; n < p->batch; n++) {
             for (int32_t i = 0; i < p->out_h; i++) {

@@ -5,8 +5,8 @@
  * alignment asked of bytes. Sums of one output stay in int32. scratch: 9 * R * S bytes, aligned
  * to 4. Equals trained_conv2d.quant of edgec/ops/trained.py.
  * Measured on QEMU Cortex-M7 (mps2-an500), GCC 12.2 -O2, 2026-11, by benchmarks/train_kernels.py,
- * instructions per MAC here against the portable kernel: 9.5 against 46 (3x3, 8x8x144), 5.0 against
- * 30 (5x5, 8x8x160), 3.9 against 23 (7x7 stride 2, 8x8x240).
+ * instructions per MAC here against the portable kernel: 8.5 against 46 (3x3, 8x8x144), 4.6
+ * against 30 (5x5, 8x8x160), 3.7 against 23 (7x7 stride 2, 8x8x240).
  */
 #include "ec_dsp_trained.h"
 
