@@ -52,7 +52,8 @@ def _launch_linear_s8(node: NodeView, target: Target) -> Launch:
     return Launch("ec_linear_params", linear_fields_s8(node), (0,), constants)
 
 
-def _launch_linear_f32(node: NodeView, target: Target) -> Launch:
+def launch_linear_f32(node: NodeView, target: Target) -> Launch:
+    """x, w, bias."""
     inputs, constants = weighted_inputs_f32(node)
     fields = (*linear_sizes(node), *clamp_fields_f32(linear_attrs(node).act))
     return Launch("ec_linear_f32_params", fields, inputs, constants)
@@ -104,7 +105,8 @@ def _accepts_matmul_s8(node: NodeView, target: Target) -> bool:
     return all_s8(node, target) and _matmul_fits(node) and node.inputs[0].dims[-1] <= MATMUL_K_MAX
 
 
-def _accepts_matmul_f32(node: NodeView, target: Target) -> bool:
+def accepts_matmul_f32(node: NodeView, target: Target) -> bool:
+    """Float operands with leading axes that the kernels loop over."""
     return all_f32(node, target) and _matmul_fits(node)
 
 
@@ -116,7 +118,8 @@ def _launch_matmul_s8(node: NodeView, target: Target) -> Launch:
     return Launch("ec_matmul_params", (*_matmul_sizes(node), *zeros, *requant), (0, 1), ())
 
 
-def _launch_matmul_f32(node: NodeView, target: Target) -> Launch:
+def launch_matmul_f32(node: NodeView, target: Target) -> Launch:
+    """a, b."""
     return Launch("ec_matmul_f32_params", _matmul_sizes(node), (0, 1), ())
 
 
@@ -135,7 +138,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         source="kernels/ec_linear_f32.c",
         rank=100,
         accepts=all_f32,
-        launch=_launch_linear_f32,
+        launch=launch_linear_f32,
     ),
     Kernel(
         op="matmul",
@@ -150,7 +153,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         symbol="ec_matmul_f32",
         source="kernels/ec_matmul_f32.c",
         rank=100,
-        accepts=_accepts_matmul_f32,
-        launch=_launch_matmul_f32,
+        accepts=accepts_matmul_f32,
+        launch=launch_matmul_f32,
     ),
 )

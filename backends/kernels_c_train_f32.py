@@ -59,7 +59,8 @@ def _launch_conv(node: NodeView, target: Target) -> Launch:
     return Launch("ec_conv2d_grad_f32_params", fields, tuple(range(len(node.inputs))), ())
 
 
-def _launch_linear(node: NodeView, target: Target) -> Launch:
+def launch_linear(node: NodeView, target: Target) -> Launch:
+    """x and dy, of an update also w before and the rate behind."""
     attrs = node.node.attrs
     x, dy = (t.dims for t in node.inputs[-3:-1]) if len(node.inputs) == 4 else (t.dims for t in node.inputs)
     decay = attrs.weight_decay if isinstance(attrs, SgdAttrs) else 0.0
@@ -180,8 +181,8 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     _record("conv2d_input_grad", _launch_conv),
     _record("conv2d_weight_grad", _launch_conv),
     _record("conv2d_weight_update", _launch_conv, in_place=(0,), scratch=_row_scratch),
-    _record("linear_weight_grad", _launch_linear),
-    _record("linear_weight_update", _launch_linear, in_place=(0,), scratch=_row_scratch),
+    _record("linear_weight_grad", launch_linear),
+    _record("linear_weight_update", launch_linear, in_place=(0,), scratch=_row_scratch),
     _record("max_pool2d_grad", _launch_max_pool),
     _record("adaptive_max_pool2d_grad", _launch_adaptive_max_pool),
     _record("cross_entropy", _launch_rows, _labelled),

@@ -74,7 +74,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A device, as its TOML in targets/ says. `features`: dsp, fpu, mve, unaligned. `gpu`: of family "cuda"."""
+    """A device, as its TOML in targets/ says. `features`: dsp, fpu, mve, simd, unaligned. `gpu`: of family "cuda"."""
 
     name: str
     title: str

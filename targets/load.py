@@ -20,7 +20,7 @@ from edgec.plan import Emulator, Gpu, Memory, Target, Toolchain
 
 FOLDER: Final = Path(__file__).parent
 MACHINES_FILE: Final = FOLDER / "machines.toml"
-FEATURES: Final = ("dsp", "fpu", "mve", "unaligned")
+FEATURES: Final = ("dsp", "fpu", "mve", "simd", "unaligned")
 FAMILIES: Final = ("c", "cuda")
 COMPUTE: Final = (80, 86, 87, 89, 90, 110)  # capabilities that the kernels are compiled for
 TIMERS: Final = ("cmsdk", "systick", "nrf51")

@@ -371,9 +371,15 @@ void ec_linear_s8(const ec_linear_params *p, const int8_t *x, const int8_t *w, c
                   const int32_t *multiplier, const uint8_t *shift, int8_t *y);
 void ec_linear_f32(const ec_linear_f32_params *p, const float *x, const float *w,
                    const float *bias, float *y);
+/* scratch: 8 K floats. */
+void ec_linear_f32_simd(const ec_linear_f32_params *p, const float *x, const float *w,
+                        const float *bias, float *y, float *scratch);
 
 void ec_matmul_s8(const ec_matmul_params *p, const int8_t *a, const int8_t *b, int8_t *y);
 void ec_matmul_f32(const ec_matmul_f32_params *p, const float *a, const float *b, float *y);
+/* scratch: 8 K floats. */
+void ec_matmul_f32_simd(const ec_matmul_f32_params *p, const float *a, const float *b, float *y,
+                        float *scratch);
 
 void ec_max_pool2d_s8(const ec_pool2d_params *p, int32_t row0, int32_t row1, const int8_t *x,
                       int8_t *y);
