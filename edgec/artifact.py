@@ -358,6 +358,13 @@ class Artifact:
                 runner, self.entry_names, prompt, max_tokens, sampling, frozenset(stop)
             )
 
+    def finetune(self, data: Any, **words: Any) -> Any:
+        """Train the firmware of an artifact that was compiled with --train: finetune.finetune, whose words these are,
+        on this artifact. Returns its Curve."""
+        from edgec import finetune
+
+        return finetune.finetune(self, data, **words)
+
     def built(self, on: Place, profile: bool = False, sanitize: bool = False) -> device.Built:
         """The program for `on`, built where it is not yet."""
         machine = ""

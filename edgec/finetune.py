@@ -1,23 +1,34 @@
 """Fine-tuning on a device: epochs over samples that go to its firmware one by one, loss and accuracy live, the curve as
 JSON and picture, weights saved on the device.
 
-`learn` drives any link.Link; `finetune` opens it for an artifact that was compiled with --train.
+`learn` drives any link.Link; `finetune` opens it for an artifact that was compiled with --train; weights that were
+pulled from a device stand in an .npz that says whose they are.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from edgec import finetune_data, log
+from edgec import finetune_data, log, samples
 from edgec.errors import TargetError, UserError
 from edgec.finetune_data import Samples
 from edgec.link import CAN_EVALUATE, CAN_SAVE, Hello, Link, Step
+from edgec.link_frame import HASH_BYTES
+from edgec.train_options import TRAIN_STEP
 
+if TYPE_CHECKING:
+    from edgec.artifact import Artifact
+
+Data = finetune_data.Arrays | str | Path
 MOST_REPLAY_STEPS: Final = 255
+HELD_OUT: Final = 0.1  # share of the data that tests, where no test data is given
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,3 +247,185 @@ def _score(link: Link, test: Samples, title: str) -> Score:
 def _text(score: Score) -> str:
     accuracy = "" if score.accuracy is None else f", accuracy {100 * score.accuracy:.1f} %"
     return f"loss {score.loss:.4f}{accuracy}"
+
+
+def finetune(
+    made: Artifact,
+    data: Data,
+    *,
+    test: Data | None = None,
+    replay: Data | None = None,
+    on: str = "host",
+    options: Options | None = None,
+    replay_samples: int = 64,
+    push: Path | None = None,
+    pull: Path | None = None,
+) -> Curve:
+    """Train the artifact's firmware on `data`, on the host, on QEMU or at a serial port (PATH or PATH@BAUD).
+
+    `data`, `test`, `replay`: arrays by input name with `label`, or the path of an .npz or folder of them
+    (finetune_data). Without `test` a tenth of the data is held out. `replay`: old samples that the firmware keeps, at
+    most `replay_samples`, and repeats, so that it does not forget them. `push`: weights to begin with; `pull`: where to
+    write those at the end. Raises UserError E269 for an artifact that does not learn, and what `learn` raises.
+    """
+    from edgec import training_firmware
+
+    options = options or Options()
+    check(options)
+    if replay_samples < 1:
+        raise UserError("EDGEC-E267", f"give --replay-samples from 1 up, not {replay_samples}")
+    ports = _ports(made)
+    train_set, test_set = _samples(data, test, ports, options.seed)
+    old = None if replay is None else _read(replay, ports, "the replayed data")[0]
+    begin = None if push is None else read_weights(push)
+    with closing(training_firmware.opened(made, on, replay_samples if old is not None else 0)) as transport:
+        link = Link(transport)
+        _check_firmware(link, made)
+        if begin is not None:
+            link.push(*begin)
+        curve = learn(link, train_set, test_set, old, options)
+        if pull is not None:
+            write_weights(pull, link)
+    return curve
+
+
+def _ports(made: Artifact) -> finetune_data.Ports:
+    if "training" not in made.manifest:
+        raise UserError(
+            "EDGEC-E269",
+            f"compile the model again with --train (edgec compile --help): {made.folder} only infers",
+        )
+    return finetune_data.ports_of(made.entry(TRAIN_STEP)[1], made.manifest["training"]["classes"])
+
+
+def _read(data: Data, ports: finetune_data.Ports, what: str) -> tuple[Samples, Samples | None]:
+    """(samples, those beside them to test on) of arrays or a path."""
+    if isinstance(data, (str, Path)):
+        whole, test = finetune_data.read(Path(data), ports)
+        what = str(data)
+    else:
+        whole, test = data, None
+    beside = None if test is None else finetune_data.to_device(test, ports, f"{what}'s test.npz")
+    return finetune_data.to_device(whole, ports, what), beside
+
+
+def _samples(data: Data, test: Data | None, ports: finetune_data.Ports, seed: int) -> tuple[Samples, Samples]:
+    train_set, test_set = _read(data, ports, "the data")
+    if test is not None:
+        return train_set, _read(test, ports, "the test data")[0]
+    if test_set is not None:
+        return train_set, test_set
+    train_set, test_set = finetune_data.split(train_set, HELD_OUT, seed)
+    log.say(f"data         {len(train_set)} samples to learn, {len(test_set)} held out to test")
+    return train_set, test_set
+
+
+def _check_firmware(link: Link, made: Artifact) -> None:
+    """Raise TargetError E824 where the device runs another artifact's firmware."""
+    device, own = link.device, made.manifest["training"]
+    for what, theirs in (("graph", device.graph_hash), ("layout", device.layout_hash)):
+        mine = own[f"{what}_hash"]
+        if theirs.hex() != mine:
+            kind = "another network" if what == "graph" else "a firmware in which other weights train"
+            raise TargetError(
+                "EDGEC-E824",
+                f"flash the firmware of {made.folder}: {link.transport.name} runs {kind}, {device.name} "
+                f"({theirs.hex()}, not {mine})",
+            )
+
+
+def write_weights(path: Path, link: Link) -> None:
+    """Pull the device's weights into an .npz that says to which network they belong. Raises UserError EB08."""
+    from edgec.artifact import write_npz
+
+    device = link.device
+    arrays = {
+        "weights": np.frombuffer(link.pull(), np.uint8),
+        "graph_hash": np.frombuffer(device.graph_hash, np.uint8),
+        "layout_hash": np.frombuffer(device.layout_hash, np.uint8),
+    }
+    write_npz(path, arrays)
+    log.say(f"wrote {path}: weights of {device.name} after {link.steps} steps")
+
+
+def read_weights(path: Path) -> tuple[bytes, bytes, bytes]:
+    """(weights, graph hash, layout hash) as Link.push takes them. Raises UserError E26A."""
+    arrays = samples.read_npz(path, "weights")
+    wanted = {"weights": None, "graph_hash": HASH_BYTES, "layout_hash": HASH_BYTES}
+    for name, size in wanted.items():
+        array = arrays.get(name)
+        if array is None or array.dtype != np.uint8 or array.ndim != 1 or (size and len(array) != size):
+            raise UserError(
+                "EDGEC-E26A",
+                f"give a file that `edgec finetune --pull` wrote: {path} has no proper {name}",
+            )
+    weights, graph, layout = (arrays[name].tobytes() for name in wanted)
+    return weights, graph, layout
+
+
+def figure(curve: Curve) -> Any:
+    """Loss of each step with its running mean, and the test's accuracy after each epoch."""
+    from edgec.report_html import new_figure
+
+    made = new_figure(9.0, 4.0)
+    left = made.add_subplot(1, 2, 1)
+    steps = np.arange(1, len(curve.losses) + 1)
+    losses = np.asarray(curve.losses, np.float64)
+    window = max(1, len(losses) // 50)
+    left.plot(steps, losses, color="#bab0ac", linewidth=0.6, label="each step")
+    if len(losses):
+        mean = np.convolve(losses, np.ones(window) / window, "valid")
+        left.plot(steps[window - 1 :], mean, color="#4e79a7", label=f"mean of {window}")
+    left.set(xlabel="training step", ylabel="loss", title=f"{curve.model} on {curve.device}")
+    left.legend(frameon=False)
+    right = made.add_subplot(1, 2, 2)
+    scores = (curve.before, *curve.epochs)
+    by_accuracy = curve.before.accuracy is not None
+    values = [100 * (s.accuracy or 0.0) if by_accuracy else s.loss for s in scores]
+    right.plot(range(len(scores)), values, marker="o", color="#59a14f")
+    right.set(xlabel="epoch", ylabel="accuracy, %" if by_accuracy else "loss", title="test")
+    right.set_xticks(range(len(scores)))
+    return made
+
+
+def refuse_plot(path: Path) -> str:
+    """png or svg by the path's ending. Raises UserError E26B for others, TargetError EA04 without matplotlib."""
+    from edgec.report_html import new_figure
+
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in ("png", "svg"):
+        raise UserError("EDGEC-E26B", f"name the plot .png or .svg: {path}")
+    new_figure(1.0, 1.0)
+    return kind
+
+
+def summary(curve: Curve) -> str:
+    """What came of it, in a few lines."""
+    saved = "saved on the device" if curve.saved else "not saved on the device"
+    lines = [f"{curve.model} on {curve.device}: {curve.steps} training steps, {saved}"]
+    lines += [
+        f"{name:<12} {_text(score)}" for name, score in (("before", curve.before), ("after", curve.after))
+    ]
+    for label, share in curve.after.by_class.items():
+        before = curve.before.by_class.get(label, 0.0)
+        lines.append(f"  class {label:<5} accuracy {100 * before:.1f} % to {100 * share:.1f} %")
+    return "\n".join(lines)
+
+
+def write_plot(path: Path, curve: Curve) -> None:
+    """The curve as a picture, PNG or SVG by the file's ending. Raises what refuse_plot raises."""
+    from edgec.report_html import write_whole
+
+    kind = refuse_plot(path)
+    stream = io.BytesIO()
+    metadata = {"Software": None} if kind == "png" else {"Date": None}
+    figure(curve).savefig(stream, format=kind, dpi=110, metadata=metadata)
+    write_whole(path, stream.getvalue())
+
+
+def write_curve(path: Path, curve: Curve) -> None:
+    """The curve as JSON."""
+    from edgec.artifact import json_text
+    from edgec.report_html import write_whole
+
+    write_whole(path, json_text(curve.json()).encode())

@@ -134,14 +134,13 @@ def to_device(arrays: Arrays, ports: Ports, what: str) -> Samples:
 def _check_classes(labels: Array, ports: Ports, what: str) -> None:
     if labels.dtype.kind not in "fiub":
         return  # samples.to_device says it
-    wrong = np.flatnonzero(
-        ~((labels.reshape(-1) >= 0) & (labels.reshape(-1) < ports.classes) & (labels.reshape(-1) % 1 == 0))
-    )
+    flat = labels.reshape(-1).astype(np.float64)
+    wrong = np.flatnonzero(~((flat >= 0) & (flat < ports.classes) & (flat % 1 == 0)))
     if len(wrong):
         raise UserError(
             "EDGEC-E265",
             f"give whole numbers from 0 to {ports.classes - 1} as {LABEL}, the network has {ports.classes} classes: "
-            f"{what} has {len(wrong)} others, the first is {labels.reshape(-1)[wrong[0]]} at sample {wrong[0]}",
+            f"{what} has {len(wrong)} others, the first is {flat[wrong[0]]:g} at sample {wrong[0]}",
         )
 
 

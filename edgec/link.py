@@ -140,7 +140,8 @@ class Link:
         self._session, self._device = 0, None
         self._nonce = (self._nonce + 1) & 0xFFFFFFFF
         payload = self.request(Request.HELLO, struct.pack("<HI", VERSION, self._nonce))
-        told = Hello(*_HELLO.unpack_from(payload), payload[_HELLO.size :].decode("utf-8", "replace"))
+        name = payload[_HELLO.size :].decode("utf-8", "replace")
+        told = Hello(*(*_HELLO.unpack_from(payload), name))
         self._session, self._payload = told.session, told.payload
         self._device, self.steps = told, told.steps
         return told

@@ -72,7 +72,7 @@ def test_a_computer_without_enough_memory_is_told(edgec: Command, monkeypatch: p
 
 def test_the_subcommands_are_those_of_the_design() -> None:
     assert list(subcommands()) == [
-        "compile", "run", "generate", "bench", "report", "check", "quantize", "targets", "ops", "bisect", "doctor",
+        "compile", "run", "generate", "finetune", "bench", "report", "check", "quantize", "targets", "ops", "bisect", "doctor",
         "completion",
     ]  # fmt: skip
 
