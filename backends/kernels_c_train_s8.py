@@ -22,6 +22,7 @@ from edgec.ir import DType, Type
 from edgec.ops.binary import sum_multipliers
 from edgec.ops.block_float import mantissa
 from edgec.ops.gradient import GradientSumAttrs, terms_of
+from edgec.ops.gradient_float import GradientFloatAttrs
 from edgec.ops.train_conv import (
     TrainConv2dBiasAttrs,
     TrainConv2dWeightAttrs,
@@ -320,6 +321,13 @@ def _launch_quantize(node: NodeView, target: Target) -> Launch:
     return Launch("ec_gradient_quantize_params", int_fields(size=node.inputs[0].size), (0,), ())
 
 
+def _launch_float(node: NodeView, target: Target) -> Launch:
+    attrs = node.node.attrs
+    assert isinstance(attrs, GradientFloatAttrs)
+    fields = (*int_fields(size=node.inputs[0].size, masked=int(attrs.masked)), ("factor", attrs.factor))
+    return Launch("ec_gradient_float_params", fields, (0, 1, 2 if attrs.masked else 0), ())
+
+
 def _portable(
     op: str,
     symbol: str,
@@ -335,6 +343,7 @@ def _portable(
 KERNELS: Final[tuple[Kernel, ...]] = (
     _portable("mask_and", "ec_mask_and_u8", static, _launch_mask_and, in_place=(0, 1)),
     _portable("gradient_quantize", "ec_gradient_quantize_f32", _plain_f32, _launch_quantize),
+    _portable("gradient_float", "ec_gradient_float_f32", static, _launch_float),
     _portable("gradient_sum", "ec_gradient_sum_s8", of_kind(0, True), _launch_sum, _sum_scratch, (0,)),
     _portable("gradient_sum", "ec_gradient_sum_f32", of_kind(0, False), _launch_sum_f32, in_place=(0,)),
     _portable("trained_add", "ec_trained_add_s8", _accepts_add(False), _launch_add, in_place=(0, 1)),

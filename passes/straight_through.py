@@ -12,14 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from edgec.build import Builder
 from edgec.errors import UserError
-from edgec.ir import NO_ATTRS, Attrs, Node, Type, Value
+from edgec.ir import NO_ATTRS, Attrs, Node, Value
 from edgec.ops import OPS
 from edgec.ops.binary import BinaryAttrs
 from edgec.ops.block_float import Rounding
@@ -29,6 +29,7 @@ from edgec.ops.gather import IndexSelectAttrs
 from edgec.ops.gradient import GradientSumAttrs
 from edgec.ops.linear import LinearAttrs
 from edgec.ops.pool import AdaptiveAvgPool2dAttrs
+from edgec.ops.reduce import ReduceAttrs
 from edgec.ops.shape import ExpandAttrs, ReshapeAttrs
 from edgec.ops.train_conv import (
     TrainConv2dBiasAttrs,
@@ -37,27 +38,13 @@ from edgec.ops.train_conv import (
 )
 from edgec.ops.trained import TrainedAddAttrs, TrainedConv2dAttrs, by_rows
 from edgec.passes.autodiff import Gradient, IntegerRules, Vjp
+from edgec.passes.straight import Format, Straight, scale_of
+from edgec.passes.straight_float import has_float_form, through_float
 from edgec.passes.train import Integers, Operand
-
-Format = Literal["int8", "fp32", "fp64"]  # fp64: what tests compare with other implementations
 
 DEAD: Final = 1e-6  # of the median weight scale: channels below it do not train
 EFF_MOST: Final = 128  # largest integer factor of an int8 gradient: 127 * 128 is an int16
 INT32_MOST: Final = 2**31 - 1
-
-
-class Straight(NamedTuple):
-    """The gradient of a quantised value: factor * q (* 2**exponent, where there is one) where `mask` is 1 (None:
-    everywhere). Mask and factor are applied by whoever reads it, so that several may read one q."""
-
-    q: str
-    exponent: str | None
-    mask: str | None = None
-    factor: float = 1.0
-
-    @property
-    def refs(self) -> tuple[str, ...]:
-        return (self.q,) if self.exponent is None else (self.q, self.exponent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,20 +172,24 @@ def _viewed(b: Builder, ref: str, shape: tuple[int, ...]) -> str:
 
 
 def _rule(op: str, step: _Step) -> Vjp | None:
-    """The straight-through rule of an op; None where it has none."""
+    """The straight-through rule of an op, through its float form where it has none of its own; None where it has no
+    gradient."""
     rules: dict[str, Callable[[Builder, Node, Gradient, _Step], Sequence[Gradient | None]]] = {
         "trained_conv2d": _conv,
         "trained_add": _add,
         "adaptive_avg_pool2d": _average,
+        "reduce_mean": _mean,
         "reshape": _reshape,
         "dequantize": _dequantize,
     }
     found = rules.get(op)
-    if found is None:
+    if found is None and not has_float_form(op):
         return None
 
     def rule(b: Builder, node: Node, grads: Sequence[Gradient | None]) -> Sequence[Gradient | None]:
-        assert grads[0] is not None and found is not None
+        if found is None:
+            return through_float(b, node, grads, step.gradients)
+        assert grads[0] is not None
         return found(b, node, grads[0], step)
 
     return rule
@@ -251,28 +242,33 @@ def _average(b: Builder, node: Node, grad: Gradient, step: _Step) -> Sequence[Gr
     """Of a global average: every pixel has its share of the gradient."""
     assert isinstance(grad, Straight) and isinstance(node.attrs, AdaptiveAvgPool2dAttrs)
     if node.attrs.size != (1, 1):
-        raise UserError(
-            "EDGEC-E404",
-            "train only layers behind this one, or compile with --precision fp32: an int8 average over several "
-            f"windows has no gradient ({node.loc})",
-        )
-    shape = b.types[node.inputs[0]].dims
+        return through_float(b, node, (grad,), step.gradients)
+    return (_spread(b, node, grad, b.types[node.outputs[0].name].dims),)
+
+
+def _mean(b: Builder, node: Node, grad: Gradient, step: _Step) -> Sequence[Gradient | None]:
+    """As an average; its output has a scale of its own, whose range is taken as never left."""
+    assert isinstance(grad, Straight) and isinstance(node.attrs, ReduceAttrs)
+    x, y = (b.types[r] for r in (node.inputs[0], node.outputs[0].name))
+    kept = tuple(1 if axis in node.attrs.axes else d for axis, d in enumerate(x.dims))
+    given = _spread(b, node, grad, kept)
+    return (given._replace(factor=given.factor * scale_of(x) / scale_of(y)),)
+
+
+def _spread(b: Builder, node: Node, grad: Straight, shape: tuple[int, ...]) -> Straight:
+    """The gradient of a mean, in `shape` with axes of 1, as that of the elements it is the mean of."""
+    x = b.types[node.inputs[0]]
     if grad.mask is not None:
         grad = _summed(b, (grad,))
-    spread = b.call("expand", grad.q, attrs=ExpandAttrs(shape))
-    return (grad._replace(q=spread, factor=grad.factor / (shape[1] * shape[2])),)
+    spread = b.call("expand", _viewed(b, grad.q, shape), attrs=ExpandAttrs(x.dims))
+    return grad._replace(q=spread, factor=grad.factor * math.prod(shape) / x.size)
 
 
 def _add(b: Builder, node: Node, grad: Gradient, step: _Step) -> Sequence[Gradient]:
     assert isinstance(grad, Straight)
     mask = _mask_of(b, node, grad)
-    scales = [_scale(b.types[r]) / _scale(node.outputs[0].type) for r in node.inputs]
+    scales = [scale_of(b.types[r]) / scale_of(node.outputs[0].type) for r in node.inputs]
     return tuple(grad._replace(mask=mask, factor=grad.factor * s) for s in scales)
-
-
-def _scale(t: Type) -> float:
-    assert t.quant is not None
-    return t.quant.per_tensor[0]
 
 
 def _conv(b: Builder, node: Node, grad: Gradient, step: _Step) -> Sequence[Gradient | None]:
@@ -300,7 +296,7 @@ class _Layer:
         scale = np.array(self.w.quant.scale, np.float64)
         self.scale_w = scale if len(scale) == outputs else np.full(outputs, scale[0])
         self.alive = self.scale_w >= DEAD * np.median(self.scale_w)
-        self.scale_x, self.scale_y = _scale(self.x), _scale(node.outputs[0].type)
+        self.scale_x, self.scale_y = scale_of(self.x), scale_of(node.outputs[0].type)
 
     def constant(self, values: npt.NDArray[np.float64], dtype: npt.DTypeLike, stem: str) -> str:
         if dtype is np.float32 and self.step.gradients == "fp64":

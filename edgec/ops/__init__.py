@@ -17,6 +17,7 @@ FILES: Final = (
     "pool_gradient",
     "trained",
     "gradient",
+    "gradient_float",
     "train_conv",
     "resize",
     "unary",

@@ -23,6 +23,13 @@ typedef struct ec_gradient_quantize_params {
     int32_t size;
 } ec_gradient_quantize_params;
 
+/* `masked` not 0: there is a mask. */
+typedef struct ec_gradient_float_params {
+    int32_t size;
+    int32_t masked;
+    float factor;
+} ec_gradient_float_params;
+
 /* Pairs: `terms` 1 or 2, of factors mantissa * 2^exponent; `masked` not 0: the term has a mask.
  * `pixels` vectors of `channels`. A term or mask that is not there is not read. */
 typedef struct ec_gradient_sum_params {
@@ -154,6 +161,9 @@ void ec_mask_and_u8(const ec_mask_and_params *p, const uint8_t *a, const uint8_t
 
 void ec_gradient_quantize_f32(const ec_gradient_quantize_params *p, const float *g, int8_t *q,
                               int32_t *exponent);
+
+void ec_gradient_float_f32(const ec_gradient_float_params *p, const int8_t *q,
+                           const int32_t *exponent, const uint8_t *mask, float *y);
 
 void ec_gradient_sum_s8(const ec_gradient_sum_params *p, const int8_t *q0, const int32_t *e0,
                         const int8_t *q1, const int32_t *e1, const uint8_t *mask0,
