@@ -10,7 +10,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from edgec import __version__, artifact, buildfiles, device, interp, log, pipeline, report, samples, train_report
+from edgec import (
+    __version__,
+    artifact,
+    buildfiles,
+    device,
+    interp,
+    log,
+    pipeline,
+    report,
+    samples,
+    train_report,
+)
 from edgec.buildfiles import BuildSpec
 from edgec.cost import cost
 from edgec.errors import TargetError, UserError
@@ -281,7 +292,7 @@ def write(compiled: Compiled, out: Path) -> None:
         cuda_artifact.write(compiled, out)
         return
     from edgec import training_firmware
-    from edgec.backends import c, c_firmware
+    from edgec.backends import c, c_firmware, c_store
     from edgec.runtime_c import ROOT
 
     plan = compiled.plan
@@ -298,6 +309,7 @@ def write(compiled: Compiled, out: Path) -> None:
         spec = build_spec(plan, vectors.steps)
         files.update(buildfiles.build_files(compiled.target, spec, ROOT))
         if learned is not None:
+            files |= c_store.emit(plan, c.head(plan, compiled.target, origin))
             files |= {**c_firmware.emit(plan, learned), **training_firmware.files(compiled.target, ROOT)}
         files["target.toml"] = compiled.target_text
         files["report.json"] = artifact.json_text(make_report(compiled))

@@ -239,3 +239,81 @@ def test_other_losses_take_their_target(tmp_path: Path, loss: str) -> None:
     printf("%d\\n", differs());
 """
     assert run(tmp_path, body, spec) == ["0", "1"]
+
+
+STORED = """
+#include "ec_flash_ram.h"
+#include "ec_store.h"
+#include "model_store.h"
+
+static const ec_flash_run runs[] = {{65536, 4}};
+static const ec_flash_geometry geometry = {runs, 1, 8, 0xFF};
+static uint8_t cells[4 * 65536];
+"""
+
+
+def run_stored(tmp_path: Path, body: str) -> list[str]:
+    """Lines that a C program with this body prints; its model's weights are kept in flash of RAM."""
+    program = train(network("digits").program, TrainSpec("full", rate=0.05))
+    artifact(
+        program, "host", tmp_path / "a", "m", Options(precision="fp32", train=TrainSpec("full", rate=0.05))
+    )
+    values = ", ".join(f"{v!r}f" for v in drawn().ravel().tolist())
+    units = ("model_store.c", "store/ec_store.c", "store/ec_crc32.c", "store/ec_flash_ram.c")
+    included = "".join(f'#include "{unit}"\n' for unit in units)
+    main = STORED + HEAD % values + body + "    return 0;\n}\n" + included
+    return ran_c(tmp_path / "a", main, f"-I{tmp_path / 'a/src/store'}").split()
+
+
+OPENED = """
+    ec_flash_ram ram = {&geometry, cells};
+    ec_flash flash = ec_flash_in_ram(&ram);
+    ec_store_layout layout = EDGEC_M_STORE_LAYOUT(0, 2, 2);
+    ec_store store;
+    if (edgec_m_init(&net, arena) != EC_OK || edgec_m_init(&other, other_arena) != EC_OK) return 1;
+    if (ec_store_open(&store, &flash, &layout) != EC_STORE_OK) return 2;
+"""
+
+
+def test_what_was_saved_in_flash_is_there_after_a_restart(tmp_path: Path) -> None:
+    body = (
+        OPENED
+        + """
+    printf("%d ", edgec_m_load(&net, &store)); /* empty */
+    for (int i = 0; i < 5; i++) {
+        edgec_m_train_step(&net, x, label, &loss, &correct);
+        if (edgec_m_save(&net, &store) != EC_STORE_OK) return 3;
+    }
+    edgec_m_saved_read(&net, 0, bytes, sizeof bytes);
+    if (ec_store_open(&store, &flash, &layout) != EC_STORE_OK) return 4;
+    printf("%d ", edgec_m_load(&other, &store));
+    edgec_m_saved_read(&other, 0, again, sizeof again);
+    printf("%d %u ", memcmp(bytes, again, sizeof bytes), (unsigned)edgec_m_steps(&other));
+    edgec_m_train_step(&net, x, label, &loss, &correct);
+    float mine = 0.0f;
+    edgec_m_train_step(&other, x, label, &mine, &correct);
+    printf("%d\\n", memcmp(&mine, &loss, sizeof loss));
+"""
+    )
+    assert run_stored(tmp_path, body) == ["2", "0", "0", "5", "0"]
+
+
+def test_weights_of_another_network_or_choice_are_refused(tmp_path: Path) -> None:
+    body = (
+        OPENED
+        + """
+    edgec_m_train_step(&net, x, label, &loss, &correct);
+    if (edgec_m_save(&net, &store) != EC_STORE_OK) return 3;
+    edgec_m_saved_read(&other, 0, bytes, sizeof bytes);
+    layout.graph_hash ^= 1u;
+    if (ec_store_open(&store, &flash, &layout) != EC_STORE_OK) return 4;
+    printf("%d ", edgec_m_load(&other, &store));
+    layout.graph_hash ^= 1u;
+    layout.layout_hash ^= 1u;
+    if (ec_store_open(&store, &flash, &layout) != EC_STORE_OK) return 5;
+    printf("%d ", edgec_m_load(&other, &store));
+    edgec_m_saved_read(&other, 0, again, sizeof again);
+    printf("%d %d\\n", memcmp(bytes, again, sizeof bytes), edgec_m_save(NULL, &store));
+"""
+    )
+    assert run_stored(tmp_path, body) == ["4", "5", "0", "6"]
