@@ -20,6 +20,7 @@ from edgec.backends.kernels_c_train_s8 import (
     input_grad_attrs,
     input_grad_weight,
     is_chosen,
+    launch_bias,
     launch_conv,
     launch_input_grad,
     launch_weight,
@@ -141,13 +142,17 @@ def _pointwise_weight_scratch(node: NodeView, target: Target) -> int:
     return fixed + block * each
 
 
+def _bias_by_eights(node: NodeView) -> bool:
+    return node.inputs[0].size % 8 == 0
+
+
 def _dsp(
     op: str,
     symbol: str,
     rank: int,
     accepts: Accepts,
     launch: Callable[[NodeView, Target], Launch],
-    scratch: Scratch,
+    scratch: Scratch | None = None,
     in_place: tuple[int, ...] = (),
 ) -> Kernel:
     return Kernel(op, symbol, f"train/dsp/{symbol}.c", rank, accepts, launch, scratch, in_place=in_place)
@@ -193,5 +198,13 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         _launch_pointwise_weight,
         _pointwise_weight_scratch,
         (0,),
+    ),
+    _dsp(
+        "train_conv2d_bias",
+        "ec_train_conv2d_bias_pair_dsp",
+        10,
+        _also(of_kind(1, True), _bias_by_eights),
+        launch_bias,
+        in_place=(0,),
     ),
 )

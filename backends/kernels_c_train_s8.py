@@ -256,7 +256,8 @@ def _weight_scratch(node: NodeView, target: Target) -> int:
     return 4 * node.inputs[0].dims[3]
 
 
-def _launch_bias(node: NodeView, target: Target) -> Launch:
+def launch_bias(node: NodeView, target: Target) -> Launch:
+    """b, the gradient, mask, factor, rate, step."""
     attrs = node.node.attrs
     assert isinstance(attrs, TrainConv2dBiasAttrs)
     channels = node.inputs[0].size
@@ -386,7 +387,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
             "train_conv2d_bias",
             f"ec_train_conv2d_bias_{'pair' if pair else 'f32'}",
             of_kind(1, pair),
-            _launch_bias,
+            launch_bias,
             _bias_scratch,
             (0,),
         )

@@ -444,6 +444,7 @@ define(
         examples=(
             _bias_example("pair, stochastic", (1, 4, 4, 10), True, "stochastic"),
             _bias_example("pair, nearest, batch", (2, 3, 3, 5), True, "nearest"),
+            _bias_example("pair, many pixels", (1, 21, 25, 16), True, "stochastic"),
             _bias_example("float, stochastic", (1, 4, 5, 7), False, "stochastic"),
             _bias_example("rate beyond all bounds", (1, 2, 2, 6), False, "nearest", 1e38),
         ),
