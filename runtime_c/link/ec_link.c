@@ -65,6 +65,9 @@ static void write_input(const ec_link_model *model, ec_link_type use, uint32_t o
 static ec_link_status complete_input(ec_link *link, ec_link_type use, const uint8_t *from,
                                      uint32_t bytes) {
     const ec_link_model *model = link->model;
+    if (bytes == model->input_bytes) {
+        link->input_bytes = 0; /* a whole sample: what came before was given up */
+    }
     if (link->input_bytes != 0u && use != link->use) {
         return EC_LINK_INCOMPLETE;
     }
