@@ -46,6 +46,27 @@ static inline void ec_dsp_store_half(uint32_t *words, int32_t index, int32_t val
     memcpy((char *)words + 2 * index, &half, 2);
 }
 
+/* Two neighbouring int16. */
+static inline uint32_t ec_dsp_load_halves(const int16_t *x)
+{
+    uint32_t word;
+    memcpy(&word, x, 4);
+    return word;
+}
+
+/* Bytes of ones where the low four bits of `bits` are 1. */
+static inline uint32_t ec_dsp_byte_mask(uint32_t bits)
+{
+    uint32_t ones = (bits & 0xfu) * 0x00204081u & 0x01010101u;
+    return (ones << 8) - ones;
+}
+
+/* q[at..at + 4) with zeros where the bits of a mask are 0; `at` a multiple of 4. */
+static inline uint32_t ec_dsp_masked(const int8_t *q, const uint8_t *mask, int32_t at)
+{
+    return ec_dsp_load(q + at) & ec_dsp_byte_mask((uint32_t)mask[at >> 3] >> (at & 7));
+}
+
 /* `byte` four times */
 static inline uint32_t ec_dsp_splat(int32_t byte)
 {

@@ -112,9 +112,7 @@ static void ec_input_grad_masked(int8_t *to, const int8_t *q, const uint8_t *mas
     int32_t i = 0;
     if ((at & 3) == 0) {
         for (; i + 4 <= count; i += 4, at += 4) {
-            uint32_t bits = (uint32_t)mask[at >> 3] >> (at & 7) & 0xfu;
-            uint32_t ones = bits * 0x00204081u & 0x01010101u; /* a bit a byte */
-            ec_dsp_store(to + i, ec_dsp_load(q + at) & ((ones << 8) - ones));
+            ec_dsp_store(to + i, ec_dsp_masked(q, mask, at));
         }
     }
     for (; i < count; i++, at++) {

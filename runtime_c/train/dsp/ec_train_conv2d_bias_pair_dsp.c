@@ -17,13 +17,6 @@
 
 #define EC_PIXELS 255 /* 128 * 255 lies in int16 */
 
-/* Bytes of ones where the low four bits of `bits` are 1. */
-static inline uint32_t ec_bias_bytes(uint32_t bits)
-{
-    uint32_t ones = (bits & 0xfu) * 0x00204081u & 0x01010101u;
-    return (ones << 8) - ones;
-}
-
 /* Adds channels 0, 2 and 1, 3 of a four. */
 static inline void ec_bias_add(int32_t *sums, uint32_t even, uint32_t odd)
 {
@@ -48,8 +41,8 @@ static __attribute__((noinline)) void ec_bias_eight(const int8_t *q, const uint8
         pixels -= count;
         for (; count > 0; count--, q += channels, mask += channels >> 3) {
             uint32_t bits = *mask;
-            uint32_t first = ec_dsp_load(q) & ec_bias_bytes(bits);
-            uint32_t second = ec_dsp_load(q + 4) & ec_bias_bytes(bits >> 4);
+            uint32_t first = ec_dsp_load(q) & ec_dsp_byte_mask(bits);
+            uint32_t second = ec_dsp_load(q + 4) & ec_dsp_byte_mask(bits >> 4);
             even0 = ec_dsp_add_even(even0, first);
             odd0 = ec_dsp_add_odd(odd0, first);
             even1 = ec_dsp_add_even(even1, second);
