@@ -8,11 +8,12 @@ emulated board; `make check` compares the host's outputs on golden/in.bin with g
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from edgec.plan import Arena, Emulator, Memory, Target
+from edgec.training_ram import DATA_BYTES, kept_bytes
 
 PORT_FOLDER: Final = "src/port"
 PORT_RAM_BYTES: Final = 1024  # data of the test firmware; the rest of reserve_ram is its stack
@@ -28,7 +29,8 @@ class BuildSpec:
 
     `name`: of the model, an identifier. `sources`: its C files below the artifact, model_desc.c (which only
     the test programs link) last. `includes`: folders for -I. `golden_steps`: (entry, samples) pairs of
-    golden/in.bin, empty where there is no golden file.
+    golden/in.bin, empty where there is no golden file. `ram_bytes`: what the linker script gives a firmware that
+    learns; None: what the machine has.
     """
 
     name: str
@@ -37,6 +39,7 @@ class BuildSpec:
     arenas: tuple[Arena, ...]
     constant_bytes: int
     golden_steps: tuple[tuple[int, int], ...]
+    ram_bytes: int | None = None
 
 
 def build_files(target: Target, spec: BuildSpec, runtime: Path) -> dict[str, str]:
@@ -44,7 +47,7 @@ def build_files(target: Target, spec: BuildSpec, runtime: Path) -> dict[str, str
     ports = ["host/port.c"]
     files = {"Makefile": makefile(target, spec), "CMakeLists.txt": cmake(target, spec)}
     for emulator in emulators(target):
-        files[link_script_path(emulator)] = link_script(target, emulator, spec.arenas)
+        files[link_script_path(emulator)] = link_script(target, emulator, spec.arenas, spec.ram_bytes)
         folder = runtime / "ports" / emulator.port
         ports += [
             f"{emulator.port}/{path.name}" for path in sorted(folder.iterdir()) if path.suffix in (".c", ".h")
@@ -67,7 +70,8 @@ def choose_emulator(target: Target, spec: BuildSpec) -> Emulator | None:
     for machine in machines:
         ram = max(m.bytes for m in machine.memories if m.kind == "ram")
         flash = max(m.bytes for m in machine.memories if m.kind == "flash")
-        if arenas + target.reserve_ram_bytes <= ram and spec.constant_bytes + CODE_ALLOWANCE_BYTES <= flash:
+        kept = kept_bytes(target) if spec.ram_bytes is not None else target.reserve_ram_bytes
+        if arenas + kept <= ram and spec.constant_bytes + CODE_ALLOWANCE_BYTES <= flash:
             return machine
     return machines[-1] if machines else None
 
@@ -77,8 +81,10 @@ def link_script_path(emulator: Emulator) -> str:
     return f"{PORT_FOLDER}/{emulator.machine}.ld"
 
 
-def stack_bytes(target: Target) -> int:
-    """Stack of the test firmware."""
+def stack_bytes(target: Target, learns: bool = False) -> int:
+    """Stack of the test firmware; of one that learns in RAM of a size that was given, with the link's buffers."""
+    if learns:
+        return kept_bytes(target) - DATA_BYTES
     return target.reserve_ram_bytes - PORT_RAM_BYTES
 
 
@@ -87,10 +93,17 @@ def _region(memories: tuple[Memory, ...], kind: str, largest: bool) -> Memory:
     return max(chosen, key=lambda m: m.bytes) if largest else chosen[0]
 
 
-def link_script(target: Target, emulator: Emulator, arenas: tuple[Arena, ...]) -> str:
+def link_script(
+    target: Target, emulator: Emulator, arenas: tuple[Arena, ...], ram_bytes: int | None = None
+) -> str:
     """GNU ld script: code in the machine's first flash, weights in its largest, stack and data in its first
-    RAM, all arenas in its largest RAM. The stack is lowest, so that an overflow leaves the RAM."""
+    RAM, all arenas in its largest RAM. The stack is lowest, so that an overflow leaves the RAM. A firmware that
+    learns has `ram_bytes` of RAM for everything; what it saves stands beside the weights."""
     memories = emulator.memories
+    if ram_bytes is not None:
+        memories = tuple(
+            replace(m, bytes=min(m.bytes, ram_bytes)) if m.kind == "ram" else m for m in memories
+        )
     code, weights = _region(memories, "flash", False), _region(memories, "flash", True)
     data, arena_ram = _region(memories, "ram", False), _region(memories, "ram", True)
     regions = "\n".join(f"    {m.name} : ORIGIN = 0x{m.origin:08x}, LENGTH = {m.bytes}" for m in memories)
@@ -113,11 +126,12 @@ SECTIONS
     .ARM.extab : {{ *(.ARM.extab*) }} > {code.name}
     .ARM.exidx : {{ *(.ARM.exidx*) }} > {code.name}
     .weights : {{ *(.weights .weights.*) }} > {weights.name}
+    .journal (NOLOAD) : {{ *(.journal) }} > {weights.name}
     .stack (NOLOAD) :
     {{
         . = ALIGN(8);
         ec_stack_bottom = .;
-        . += {stack_bytes(target) // 8 * 8};
+        . += {stack_bytes(target, ram_bytes is not None) // 8 * 8};
         ec_stack_top = .;
     }} > {data.name}
     .data :

@@ -207,7 +207,7 @@ def _train_options(p: argparse.ArgumentParser) -> None:
         help="what learns on the device: none, head, bias, last:N, sparse, full or lora:R (default none)",
     )
     p.add_argument("--scheme", type=Path, metavar="FILE.toml", help="slices that train, with --train sparse")
-    p.add_argument("--train-ram", metavar="SIZE", help="RAM budget of a firmware that learns; as --ram")
+    p.add_argument("--train-ram", metavar="SIZE", help="all RAM of a firmware that learns, such as 256K")
     p.add_argument(
         "--loss",
         choices=("cross-entropy", "mse", "bce", "kl"),

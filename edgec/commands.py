@@ -52,7 +52,7 @@ def _request(args: argparse.Namespace, target: str) -> Any:
         quantize_head=args.quantize_head,
         sensitivity=getattr(args, "sensitivity", False),
         train=_train_spec(args),
-        ram_bytes=_ram_bytes(args),
+        ram_bytes=parse_size(args.ram) if args.ram else None,
         flash_bytes=parse_size(args.flash) if args.flash else None,
         stream=getattr(args, "stream", "auto"),
         stages=getattr(args, "stages", None),
@@ -67,17 +67,11 @@ def _request(args: argparse.Namespace, target: str) -> Any:
     return replace(request, decoder=DecoderOptions(args.context or CONTEXT, prefill))
 
 
-def _ram_bytes(args: argparse.Namespace) -> int | None:
-    """The smaller of --ram and --train-ram."""
-    from edgec.targets.load import parse_size
-
-    given = [parse_size(size) for size in (args.ram, getattr(args, "train_ram", None)) if size]
-    return min(given, default=None)
-
-
 def _train_spec(args: argparse.Namespace) -> TrainSpec:
     if not hasattr(args, "train"):
         return NOT_TRAINED
+    from edgec.targets.load import parse_size
+
     mode, count = parse_mode(args.train)
     scheme = read_scheme(args.scheme) if args.scheme is not None else None
     return check_spec(
@@ -95,6 +89,7 @@ def _train_spec(args: argparse.Namespace) -> TrainSpec:
             args.gradients,
             args.rounding,
             args.seed,
+            parse_size(args.train_ram) if args.train_ram else None,
         )
     )
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,11 +29,29 @@ from edgec.errors import TargetError, UserError
 from edgec.frontends import DecoderOptions
 from edgec.ir import Array, Program
 from edgec.learned import learned_of
+from edgec.ops.linear import ORDERED_MOST
+from edgec.passes.fit import kib
 from edgec.passes.low_precision import Journal
+from edgec.passes.trainables import layers_of
 from edgec.pipeline import Options
 from edgec.plan import Gpu, Kernel, Plan, Target
+from edgec.training_ram import kept_bytes, lesser
 
 GOLDEN_SAMPLES: Final = 4
+# Ops with float results whose sums numpy and the C kernels add in one order, and whose exp and log are ours.
+ORDERED_OPS: Final = frozenset(
+    {
+        "dequantize",
+        "linear",
+        "cross_entropy",
+        "cross_entropy_grad",
+        "correct_count",
+        "sgd",
+        "when_finite",
+        "reshape",
+    }
+    | {"linear_weight_update", "linear_weight_grad", "reduce_sum", "matmul", "gradient_quantize", "expand"}
+)
 RANDOM_SAMPLES: Final = 8
 MAX_CALIBRATED_ELEMENTS: Final = 1 << 26
 Calibration = Mapping[str, Array] | str | os.PathLike[str] | None
@@ -142,9 +161,28 @@ def plan(request: Request) -> Compiled:
     done = transform(request)
     name = chosen_name(request)
     with log.step("plan") as notes:
-        planned = pipeline.lower(done.program, target, request.options, kernels_of(target), name)
+        fits = partial(_what_fits, done, request.options, target)
+        planned = pipeline.lower(done.program, target, request.options, kernels_of(target), name, fits)
         notes.append(", ".join(f"{a.memory} {a.bytes:,} B" for a in planned.arenas))
     return Compiled(name, target, text, settled(request), _source_hash(request.model), done, planned)
+
+
+def _what_fits(done: Transformed, options: Options, target: Target) -> str:
+    """What less to train would fit into --train-ram, and the RAM it takes; "" for nothing."""
+    names = [name for name, _ in done.trace.after]
+    _, untrained = done.trace.after[names.index("train") - 1]
+    layers = len(layers_of(untrained.graphs[0]))
+    for title, spec in lesser(options.train, layers):
+        smaller = replace(options, train=spec, stages=None)
+        program = untrained
+        for step in pipeline.graph_steps(smaller, done.arrays):
+            program = step.run(program) if step.name in ("train", "schedule") else program
+        try:
+            plan = pipeline.lower(program, target, smaller, kernels_of(target), "smaller")
+        except TargetError:
+            continue
+        return f"{title} ({kib(sum(a.bytes for a in plan.arenas) + kept_bytes(target))})"
+    return ""
 
 
 def default_precision(target: str) -> pipeline.Precision:
@@ -306,7 +344,7 @@ def write(compiled: Compiled, out: Path) -> None:
             files[f"src/include/{header.name}"] = header.read_text(encoding="utf-8")
         vectors = golden(compiled)
         files["golden/in.bin"], files["golden/out.bin"] = vectors.inputs, vectors.outputs
-        spec = build_spec(plan, vectors.steps)
+        spec = _spec(compiled, vectors.steps)
         files.update(buildfiles.build_files(compiled.target, spec, ROOT))
         if learned is not None:
             files |= c_store.emit(plan, c.head(plan, compiled.target, origin))
@@ -317,13 +355,37 @@ def write(compiled: Compiled, out: Path) -> None:
         notes.append(f"{len(files)} files")
 
 
-def build_spec(plan: Plan, golden_steps: device.Steps) -> BuildSpec:
+def _spec(compiled: Compiled, golden_steps: device.Steps) -> BuildSpec:
     """What Makefile, CMakeLists.txt and linker scripts depend on."""
+    comparable = golden_steps if _bits_are_numpys(compiled) else ()
+    return build_spec(compiled.plan, comparable, compiled.options.train.ram_bytes)
+
+
+def _bits_are_numpys(compiled: Compiled) -> bool:
+    """Whether `make check` may compare bytes: outputs are integers, or floats that only a trained head makes of
+    integers, which numpy adds up in the order of the kernels."""
+    outputs = [p.type.dtype for entry in compiled.plan.entries for p in entry.outputs]
+    if not any(t.is_float for t in outputs):
+        return True
+    program = compiled.done.program
+    if compiled.options.precision != "int8" or compiled.options.train.mode == "none":
+        return False
+    for graph in program.graphs:
+        types = program.type_of(graph)
+        for node in graph.nodes:
+            if any(v.type.dtype.is_float for v in node.outputs) and node.op not in ORDERED_OPS:
+                return False
+            if node.op == "linear" and types[node.inputs[1]].size > ORDERED_MOST:
+                return False
+    return True
+
+
+def build_spec(plan: Plan, golden_steps: device.Steps, ram_bytes: int | None = None) -> BuildSpec:
+    """Likewise of a Plan alone. `golden_steps`: those whose bytes `make check` compares."""
     from edgec.backends import c
     from edgec.backends.ctext import identifier
 
     constants = sum(constant.data.nbytes for constant in plan.constants)
-    floats = any(p.type.dtype.is_float for entry in plan.entries for p in entry.outputs)
     kernels = (f"src/{source}" for source in c.sources(plan))
     return BuildSpec(
         identifier(plan.name),
@@ -331,7 +393,8 @@ def build_spec(plan: Plan, golden_steps: device.Steps) -> BuildSpec:
         ("src", "src/include"),
         plan.arenas,
         constants,
-        () if floats else golden_steps,  # `make check` compares bytes, which floats do not share with numpy
+        golden_steps,
+        ram_bytes,
     )
 
 
@@ -416,7 +479,7 @@ def _training(compiled: Compiled) -> dict[str, Any]:
 def manifest(compiled: Compiled, golden_steps: device.Steps) -> dict[str, Any]:
     """manifest.json without the files' hashes."""
     plan = compiled.plan
-    machine = buildfiles.choose_emulator(compiled.target, build_spec(plan, golden_steps))
+    machine = buildfiles.choose_emulator(compiled.target, _spec(compiled, golden_steps))
     hidden = ("stages", "check", *(("train",) if compiled.options.train.mode == "none" else ()))
     options = {k: v for k, v in asdict(compiled.options).items() if k not in hidden}
     return {

@@ -6,7 +6,7 @@ An order that matters has its reason beside it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from edgec.passes.calibrate import calibrate
 from edgec.passes.choose_kernels import choose_kernels
 from edgec.passes.dead import remove_dead
 from edgec.passes.equalize import equalize
-from edgec.passes.fit import check_device_memory, check_flash
+from edgec.passes.fit import check_device_memory, check_flash, check_training_ram
 from edgec.passes.fold import fold
 from edgec.passes.fuse import fuse
 from edgec.passes.fuse_w4 import fuse_w4
@@ -35,7 +35,7 @@ from edgec.passes.join_loops import join_loops
 from edgec.passes.layout import layout
 from edgec.passes.legalize import legalize
 from edgec.passes.low_precision import Journal, LowPrecision, prepare, round_layers
-from edgec.passes.memory import plan_memory
+from edgec.passes.memory import lay_out, plan_memory
 from edgec.passes.merge_linears import merge_linears, merge_projections
 from edgec.passes.norm_gain import norm_gain
 from edgec.passes.quantize import Scheme, quantize
@@ -55,6 +55,7 @@ from edgec.plan import Gpu, Kernel, Plan, Target
 from edgec.samples import to_device, value_to_user
 from edgec.text import show
 from edgec.train_options import NOT_TRAINED, TRAIN_STEP, TrainSpec
+from edgec.training_ram import kept_bytes
 from edgec.verify import verify
 from edgec.verify_plan import verify_plan
 
@@ -363,12 +364,33 @@ def choose(program: Program, target: Target, options: Options, kernels: Sequence
     plan = join_epilogues(join_loops(choose_kernels(program, target, kernels, name)))
     if options.stream == "off" or target.family == "cuda":  # no CUDA kernel works row by row
         return plan
-    return stream(plan, target, options.ram_bytes, options.stream)
+    return stream(plan, target, arena_budget(target, options), options.stream)
 
 
-def lower(program: Program, target: Target, options: Options, kernels: Sequence[Kernel], name: str) -> Plan:
-    """The planned Plan. Raises TargetError where it does not fit."""
-    plan = plan_memory(choose(program, target, options, kernels, name), target, options.ram_bytes)
+def arena_budget(target: Target, options: Options) -> int | None:
+    """What --ram, and --train-ram less stack and data of the firmware, leave to the arenas; None: the target says."""
+    given = [] if options.ram_bytes is None else [options.ram_bytes]
+    if options.train.ram_bytes is not None:
+        given.append(max(0, options.train.ram_bytes - kept_bytes(target)))
+    return min(given, default=None)
+
+
+def lower(
+    program: Program,
+    target: Target,
+    options: Options,
+    kernels: Sequence[Kernel],
+    name: str,
+    what_fits: Callable[[], str] | None = None,
+) -> Plan:
+    """The planned Plan. Raises TargetError where it does not fit; `what_fits` says what less to train would."""
+    chosen = choose(program, target, options, kernels, name)
+    total = options.train.ram_bytes
+    if total is not None:
+        check_training_ram(
+            lay_out(chosen, target, arena_budget(target, options))[0], target, total, what_fits or str
+        )
+    plan = plan_memory(chosen, target, arena_budget(target, options))
     verify_plan(plan, target)
     weights = sum(c.data.nbytes for c in plan.constants)
     if target.family == "cuda":
@@ -385,7 +407,8 @@ def check_flash_of(plan: Plan, target: Target, options: Options, needed: int) ->
 
 
 def ram_available(target: Target, options: Options) -> int:
-    """Bytes that arenas may take: --ram, or the target's RAM less what stack and data need."""
-    if options.ram_bytes is not None:
-        return options.ram_bytes
+    """Bytes that arenas may take: by --ram and --train-ram, or the target's RAM less what stack and data need."""
+    budget = arena_budget(target, options)
+    if budget is not None:
+        return budget
     return sum(m.bytes for m in target.rams) - target.reserve_ram_bytes

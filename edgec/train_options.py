@@ -62,7 +62,8 @@ class Scheme:
 class TrainSpec:
     """`count`: n of last:n and r of lora:r. `rate`: the learning rate at the start, which the application may change.
     `accumulate`: steps whose mean gradient makes one update. `temperature`: of the loss kl. `gradients` of int8 layers
-    are kept in this format, `rounding` is that of their updates."""
+    are kept in this format, `rounding` is that of their updates. `ram_bytes`: all RAM of the firmware that learns,
+    stack and data included; None leaves it to the target."""
 
     mode: Mode = "none"
     count: int = 0
@@ -77,6 +78,7 @@ class TrainSpec:
     gradients: Gradients = "int8"
     rounding: Rounding = "stochastic"
     seed: int = 0
+    ram_bytes: int | None = None
 
     @property
     def title(self) -> str:
@@ -113,6 +115,7 @@ def check_spec(spec: TrainSpec) -> TrainSpec:
         "--momentum from 0 to below 1": not 0.0 <= spec.momentum < 1.0,
         "--weight-decay as a number from 0 up": not 0.0 <= spec.weight_decay < 3e38,
         "--accumulate from 1 up": spec.accumulate < 1,
+        "--train-ram with --train alone": spec.mode == "none" and spec.ram_bytes is not None,
         "--temperature as a number above 0": not 0.0 < spec.temperature < 3e38,
     }
     for cure, fails in wrong.items():

@@ -3,13 +3,35 @@ help."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edgec.errors import TargetError
 from edgec.ir import DType
 from edgec.passes.lifetimes import calls_of
 from edgec.passes.placement import rooms
 from edgec.plan import Arena, Buffer, Entry, Plan, Target, Use
+from edgec.training_ram import kept_bytes
+
+
+def check_training_ram(plan: Plan, target: Target, total: int, what_fits: Callable[[], str]) -> None:
+    """Raise TargetError EDGEC-E508 where a firmware that learns needs more than `total` bytes of RAM. `plan` has
+    offsets; `what_fits` says what less to train would fit, "" for nothing."""
+    kept = kept_bytes(target)
+    needed = sum(a.bytes for a in plan.arenas) + kept
+    if needed <= total:
+        return
+    largest_arena = max(plan.arenas, key=lambda a: a.bytes)
+    at, live = peak(plan, largest_arena.memory)
+    where = f" at layer {at}" if at else ""
+    fits = what_fits()
+    less = f", or {fits}" if fits else ""
+    largest = ", ".join(f"{_called(plan, b)} {kib(b.bytes)}" for b in live[:3])
+    raise TargetError(
+        "EDGEC-E508",
+        f"give --train-ram {-(-needed // 1024)}K{less}: the firmware that learns needs {kib(needed)} of RAM{where} "
+        f"({kib(kept)} of it stack, link and data), {kib(needed - total)} more than the {kib(total)} given. "
+        f"Largest buffers: {largest}",
+    )
 
 
 def does_not_fit(plan: Plan, target: Target, arena: Arena, budget: int | None) -> TargetError:
