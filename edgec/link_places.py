@@ -143,8 +143,8 @@ class Port:
 
 
 def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    return text or "the port is gone"
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else str(error) or "the port is gone"
 
 
 def _open(path: str, baud: int) -> Any:

@@ -18,7 +18,8 @@ from edgec.targets.load import load_target
 SOURCES = Path(__file__).parent / "c" / "link"
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-pedantic")
 INCLUDES = tuple(
-    f"-I{p}" for p in (RUNTIME / "include", RUNTIME / "link", RUNTIME / "ports" / "link", SOURCES)
+    f"-I{p}"
+    for p in (RUNTIME / "include", RUNTIME / "link", RUNTIME / "ports" / "link", RUNTIME / "store", SOURCES)
 )
 COMMON = (
     RUNTIME / "link" / "ec_link.c",
