@@ -8,10 +8,10 @@
  * rows of q that a row of dx needs stand masked in a ring of `block` rows.
  * scratch: 4 * C + block * Q * C bytes, aligned to 4. Equals input_grad of edgec/ops/train_conv.py.
  * Measured on QEMU Cortex-M7 (mps2-an500), GCC 12.2 -O2, 2026-11, by benchmarks/train_kernels.py,
- * instructions per MAC here against the portable kernel: 10 against 37 (3x3, 8x8x144), 6.1
- * against 31 (5x5, 8x8x160), 7.3 against 28 (7x7 stride 2, 8x8x240).
+ * instructions per MAC here against the portable kernel: 7.9 against 37 (3x3, 8x8x144), 4.7
+ * against 31 (5x5, 8x8x160), 5.6 against 28 (7x7 stride 2, 8x8x240).
  */
-#include "ec_dsp.h"
+#include "ec_dsp_grad_window.h"
 #include "ec_gradient.h"
 #include "ec_train_s8.h"
 
@@ -37,66 +37,14 @@ static ec_reaching ec_taps_from(int32_t at, int32_t size, int32_t kernel, int32_
     return found;
 }
 
-/* Taps of one pixel of dx. h: masked rows, row r at r % ring. */
-typedef struct ec_input_grad_window {
-    const int8_t *h; /* first column of row 0 of the ring */
-    int32_t ring;
-    int32_t slot; /* of the first row */
-    int32_t rows;
-    int32_t taps;
-    int32_t row_bytes;
-    int32_t step;   /* bytes of h from a tap back to the next */
-    int32_t w_step; /* weights from tap to tap */
-    int32_t w_row;
-    int32_t channel; /* weights from channel to channel */
-} ec_input_grad_window;
-
-/* acc[k] = eff[k] * the sums of four channels; c: the first of them; w at its first tap. */
-static __attribute__((noinline)) void ec_input_grad_four(const ec_input_grad_window *run,
-                                                         int32_t c, const int8_t *w,
-                                                         const int16_t *eff, int32_t *acc)
-{
-    int32_t a0 = 0;
-    int32_t a1 = 0;
-    int32_t a2 = 0;
-    int32_t a3 = 0;
-    int32_t slot = run->slot;
-    const int8_t *w2 = w + 2 * run->channel;
-    int32_t channel = run->channel;
-    for (int32_t r = run->rows; r > 0; r--) {
-        const int8_t *in = run->h + slot * run->row_bytes + c;
-        const int8_t *tap = w;
-        const int8_t *tap2 = w2;
-        for (int32_t s = run->taps; s > 0; s--) {
-            uint32_t word = ec_dsp_load(in);
-            uint32_t even = ec_dsp_even(word);
-            uint32_t odd = ec_dsp_odd(word);
-            a0 = ec_dsp_smlabb(even, (uint32_t)tap[0], a0);
-            a1 = ec_dsp_smlabb(odd, (uint32_t)tap[channel], a1);
-            a2 = ec_dsp_smlatb(even, (uint32_t)tap2[0], a2);
-            a3 = ec_dsp_smlatb(odd, (uint32_t)tap2[channel], a3);
-            in -= run->step;
-            tap += run->w_step;
-            tap2 += run->w_step;
-        }
-        w += run->w_row;
-        w2 += run->w_row;
-        slot = (slot == 0 ? run->ring : slot) - 1;
-    }
-    acc[0] = a0 * eff[0];
-    acc[1] = a1 * eff[1];
-    acc[2] = a2 * eff[2];
-    acc[3] = a3 * eff[3];
-}
-
-/* The same of one channel. */
-static int32_t ec_input_grad_one(const ec_input_grad_window *run, int32_t c, const int8_t *w,
+/* One channel of a pixel of dx; h: column and channel in row 0 of the ring. */
+static int32_t ec_input_grad_one(const ec_dsp_grad_taps *run, const int8_t *h, const int8_t *w,
                                  int32_t eff)
 {
     int32_t sum = 0;
     int32_t slot = run->slot;
     for (int32_t r = 0; r < run->rows; r++) {
-        const int8_t *in = run->h + slot * run->row_bytes + c;
+        const int8_t *in = h + slot * run->row_bytes;
         for (int32_t s = 0; s < run->taps; s++) {
             sum += in[-s * run->step] * w[r * run->w_row + s * run->w_step];
         }
@@ -120,8 +68,8 @@ static void ec_input_grad_masked(int8_t *to, const int8_t *q, const uint8_t *mas
     }
 }
 
-/* acc of all channels of one pixel. */
-static void ec_input_grad_pixel(const ec_input_grad_window *run, const int8_t *w,
+/* acc of all channels of one pixel; h: its first tap's column in row 0 of the ring. */
+static void ec_input_grad_pixel(const ec_dsp_grad_taps *run, const int8_t *h, const int8_t *w,
                                 const int16_t *eff, int32_t channels, int32_t *acc)
 {
     if (run->rows == 0 || run->taps == 0) {
@@ -129,11 +77,15 @@ static void ec_input_grad_pixel(const ec_input_grad_window *run, const int8_t *w
         return;
     }
     int32_t c = 0;
-    for (; c + 4 <= channels; c += 4) {
-        ec_input_grad_four(run, c, w + c * run->channel, eff + c, acc + c);
+    for (; c + 4 <= channels; c += 4, acc += 4, eff += 4, w += 4 * run->channel) {
+        ec_dsp_grad_window(run, h + c, w, acc);
+        acc[0] *= eff[0];
+        acc[1] *= eff[1];
+        acc[2] *= eff[2];
+        acc[3] *= eff[3];
     }
-    for (; c < channels; c++) {
-        acc[c] = ec_input_grad_one(run, c, w + c * run->channel, eff[c]);
+    for (; c < channels; c++, w += run->channel) {
+        *acc++ = ec_input_grad_one(run, h + c, w, *eff++);
     }
 }
 
@@ -149,8 +101,15 @@ void ec_depthwise_input_grad_s8_dsp(const ec_input_grad_params *p, const int8_t 
     int32_t *acc = scratch;
     int8_t *h = (int8_t *)(acc + channels);
     ec_block_float to = {dx, dx, 0};
-    ec_input_grad_window run = {h,         p->block,    0, 0, 0, row_bytes, channels,
-                                p->stride_w, p->stride_h * p->kernel_w, p->kernel_h * p->kernel_w};
+    ec_dsp_grad_taps run = {p->block,
+                            0,
+                            0,
+                            0,
+                            row_bytes,
+                            channels,
+                            p->stride_w,
+                            p->stride_h * p->kernel_w,
+                            p->kernel_h * p->kernel_w};
     for (int32_t n = 0; n < p->batch; n++) {
         int32_t made = 0;
         for (int32_t y = 0; y < p->in_h; y++) {
@@ -165,9 +124,8 @@ void ec_depthwise_input_grad_s8_dsp(const ec_input_grad_params *p, const int8_t 
                 ec_reaching columns =
                     ec_taps_from(x + p->pad_left, p->out_w, p->kernel_w, p->stride_w);
                 run.taps = columns.count;
-                run.h = h + columns.from * channels;
                 const int8_t *first = w + rows.tap * p->kernel_w + columns.tap;
-                ec_input_grad_pixel(&run, first, eff, channels, acc);
+                ec_input_grad_pixel(&run, h + columns.from * channels, first, eff, channels, acc);
                 ec_block_float_put(&to, acc, channels);
             }
         }
