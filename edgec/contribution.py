@@ -6,7 +6,8 @@ for several k, against the head alone; a slice of one layer's weights beside the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
@@ -77,9 +78,9 @@ def measure(
     missing = [task for task in tasks if task_name(task) not in journal.results]
     if len(missing) < len(tasks):
         log.say(f"{len(tasks) - len(missing)} of {len(tasks)} fine-tunings are in {journal.path}")
-    found: Iterable[tuple[int, Result]] = workers.run(work, missing, staff.workers, staff.cluster)
-    for number, result in log.progress(found, "fine-tuning", len(missing)):
-        journal.add(task_name(missing[number]), result)
+    with closing(workers.run(work, missing, staff.workers, staff.cluster)) as found:
+        for number, result in log.progress(found, "fine-tuning", len(missing)):
+            journal.add(task_name(missing[number]), result)
     return {choice: _share(choice, items.seeds, journal.results) for choice in choices}
 
 

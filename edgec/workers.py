@@ -12,11 +12,12 @@ import multiprocessing
 import os
 import pickle
 import signal
+import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -25,7 +26,9 @@ from edgec.errors import EdgecError, TargetError
 
 T = TypeVar("T")
 R = TypeVar("R")
+Results = Generator[tuple[int, Any], None, None]
 
+ANSWER_SECONDS: Final = 10.0
 RETRIES: Final = 20  # of a task whose Ray node died
 ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -41,7 +44,7 @@ class _Refusal:
 
 def run(
     work: Callable[[T], R], tasks: Sequence[T], workers: int, cluster: str | None = None
-) -> Iterator[tuple[int, R]]:
+) -> Generator[tuple[int, R], None, None]:
     """(number, work(task)) of every task, as they finish. `work` is pickled once for each worker.
 
     Raises what `work` raises to the user; TargetError EDGEC-E841 where a worker was killed, EA08 where Ray is not
@@ -50,13 +53,14 @@ def run(
     if not tasks:
         return
     found = _on_processes(work, tasks, workers) if cluster is None else _on_cluster(work, tasks, cluster)
-    for number, result in found:
-        if isinstance(result, _Refusal):
-            raise getattr(errors, result.kind)(result.code, result.message)
-        yield number, result
+    with closing(found):  # now, not when the caller's traceback goes
+        for number, result in found:
+            if isinstance(result, _Refusal):
+                raise getattr(errors, result.kind)(result.code, result.message)
+            yield number, result
 
 
-def _on_processes(work: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[tuple[int, Any]]:
+def _on_processes(work: Callable[[T], R], tasks: Sequence[T], workers: int) -> Results:
     context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks
     before = set(multiprocessing.active_children())
     with _one_thread():
@@ -120,22 +124,23 @@ def _attempt(work: Callable[[Any], Any], task: Any) -> Any:
         return _Refusal(type(error).__name__, error.code, error.message)
 
 
-def _on_cluster(work: Callable[[T], R], tasks: Sequence[T], address: str) -> Iterator[tuple[int, Any]]:
+def _on_cluster(work: Callable[[T], R], tasks: Sequence[T], address: str) -> Results:
     try:
         import ray
     except ImportError:
         raise TargetError(
             "EDGEC-EA08",
-            "install it with `pip install edgec[cluster]`: --cluster needs Ray, which is not here",
+            "run pip install 'edgec[cluster]': --cluster needs Ray, which is not installed",
         ) from None
     try:
+        _refuse_silent(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise TargetError(
             "EDGEC-E840",
-            f"check the address (`ray status --address {address}`) and that its nodes run this Python and this Ray: "
-            f"no cluster answers at {address} ({reason})",
+            f"give --cluster as HOST:PORT of a Ray cluster (`ray status --address {address}` shows it) whose nodes run "
+            f"this Python and this Ray: none answers at {address} ({reason})",
         ) from None
     try:
         content = pickle.dumps(work)
@@ -155,6 +160,14 @@ def _on_cluster(work: Callable[[T], R], tasks: Sequence[T], address: str) -> Ite
         ) from None
     finally:
         ray.shutdown()
+
+
+def _refuse_silent(address: str) -> None:
+    """Raise OSError or ValueError where nothing listens at HOST:PORT: Ray itself waits for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or len(port) > 5 or int(port) > 65_535:
+        raise ValueError("it is not HOST:PORT")
+    socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
 
 
 def _do_remote(digest: str, work: bytes, task: Any) -> Any:
