@@ -62,6 +62,7 @@ _PACKAGES: Final = (
     ("ml_dtypes", "bf16", "pip install 'edgec[bf16]'", False),
     ("matplotlib", "report pictures", "pip install 'edgec[report]'", False),
     ("tqdm", "progress bars", "pip install 'edgec[progress]'", False),
+    ("pyserial", "fine-tuning behind a serial port", "pip install 'edgec[device]'", False),
 )
 
 
