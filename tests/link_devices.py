@@ -24,6 +24,7 @@ INCLUDES = tuple(
 COMMON = (
     RUNTIME / "link" / "ec_link.c",
     RUNTIME / "link" / "ec_link_frame.c",
+    RUNTIME / "store" / "ec_crc32.c",
     RUNTIME / "ports" / "status.c",
     SOURCES / "link_model.c",
 )

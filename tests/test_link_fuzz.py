@@ -31,7 +31,7 @@ def test_ten_million_damaged_frames_leave_the_device_whole() -> None:
 
 
 MISTAKES = {
-    "a damaged frame is taken": ("frame->crc != ec_link_crc(0, at, in->used - 4u)", "0"),
+    "a damaged frame is taken": ("frame->crc != ec_crc32(0, at, in->used - 4u)", "0"),
     "a wrong length is believed": ("frame->length != in->used - EC_LINK_FRAME_BYTES", "0"),
     "a frame runs over the buffer": ("in->used == in->capacity", "in->used == in->capacity + 9u"),
     "the receiver stays out of step": ("    in->lost = 0;\n", ""),

@@ -1,6 +1,7 @@
 /* ec_link.c: the requests of ec_link.h. One function a request, one table that names them all. */
 #include "ec_link.h"
 
+#include "ec_crc32.h"
 #include "ec_philox.h"
 
 #include <string.h>
@@ -123,7 +124,7 @@ static ec_link_status weights_crc(ec_link *link, uint32_t *crc, ec_link_writer *
         if (status != EC_OK) {
             return model_status(link, status, to);
         }
-        *crc = ec_link_crc(*crc, part, bytes);
+        *crc = ec_crc32(*crc, part, bytes);
         at += bytes;
     }
     return EC_LINK_OK;
@@ -385,7 +386,7 @@ static ec_link_status do_weights_chunk(ec_link *link, const ec_link_frame *reque
         drop_staged(link);
         return status;
     }
-    link->staged_crc = ec_link_crc(link->staged_crc, from, bytes);
+    link->staged_crc = ec_crc32(link->staged_crc, from, bytes);
     link->staged_bytes += bytes;
     return EC_LINK_OK;
 }
@@ -555,7 +556,7 @@ static uint32_t new_session(ec_link *link, uint32_t nonce) {
     uint32_t session;
     link->hellos++;
     (void)ec_link_put32(ec_link_put32(ec_link_put32(parts, link->seed), link->hellos), nonce);
-    session = ec_link_crc(0, parts, sizeof parts);
+    session = ec_crc32(0, parts, sizeof parts);
     return session != 0u ? session : 1u;
 }
 

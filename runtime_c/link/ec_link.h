@@ -23,7 +23,7 @@
  * CRC-32 and not CRC-16, although it costs two bytes more a frame: noise passes 16 bits once in
  * 65,536 frames, which on a bad cable is a wrong training step every few minutes; it passes 32
  * bits once in 4.3e9. The frames are long (a chunk of an image), so two bytes do not matter, and
- * the same routine guards whole weights.
+ * the same routine (store/ec_crc32.c) guards whole weights.
  *
  * Every request is safe to repeat. A session's requests carry sequence numbers that grow by one.
  * The device runs the one after the last, answers a repetition of the last from memory, and
@@ -222,9 +222,6 @@ typedef struct {
     uint32_t replay_count;
     uint32_t replay_steps;
 } ec_link;
-
-/* CRC-32 of `count` bytes that follow bytes with CRC-32 `crc`; 0 for the first. */
-uint32_t ec_link_crc(uint32_t crc, const uint8_t *bytes, uint32_t count);
 
 /* Prepares a receiver: frames of `capacity` bytes, header and CRC included, fit. */
 void ec_link_receiver_init(ec_link_receiver *in, uint8_t *buffer, uint32_t capacity);

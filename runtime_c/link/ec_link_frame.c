@@ -1,26 +1,9 @@
-/* ec_link_frame.c: frames of ec_link.h: CRC-32, COBS, and the byte-at-a-time receiver. */
+/* ec_link_frame.c: frames of ec_link.h: COBS and the byte-at-a-time receiver. */
 #include "ec_link.h"
 
-#define BLOCK 254u /* bytes that one COBS block can hold */
+#include "ec_crc32.h"
 
-/*
- * CRC-32 of IEEE 802.3, reflected, polynomial 0x04C11DB7, by half bytes: 64 bytes of table, two
- * look-ups a byte.
- */
-uint32_t ec_link_crc(uint32_t crc, const uint8_t *bytes, uint32_t count) {
-    static const uint32_t table[16] = {
-        0x00000000u, 0x1DB71064u, 0x3B6E20C8u, 0x26D930ACu, 0x76DC4190u, 0x6B6B51F4u,
-        0x4DB26158u, 0x5005713Cu, 0xEDB88320u, 0xF00F9344u, 0xD6D6A3E8u, 0xCB61B38Cu,
-        0x9B64C2B0u, 0x86D3D2D4u, 0xA00AE278u, 0xBDBDF21Cu};
-    uint32_t i;
-    crc = ~crc;
-    for (i = 0; i < count; i++) {
-        crc ^= bytes[i];
-        crc = crc >> 4 ^ table[crc & 15u];
-        crc = crc >> 4 ^ table[crc & 15u];
-    }
-    return ~crc;
-}
+#define BLOCK 254u /* bytes that one COBS block can hold */
 
 static void forget(ec_link_receiver *in) {
     in->used = 0;
@@ -63,7 +46,7 @@ static const ec_link_frame *parse(ec_link_receiver *in) {
         return NULL;
     }
     frame->crc = ec_link_get32(frame->payload + frame->length);
-    if (frame->crc != ec_link_crc(0, at, in->used - 4u)) {
+    if (frame->crc != ec_crc32(0, at, in->used - 4u)) {
         return NULL;
     }
     return frame;
@@ -106,7 +89,7 @@ uint32_t ec_link_seal(uint8_t *to, const ec_link_frame *frame) {
     (void)ec_link_put16(to + 2, frame->length);
     (void)ec_link_put32(to + 4, frame->sequence);
     (void)ec_link_put32(to + 8, frame->session);
-    (void)ec_link_put32(to + bytes, ec_link_crc(0, to, bytes));
+    (void)ec_link_put32(to + bytes, ec_crc32(0, to, bytes));
     return bytes + 4u;
 }
 

@@ -5,6 +5,8 @@
  */
 #include "link_model.h"
 
+#include "ec_crc32.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,12 +112,12 @@ uint32_t link_device_feed(void *self, const uint8_t *bytes, uint32_t count, uint
 /* CRC-32 of all that training changes; what load would bring back; calls of train_step. */
 uint32_t link_device_weights(void *self) {
     device *d = (device *)self;
-    return ec_link_crc(0, (const uint8_t *)&d->model.live, (uint32_t)sizeof d->model.live);
+    return ec_crc32(0, (const uint8_t *)&d->model.live, (uint32_t)sizeof d->model.live);
 }
 
 uint32_t link_device_saved(void *self) {
     device *d = (device *)self;
-    return ec_link_crc(0, (const uint8_t *)&d->model.saved, (uint32_t)sizeof d->model.saved);
+    return ec_crc32(0, (const uint8_t *)&d->model.saved, (uint32_t)sizeof d->model.saved);
 }
 
 uint32_t link_device_calls(void *self) {
