@@ -14,25 +14,25 @@ import numpy as np
 from edgec.backends.kernel_record import Accepts
 from edgec.backends.kernels_c_dsp import has_dsp
 from edgec.backends.kernels_c_train_s8 import (
+    PIXELS,
     accepts_conv,
     accepts_weight,
     conv_attrs,
+    grad_is_pointwise,
     input_grad_attrs,
     input_grad_weight,
-    is_chosen,
     launch_bias,
     launch_conv,
     launch_input_grad,
     launch_weight,
     of_kind,
-    weight_attrs,
+    weight_is_pointwise,
 )
 from edgec.plan import Kernel, Launch, NodeView, Target
 
 MOST_SCRATCH: Final = 6 << 10  # bytes that blocks of more than two pixels or outputs may take
 MOST_BLOCK: Final = 16
 MOST_EFF: Final = 258  # 127 * eff lies in int16
-PIXELS: Final = 64  # EC_PIXELS of ec_pointwise_train_weight_pair_dsp.c
 
 Scratch = Callable[[NodeView, Target], int]
 
@@ -73,13 +73,11 @@ def _depthwise_scratch(node: NodeView, target: Target) -> int:
     return 9 * height * width
 
 
-def _grad_is_pointwise(node: NodeView) -> bool:
-    """1x1 kernel, one group, stride 1, no padding; eff is constant and small."""
-    attrs, at = input_grad_attrs(node), input_grad_weight(node)
-    eff = node.constants[at + 1]
+def _grad_of_small_eff(node: NodeView) -> bool:
+    """Pointwise; eff is constant, and its products with q are int16."""
+    eff = node.constants[input_grad_weight(node) + 1]
     small = eff is not None and int(np.abs(eff.astype(np.int64)).max(initial=0)) <= MOST_EFF
-    plain = attrs.groups == 1 and attrs.stride == (1, 1) and not any(attrs.pad)
-    return node.inputs[at].dims[1:3] == (1, 1) and plain and small
+    return grad_is_pointwise(node) and small
 
 
 def _grad_is_depthwise(node: NodeView) -> bool:
@@ -118,13 +116,6 @@ def _launch_depthwise_grad(node: NodeView, target: Target) -> Launch:
 def _depthwise_grad_scratch(node: NodeView, target: Target) -> int:
     _, _, width, channels = node.inputs[0].dims
     return 4 * channels + _ring(node) * width * channels
-
-
-def _weight_is_pointwise(node: NodeView) -> bool:
-    """1x1 kernel, one group, stride 1, no padding, every output."""
-    attrs, w = weight_attrs(node), node.inputs[0].dims
-    plain = attrs.groups == 1 and attrs.stride == (1, 1) and not any(attrs.pad)
-    return w[1:3] == (1, 1) and plain and not is_chosen(node)
 
 
 def _weight_block(node: NodeView) -> tuple[int, int, int]:
@@ -178,7 +169,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         "trained_conv2d_input_grad",
         "ec_pointwise_input_grad_s8_dsp",
         10,
-        _also(of_kind(0, True), _grad_is_pointwise),
+        _also(of_kind(0, True), _grad_of_small_eff),
         _launch_pointwise_grad,
         _pointwise_grad_scratch,
     ),
@@ -194,7 +185,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         "train_conv2d_weight",
         "ec_pointwise_train_weight_pair_dsp",
         10,
-        _also(accepts_weight(True), _weight_is_pointwise),
+        _also(accepts_weight(True), weight_is_pointwise),
         _launch_pointwise_weight,
         _pointwise_weight_scratch,
         (0,),

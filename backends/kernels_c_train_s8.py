@@ -33,6 +33,7 @@ from edgec.plan import Kernel, Launch, NodeView, Packed, Target
 
 MOST_INPUTS: Final = 65_000  # of one output: sums of 255 * 128 stay in int32
 MOST_PIXELS: Final = 66_311  # of a weight gradient: sums of 255 * 127 stay in int32
+PIXELS: Final = 64  # that pointwise weight gradients take at a time
 
 _NO_IDX: Final = Packed("none", "i32", np.zeros(1, np.int32))
 _NO_SLICE: Final = Packed("none", "i8", np.zeros(1, np.int8))
@@ -191,6 +192,20 @@ def launch_input_grad(node: NodeView, target: Target, block: int = 0) -> Launch:
     return Launch("ec_input_grad_params", fields, tuple(range(len(node.inputs))), absent)
 
 
+def grad_is_pointwise(node: NodeView) -> bool:
+    """1x1 kernel, one group, stride 1, no padding."""
+    attrs, w = input_grad_attrs(node), node.inputs[input_grad_weight(node)].dims
+    return w[1:3] == (1, 1) and attrs.groups == 1 and attrs.stride == (1, 1) and not any(attrs.pad)
+
+
+def _accepts_pointwise_grad(node: NodeView, target: Target) -> bool:
+    return of_kind(0, False)(node, target) and grad_is_pointwise(node)
+
+
+def _pointwise_grad_scratch(node: NodeView, target: Target) -> int:
+    return 8 * node.inputs[0].dims[3]
+
+
 def _input_grad_scratch(node: NodeView, target: Target) -> int:
     inputs = node.inputs[input_grad_weight(node)].dims[3]
     return inputs + (4 * node.outputs[0].dims[3] if is_pair_node(node, 0) else 0)
@@ -250,6 +265,21 @@ def _noise_fields(attrs: TrainConv2dWeightAttrs | TrainConv2dBiasAttrs) -> Field
     return int_fields(
         salt=wrapped32(attrs.salt), seed=wrapped32(attrs.seed), nearest=int(attrs.rounding == "nearest")
     )
+
+
+def weight_is_pointwise(node: NodeView) -> bool:
+    """1x1 kernel, one group, stride 1, no padding, every output."""
+    attrs, w = weight_attrs(node), node.inputs[0].dims
+    plain = attrs.groups == 1 and attrs.stride == (1, 1) and not any(attrs.pad)
+    return w[1:3] == (1, 1) and plain and not is_chosen(node)
+
+
+def _accepts_pointwise_weight(node: NodeView, target: Target) -> bool:
+    return of_kind(2, False)(node, target) and weight_is_pointwise(node)
+
+
+def _pointwise_weight_scratch(node: NodeView, target: Target) -> int:
+    return 8 * PIXELS + _weight_scratch(node, target)
 
 
 def _weight_scratch(node: NodeView, target: Target) -> int:
@@ -369,6 +399,25 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         _accepts_depthwise,
         launch_input_grad,
         _plane_scratch,
+        in_place=(0,),
+    ),
+    Kernel(
+        "trained_conv2d_input_grad",
+        "ec_pointwise_input_grad_f32",
+        "train/ec_pointwise_input_grad_f32.c",
+        80,
+        _accepts_pointwise_grad,
+        launch_input_grad,
+        _pointwise_grad_scratch,
+    ),
+    Kernel(
+        "train_conv2d_weight",
+        "ec_pointwise_train_weight_f32",
+        "train/ec_pointwise_train_weight_f32.c",
+        80,
+        _accepts_pointwise_weight,
+        launch_weight,
+        _pointwise_weight_scratch,
         in_place=(0,),
     ),
     *(

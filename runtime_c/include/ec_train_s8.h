@@ -216,6 +216,15 @@ void ec_train_conv2d_bias_f32(const ec_train_bias_params *p, const int32_t *b, c
                               const uint8_t *mask, const float *factor, const float *rate,
                               const int32_t *step, int32_t *y, void *scratch);
 
+/* 1x1 kernels, one group, stride 1, no padding. */
+void ec_pointwise_input_grad_f32(const ec_input_grad_params *p, const float *g, const uint8_t *mask,
+                                 const int8_t *w, const float *eff, const int32_t *idx,
+                                 const int8_t *slice, float *dx, void *scratch);
+void ec_pointwise_train_weight_f32(const ec_train_weight_params *p, const int8_t *w,
+                                   const int8_t *x, const float *g, const uint8_t *mask,
+                                   const float *factor, const float *rate, const int32_t *step,
+                                   const int32_t *idx, int8_t *y, void *scratch);
+
 /* Armv7E-M (train/dsp/). */
 void ec_pointwise_trained_conv2d_s8_dsp(const ec_trained_conv2d_params *p, const int8_t *x,
                                         const int8_t *w, const int32_t *bias, const int32_t *idx,
