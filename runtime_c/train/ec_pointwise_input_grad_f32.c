@@ -9,8 +9,8 @@
  * and take the place of the constant's.
  * scratch: 8 * O bytes, aligned to 4. Equals input_grad of edgec/ops/train_conv.py.
  * Measured on QEMU Cortex-M7 (mps2-an500), GCC 12.2 -O2, 2026-11, by benchmarks/train_kernels.py,
- * instructions per MAC here against ec_trained_conv2d_input_grad_f32, three of four bits set: 4.9
- * against 7.7 (8x8, 160 to 40), 4.7 against 7.5 (8x8, 48 to 160), 4.6 against 7.4 (4x4, 160 to
+ * instructions per MAC here against ec_trained_conv2d_input_grad_f32, three of four bits set: 5.0
+ * against 7.5 (8x8, 160 to 40), 4.7 against 6.9 (8x8, 48 to 160), 4.6 against 6.8 (4x4, 160 to
  * 576).
  */
 #include "ec_gradient.h"

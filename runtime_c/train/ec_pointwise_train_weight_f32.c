@@ -10,7 +10,7 @@
  * scratch: 512 + 4 * I bytes, aligned to 4. Equals update_weight of edgec/ops/train_conv.py.
  * Measured on QEMU Cortex-M7 (mps2-an500), GCC 12.2 -O2, 2026-11, by benchmarks/train_kernels.py,
  * instructions per MAC here against ec_train_conv2d_weight_f32, update and noise included, three
- * of four bits set: 7.7 against 12.6 (8x8, 48 to 144), 13 against 20 (4x4, 12 to 384).
+ * of four bits set: 7.7 against 13 (8x8, 48 to 144), 13 against 21 (4x4, 12 to 384).
  */
 #include "ec_gradient.h"
 #include "ec_train_s8.h"
