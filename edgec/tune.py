@@ -154,7 +154,7 @@ def _ports(program: Program, spec: TrainSpec) -> Ports:
 
 def _items(training: Training, measuring: Measuring, seed: int) -> tuple[Items, tuple[str, ...]]:
     """What is fine-tuned, and why some of what was asked for is left out. Raises UserError EDGEC-E274 for unknown
-    layers, E275 for counts and ratios out of range."""
+    layers, E275 for counts out of range."""
     cost = training.cost
     body = len(cost.body)
     counts = (
@@ -165,8 +165,6 @@ def _items(training: Training, measuring: Measuring, seed: int) -> tuple[Items, 
             "EDGEC-E275",
             f"give --biases from 1 to {body}, the layers before the head: {max(counts)} is out of range",
         )
-    if any(not 0.0 < r <= 1.0 for r in measuring.ratios):
-        raise UserError("EDGEC-E275", "give --ratio above 0 and up to 1, such as 1/4")
     left_out = []
     while counts and (why := training.learns(Choice(counts[-1]))) is not None:
         left_out.append(f"biases of the last {counts[-1]} layers: {why.message}")

@@ -90,6 +90,7 @@ def write_png(path: Path, tuned: Tuned) -> None:
     counts = tuned.items.biases
     gains = tuned.contributions
     first.plot(counts, [100 * gains.biases[k] for k in counts], marker="o", markersize=3)
+    first.set_xticks(counts)
     first.set(xlabel="biases of the last k layers", ylabel="points against the head alone")
     numbers = sorted({number for number, _ in tuned.items.slices})
     ratios = sorted({ratio for _, ratio in tuned.items.slices})
