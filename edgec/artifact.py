@@ -27,7 +27,7 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from edgec import device, samples
+from edgec import device, samples, training_bench
 from edgec.device import Place
 from edgec.errors import TargetError, UserError, cannot_write
 from edgec.ir import Array, DType, Port, Quant, Type
@@ -438,7 +438,9 @@ class Artifact:
         if on == "qemu":
             profile = device.run(self.built(on, profile=True), data, ((0, count),), device.RunOptions())
             layers = self._layers(profile.items, count)
+        learning = training_bench.measure(self, on) if "training" in self.manifest else None
         return {
+            **({} if learning is None else {"training": learning}),
             "target": self.target.name,
             "machine": built.machine or "host",
             "instructions": int(np.median(result.instructions)) if result.instructions else None,

@@ -220,6 +220,7 @@ def finetune(args: argparse.Namespace) -> Json:
 
 def bench(args: argparse.Namespace) -> Json:
     """`edgec bench`: instructions, memory, stack; per layer."""
+    from edgec import training_bench
     from edgec.artifact import Artifact
     from edgec.report import one_line
 
@@ -241,6 +242,9 @@ def bench(args: argparse.Namespace) -> Json:
             args,
             f"  {row['item']:3} {one_line(row['layer'])[:36]:<36} {row['op']:<20} {row['instructions']:>12,}",
         )
+    if "training" in result:
+        for line in training_bench.lines(result["training"]):
+            _show(args, line)
     return result
 
 

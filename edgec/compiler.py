@@ -473,7 +473,18 @@ def _training(compiled: Compiled) -> dict[str, Any]:
     if learned is None:
         return {}
     hashes = {"graph_hash": learned.graph_hash[:16], "layout_hash": learned.layout_hash[:16]}
-    return {"training": {**hashes, "classes": c_firmware.link_classes(compiled.plan, learned)}}
+    plan, ram = compiled.plan, compiled.options.train.ram_bytes
+    scratch = [
+        plan.buffer(c.scratch.buffer).bytes for e in plan.entries for c in e.calls if c.scratch is not None
+    ]
+    return {
+        "training": {
+            **hashes,
+            "classes": c_firmware.link_classes(plan, learned),
+            "scratch_bytes": max(scratch, default=0),
+            "ram_limit_bytes": ram,
+        }
+    }
 
 
 def manifest(compiled: Compiled, golden_steps: device.Steps) -> dict[str, Any]:
