@@ -62,7 +62,7 @@ def fidelity(
                 last[name] = real
                 if name in want and want[name].shape == y.shape:
                     truth = want[name].astype(np.float64)
-                    if value.type.quant is not None:
+                    if value.type.quant is not None and value.type.quant.axis is None:  # no parameter
                         count = clipped.setdefault(name, [0, 0])
                         count[0] += _outside(truth, value.type.quant)
                         count[1] += y.size
