@@ -1,5 +1,5 @@
 """What the firmware that learns (runtime_c/ports/train_main.c) is compiled with: sizes in model_train.h, and in
-model_train.c the functions of model.h under names that are the same for every network."""
+model_train.c the functions of model.h and model_store.h under names that are the same for every network."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _functions(names: Names) -> str:
         f"    {_label(names, TRAIN_STEP)}u, {_label(names, EVALUATE)}u,",
     ]
     lines = [
-        '#include "ec_learner.h"\n#include "model.h"\n\n#include <stddef.h>\n#include <string.h>\n',
+        '#include "ec_learner.h"\n#include "model_store.h"\n\n#include <stddef.h>\n#include <string.h>\n',
         f"static {name} *model(void)\n{{\n    return ({name} *)ec_model.instance;\n}}\n",
         "const ec_learner_entries ec_learner = {",
         *numbers,
@@ -98,9 +98,12 @@ def _functions(names: Names) -> str:
         _call(name, "uint32_t", "steps", "steps", "void", ""),
         _call(name, "ec_status", "reset", "reset", "void", ""),
     ]
-    for what, data in (("saved_read", "void *data"), ("saved_write", "const void *data")):
-        parameters = f"uint32_t offset, {data}, uint32_t bytes"
-        lines.append(_call(name, "ec_status", what, what, parameters, ", offset, data, bytes"))
+    parameters, arguments = "uint32_t offset, void *data, uint32_t bytes", ", offset, data, bytes"
+    lines += [
+        _call(name, "ec_status", "saved_read", "saved_read", parameters, arguments),
+        _call(name, "ec_store_status", "save", "save", "ec_store *store", ", store"),
+        _call(name, "ec_store_status", "load", "load", "const ec_store *store", ", store"),
+    ]
     return "\n".join(lines)
 
 

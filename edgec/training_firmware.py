@@ -42,7 +42,7 @@ def makefile(target: Target) -> str:
 include Makefile
 
 REPLAY ?= 0
-LEARN := $(MODEL) src/model_desc.c src/model_train.c src/link/ec_link.c src/link/ec_link_frame.c \\
+LEARN := $(MODEL) src/model_desc.c src/model_train.c src/model_store.c src/link/ec_link.c src/link/ec_link_frame.c \\
   src/store/ec_crc32.c src/store/ec_store.c src/store/ec_store_status.c
 LEARN_FLAGS := -Isrc/link -Isrc/store -Isrc/port/link -DEC_REPLAY_SAMPLES=$(REPLAY)
 LEARN_HOST := $(LEARN) src/port/link/stdio.c src/port/link/flash_file.c src/store/ec_flash_file.c

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from edgec.cli import main
 from edgec.errors import EdgecError
 from edgec.finetune import Options
 from edgec.ir import Array, DType, Port, Type
+from edgec.link import Link, Transport
+from edgec.link_frame import Decoder, Frame, encode, parse, unwrap
 from tests import link_devices
 
 
@@ -139,6 +142,76 @@ def test_pulled_weights_are_pushed_to_another_device(made: Artifact, tmp_path: P
     assert second.before == first.after
     third = finetune.finetune(made, digits(NEW, 40), options=none, **words)  # type: ignore[arg-type]
     assert third.before == first.after  # pushed weights are saved weights
+
+
+def stream_of_a_push(made: Artifact, flash: Path) -> tuple[bytes, tuple[bytes, bytes]]:
+    """The host's bytes that give a device other weights and save them; its weights before and after."""
+    transport = Recorded(training_firmware.opened(made, "host", 0))
+    with contextlib.closing(transport):
+        link = Link(transport, nonce=3)
+        before = link.pull()
+        learnt = bytearray(before)
+        learnt[5] ^= 1
+        del transport.sent[:]
+        link.hello()
+        link.push(bytes(learnt), link.device.graph_hash, link.device.layout_hash)
+    flash.unlink()
+    return bytes(transport.sent), (before, bytes(learnt))
+
+
+@dataclass
+class Recorded:
+    """A transport that notes what the host writes."""
+
+    inner: Transport
+    sent: bytearray = field(default_factory=bytearray)
+
+    def __post_init__(self) -> None:
+        self.name, self.cure = self.inner.name, self.inner.cure
+        self.read, self.close = self.inner.read, self.inner.close
+
+    def write(self, data: bytes) -> None:
+        self.sent += data
+        self.inner.write(data)
+
+
+def test_a_device_that_dies_while_weights_come_has_the_old_or_the_new_ones(made: Artifact) -> None:
+    flash = made.folder / "build" / "host" / "edgec.flash"
+    stream, (before, after) = stream_of_a_push(made, flash)
+    ends = [i + 1 for i, byte in enumerate(stream) if byte == 0 and stream[i + 1 : i + 2] in (b"\0", b"")]
+    assert len(ends) >= 6
+    session = np.random.default_rng(0).integers(0, len(stream), 30).tolist()
+    found = set()
+    for cut in sorted({*session, *ends[-3:], len(stream) - 1, len(stream)}):
+        flash.unlink(missing_ok=True)
+        transport = training_firmware.opened(made, "host", 0)
+        assert isinstance(transport, link_places.Program)
+        replayed(transport, stream[:cut])
+        with contextlib.closing(training_firmware.opened(made, "host", 0)) as again:
+            weights = Link(again).pull()
+        assert weights in (before, after), cut
+        found.add(weights == after)
+    assert found == {False, True}
+
+
+def replayed(transport: link_places.Program, stream: bytes) -> None:
+    """Gives the device these bytes as the host did, in a session of its own, and kills it when it has answered."""
+    decoder, session = Decoder(), 0
+    for piece in stream.split(b"\0"):
+        if not piece:
+            continue
+        data = unwrap(piece)
+        frame = None if data is None else parse(data)
+        if frame is None:
+            transport.write(b"\0" + piece)  # the last one, cut short
+            continue
+        transport.write(encode(replace(frame, session=session)))
+        answers: list[Frame] = []
+        while not answers:
+            answers = decoder.feed(transport.read(5.0))
+        session = answers[0].session
+    transport._process.kill()
+    transport.close()
 
 
 def test_a_tenth_is_held_out_where_no_test_is_given(made: Artifact) -> None:

@@ -1,12 +1,13 @@
 /*
  * ec_learner.h: what ports/train_main.c asks of the one network that it is built with. The
- * generated model_train.c answers with the functions of model.h on the instance of ec_model;
- * model_train.h holds the sizes.
+ * generated model_train.c answers with the functions of model.h and model_store.h on the instance
+ * of ec_model; model_train.h holds the sizes.
  */
 #ifndef EC_LEARNER_H
 #define EC_LEARNER_H
 
 #include "ec_link.h"
+#include "ec_store.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -33,7 +34,8 @@ float ec_learner_rate(void);
 uint32_t ec_learner_steps(void);
 ec_status ec_learner_reset(void);
 ec_status ec_learner_saved_read(uint32_t offset, void *data, uint32_t bytes);
-ec_status ec_learner_saved_write(uint32_t offset, const void *data, uint32_t bytes);
+ec_store_status ec_learner_save(ec_store *store);
+ec_store_status ec_learner_load(const ec_store *store);
 
 #ifdef __cplusplus
 }

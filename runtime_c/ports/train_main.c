@@ -18,7 +18,6 @@
 #include <string.h>
 
 #define STORE_STATUS 128 /* what functions here return beside an ec_status: this and the store's */
-#define COPIED 64u       /* bytes at a time between model and store */
 
 static uint8_t receive_buffer[EC_LINK_BUFFER_BYTES];
 static uint8_t answer_buffer[EC_LINK_BUFFER_BYTES];
@@ -117,71 +116,27 @@ static ec_status weights_read(void *self, uint32_t offset, uint8_t *to, uint32_t
     return ec_learner_saved_read(offset, to, bytes);
 }
 
-static ec_store_status begin_save(void) {
-    ec_store_status status = EC_STORE_MORE;
-    ec_store_abort(&store);
-    while (status == EC_STORE_MORE) {
-        status = ec_store_erase_step(&store);
-    }
-    return status == EC_STORE_OK ? ec_store_save_begin(&store, EC_TRAIN_WEIGHT_BYTES) : status;
-}
-
-static uint32_t part_at(uint32_t offset) {
-    uint32_t rest = EC_TRAIN_WEIGHT_BYTES - offset;
-    return rest < COPIED ? rest : COPIED;
-}
-
 static ec_status save(void *self) {
-    uint8_t part[COPIED];
-    ec_store_status status = begin_save();
-    ec_status read = EC_OK;
-    uint32_t at;
     (void)self;
-    for (at = 0; at < EC_TRAIN_WEIGHT_BYTES && status == EC_STORE_OK && read == EC_OK;
-         at += part_at(at)) {
-        read = ec_learner_saved_read(at, part, part_at(at));
-        if (read == EC_OK) {
-            status = ec_store_save_chunk(&store, part, part_at(at));
-        }
-    }
-    if (status == EC_STORE_OK && read == EC_OK) {
-        status = ec_store_save_commit(&store);
-    }
-    if (status != EC_STORE_OK || read != EC_OK) {
-        ec_store_abort(&store);
-    }
-    return read != EC_OK ? read : store_status(status);
+    return store_status(ec_learner_save(&store));
 }
 
-/* The store has checked the record; reading it may yet fail, and then the factory's are in place. */
+/* As saved last, or the factory's where nothing was. */
 static ec_status load(void *self) {
-    uint8_t part[COPIED];
-    ec_store_record record;
-    ec_store_status status = ec_store_find(&store, &record);
-    ec_status done = reset(self);
-    uint32_t at;
-    if (done != EC_OK || status == EC_STORE_EMPTY) {
-        return done;
-    }
-    if (status == EC_STORE_OK && record.length != EC_TRAIN_WEIGHT_BYTES) {
-        status = EC_STORE_WRONG_LAYOUT;
-    }
-    for (at = 0; at < EC_TRAIN_WEIGHT_BYTES && status == EC_STORE_OK && done == EC_OK;
-         at += part_at(at)) {
-        status = ec_store_read(&store, at, part, part_at(at));
-        if (status == EC_STORE_OK) {
-            done = ec_learner_saved_write(at, part, part_at(at));
-        }
-    }
-    if (status != EC_STORE_OK || done != EC_OK) {
-        (void)reset(self);
-    }
-    return done != EC_OK ? done : store_status(status);
+    ec_store_status status = ec_learner_load(&store);
+    return status == EC_STORE_EMPTY ? reset(self) : store_status(status);
 }
 
 static ec_status stage_begin(void *self) {
+    ec_store_status status = EC_STORE_MORE;
     (void)self;
-    return store_status(begin_save());
+    while (status == EC_STORE_MORE) {
+        status = ec_store_erase_step(&store);
+    }
+    if (status == EC_STORE_OK) {
+        status = ec_store_save_begin(&store, EC_TRAIN_WEIGHT_BYTES);
+    }
+    return store_status(status);
 }
 
 static ec_status stage_write(void *self, uint32_t offset, const uint8_t *from, uint32_t bytes) {
@@ -248,16 +203,11 @@ static ec_status start(void) {
     if (status != EC_OK) {
         return status;
     }
-    if (load(NULL) != EC_OK) { /* weights of another network: those of the firmware are in place */
-        status = reset(NULL);
-    }
+    (void)load(NULL); /* where it fails the weights of the firmware are in place */
 #if EC_REPLAY_SAMPLES > 0
     memory.replay = replay_buffer;
     memory.replay_bytes = (uint32_t)sizeof replay_buffer;
 #endif
-    if (status != EC_OK) {
-        return status;
-    }
     return ec_link_init(&link_, &table, &memory, ec_link_port_write, NULL, ec_link_port_seed());
 }
 

@@ -9,6 +9,7 @@
 #include "model_train.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static const ec_flash_run runs[] = {{EC_FLASH_SECTOR_BYTES, EC_FLASH_SECTORS}};
@@ -21,6 +22,7 @@ const ec_flash *ec_link_port_flash(void) {
     file.geometry = &geometry;
     file.descriptor = open(path != NULL ? path : "edgec.flash", O_RDWR | O_CREAT, 0644);
     if (file.descriptor < 0) {
+        perror(path != NULL ? path : "edgec.flash"); /* the host shows a program's last words */
         return NULL;
     }
     flash = ec_flash_in_file(&file);
