@@ -49,13 +49,11 @@ def _digest(lines: Iterable[str]) -> str:
 
 def _graph_hash(program: Program) -> str:
     """Of the inputs and outputs of the network and of all its weights, in whatever order. Indices of slices are no
-    weights."""
+    weights, nor are single numbers."""
     graph = program.graph("infer")
     types = program.type_of(graph)
     read = {r for n in graph.nodes for r in n.inputs}
-    weights = {
-        c.digest for n, c in program.constants.items() if "@" + n in read and not _is_index(n, program)
-    }
+    weights = {c.digest for n, c in program.constants.items() if "@" + n in read and _is_weight(n, program)}
     weights |= {
         s.initial.digest for n, s in program.state.items() if "$" + n in read and not n.endswith(_ADDED)
     }
@@ -63,9 +61,10 @@ def _graph_hash(program: Program) -> str:
     return _digest([*ports, *sorted(weights)])
 
 
-def _is_index(name: str, program: Program) -> bool:
+def _is_weight(name: str, program: Program) -> bool:
     t = program.constants[name].type
-    return t.dtype is DType.I32 and name.endswith(".trained") and t.quant is None
+    index = t.dtype is DType.I32 and ".trained" in name and t.quant is None
+    return t.size > 1 and not index
 
 
 def _layout_hash(program: Program) -> str:

@@ -17,16 +17,15 @@ from edgec.build import Builder, constant
 from edgec.errors import UserError
 from edgec.ir import Array, DType, Graph, Node, Persistence, Program, Quant, Type
 from edgec.ops.binary import BinaryAttrs
-from edgec.ops.gather import IndexCopyAttrs
 from edgec.ops.linear import LinearAttrs
 from edgec.ops.loss import KlLogitsAttrs
 from edgec.ops.optimizer import AdamAttrs, SgdAttrs, SgdMomentumAttrs
 from edgec.ops.shape import ExpandAttrs, ReshapeAttrs
 from edgec.ops.softmax import LogSoftmaxAttrs, SoftmaxAttrs
-from edgec.passes.autodiff import Gradient, IntegerRules, Vjp, Walk, gradients
+from edgec.passes.autodiff import Gradient, IntegerRules, Walk, gradients
 from edgec.passes.dead import remove_dead
 from edgec.passes.fuse_updates import fuse_updates
-from edgec.passes.sliced_gradient import sliced_rule
+from edgec.passes.sliced_layer import Slice, Sliced, append
 from edgec.passes.train_order import train_order
 from edgec.passes.trainables import Trainable, is_depthwise, layers_of, trainables
 from edgec.train_options import (
@@ -205,19 +204,24 @@ def _adapters(shared: Builder, graph: Graph, spec: TrainSpec) -> dict[str, tuple
 
 @dataclass(frozen=True, slots=True)
 class _Forward:
-    """What was appended of the inferring graph: `assembly` makes whole weights of slices, `special` are the rules of
-    the layers that read them, `wanted` by the state that trains: the reference whose gradient is the state's."""
+    """What was appended of the inferring graph: `sliced` layers by their value, and by the state that trains the
+    reference whose gradient is the state's."""
 
-    assembly: frozenset[str]
-    special: Mapping[str, Vjp]
+    sliced: Mapping[str, Sliced]
     wanted: Mapping[str, str]
+
+    def walked(self, nodes: Sequence[Node]) -> list[Node]:
+        """The nodes as the reverse walk sees them."""
+        hidden = {name for layer in self.sliced.values() for name in layer.hidden}
+        seen = [n for n in nodes if n.outputs[0].name not in hidden]
+        return [self.sliced[n.outputs[0].name].node if n.outputs[0].name in self.sliced else n for n in seen]
 
 
 def _forward(b: Builder, learning: Learning, backward: bool) -> _Forward:
     """Append the inputs and nodes of the inferring graph, with trained operands."""
     graph = learning.graph
-    assembly, wanted = set(), {ref: ref for ref in learning.states}
-    special: dict[str, Vjp] = {}
+    sliced: dict[str, Sliced] = {}
+    wanted = {ref: ref for ref in learning.states}
     for value, port in zip(graph.inputs, graph.input_ports, strict=True):
         b.input(port.label, value.type, port.axes, value.name)
     b.types.update(learning.shared.types)  # names of later nodes are taken
@@ -232,20 +236,20 @@ def _forward(b: Builder, learning: Learning, backward: bool) -> _Forward:
         elif any(v.type.quant is not None for v in node.outputs) and learning.integers is not None:
             learning.integers.forward(b, node, own, backward)
         else:
-            inputs = list(node.inputs)
-            for position, operand in own.items():
-                inputs[position] = operand.state
-                if operand.whole is not None and operand.index is not None:
-                    attrs = IndexCopyAttrs(operand.axis)
-                    stem = f"{operand.whole[1:]}.whole"
-                    inputs[position] = b.call(
-                        "index_copy", operand.whole, operand.index, operand.state, attrs=attrs, name=stem
-                    )
-                    assembly.add(inputs[position])
-                    wanted[operand.state] = inputs[position]
-                    special[name] = sliced_rule(operand.index, operand.axis)
-            b.copy(replace(node, inputs=tuple(inputs)), {})
-    return _Forward(frozenset(assembly), special, wanted)
+            inputs = tuple(own[p].state if p in own else ref for p, ref in enumerate(node.inputs))
+            now, part = replace(node, inputs=inputs), _slice(own.get(1))
+            if part is None:
+                b.copy(now, {})
+                continue
+            sliced[name] = append(b, now, part)
+            wanted[part.state] = sliced[name].node.inputs[1]
+    return _Forward(sliced, wanted)
+
+
+def _slice(operand: Operand | None) -> Slice | None:
+    if operand is None or operand.whole is None or operand.index is None:
+        return None
+    return Slice(operand.whole, operand.index, operand.state, operand.axis)
 
 
 def _adapted(b: Builder, node: Node, down: str, up: str) -> None:
@@ -335,7 +339,7 @@ def _train_step(learning: Learning) -> Graph:
     b = Builder(TRAIN_STEP, learning.shared.constants, learning.shared.state)
     forward = _forward(b, learning, backward=True)
     loss, correct = _loss(b, learning)
-    walked = [n for n in b.nodes if n.outputs[0].name not in forward.assembly]
+    walked = forward.walked(b.nodes)
     gate = "$" + LEARNING_RATE
     if spec.accumulate > 1:
         gate = b.constant(np.array([1.0 / spec.accumulate], np.float32), "share")
@@ -344,7 +348,8 @@ def _train_step(learning: Learning) -> Graph:
     number = b.call("add", "$" + STEP, one, attrs=BinaryAttrs(), name="number")
     rules = learning.integers.rules(b, rate, number) if learning.integers is not None else None
     seed = b.constant(np.ones(1, np.float32), "unit")
-    found = gradients(b, walked, {loss: seed}, tuple(forward.wanted.values()), Walk(forward.special, rules))
+    walk = Walk({name: layer.rule for name, layer in forward.sliced.items()}, rules)
+    found = gradients(b, walked, {loss: seed}, tuple(forward.wanted.values()), walk)
     step = partial(_accumulated if spec.accumulate > 1 else _stepped, spec=spec, rate=rate, number=number)
     for state, ref in forward.wanted.items():
         if ref in found:

@@ -190,7 +190,7 @@ def learned(spec: TrainSpec, program: Program | None = None) -> Learned:
 
 
 def test_the_graphs_hash_is_that_of_the_network_whatever_trains() -> None:
-    sparse = Scheme(1, (WeightSlice("wide.0", None, 0.5),))
+    sparse = Scheme(1, (WeightSlice("wide.0", None, 0.5), WeightSlice("deep.0", None, 0.25)))
     specs = [SPEC, TrainSpec("head"), TrainSpec("lora", 2), TrainSpec("sparse", scheme=sparse)]
     found = [learned(spec) for spec in specs]
     assert len({one.graph_hash for one in found}) == 1

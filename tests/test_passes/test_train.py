@@ -212,6 +212,19 @@ def test_a_sparse_scheme_trains_its_slices_and_nothing_else(criterion: Any) -> N
     assert close(state[head], parameters["head.weight"], 1e-5)
 
 
+def test_a_heavy_layer_reads_its_frozen_weight_where_it_lies() -> None:
+    program = trained(TrainSpec("sparse", scheme=SLICES))
+    counts = Counter((n.op, n.loc.layer) for n in program.graph("infer").nodes)
+    assert counts["conv2d", "deep.0"] == 2  # its weight is larger than its input and output
+    assert counts["conv2d", "wide.0"] == 1
+    copied = [
+        n.inputs[0]
+        for n in program.graph("train_step").nodes
+        if n.op == "index_copy" and n.inputs[0][0] == "@"
+    ]
+    assert len(copied) == 1  # the forward part alone assembles a weight
+
+
 def place_of(own: Network, program: Program, constant: str) -> tuple[str, tuple[int, ...]]:
     found = counterpart(program.constants[constant].data, dict(own.module.named_parameters()))
     assert found is not None
