@@ -172,13 +172,13 @@ def _items(training: Training, measuring: Measuring, seed: int) -> tuple[Items, 
     base = Items(counts, (), contribution.seeds(seed, measuring.repeats))
     slices: list[tuple[int, float]] = []
     for number in cost.numbers(measuring.layers) if measuring.layers is not None else range(body):
-        layer = cost.layers[number]
+        layer, ratios = cost.layers[number], _distinct(cost, number, measuring.ratios)
         if not layer.named:
             left_out.append(f"weights of {layer.title}: several layers have this name")
-        elif (why := training.learns(base.beside((number, 1.0)))) is not None:
+        elif (why := training.learns(base.beside((number, ratios[0])))) is not None:
             left_out.append(f"weights of {layer.title}: {why.message}")
         else:
-            slices += [(number, r) for r in _distinct(cost, number, measuring.ratios)]
+            slices += [(number, r) for r in ratios]
     return replace(base, slices=tuple(slices)), tuple(left_out)
 
 

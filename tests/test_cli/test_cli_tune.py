@@ -99,6 +99,46 @@ def test_c_on_the_host_learns_what_the_interpreter_learns(tune: Command) -> None
     assert built == interpreted
 
 
+def test_what_cannot_learn_is_left_out_and_told(tune: Command) -> None:
+    with np.load(tune.here / "shapes.npz") as data:
+        np.savez(tune.here / "input.npz", input=data["image"], label=data["label"])
+    words = ("--model", "tests.cli_models:hidden", "--data", "input.npz", "--memory", "16K", "--ratio", "1/2")
+    answer = tune.works("tune", "-", "--train", *words, "--on", "interpreter", "--json", "-o", "s.toml")
+    result = found(answer)
+    assert [(row["part"], row["ratio"]) for row in result["contributions"]] == [
+        ("biases of the last 1", None),
+        ("biases of the last 2", None),
+        ("0", "1/2"),
+    ]
+    (told,) = result["left_out"]
+    assert told.startswith(
+        "weights of 3: train the biases alone of this layer, or compile with --precision fp32: weights of an int8 "
+        "linear layer do not train (3"
+    )
+    assert f"left out: {told}\n" in answer.err
+
+
+def test_layers_of_one_name_are_left_out_of_the_slices(tune: Command) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tune.here / "points.npz", x=rng.normal(size=(20, 4)).astype(np.float32), label=np.arange(20) % 3)
+    words = (
+        "--model",
+        "tests.cli_models:twice",
+        "--data",
+        "points.npz",
+        "--memory",
+        "16K",
+        "--precision",
+        "fp32",
+    )
+    result = found(
+        tune.works("tune", "-", "--train", *words, "--on", "interpreter", "--json", "-o", "s.toml")
+    )
+    assert {row["ratio"] for row in result["contributions"]} == {None}
+    assert len(result["left_out"]) == 2
+    assert all(text.endswith(": several layers have this name") for text in result["left_out"])
+
+
 def test_missing_words_are_told_together(tune: Command) -> None:
     tune.refused(
         2,
