@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 
 import cuda_harness
@@ -30,6 +31,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"LEFT OUT: everything on emulated boards, for want of {', '.join(missing)}"
         )
+    if importlib.util.find_spec("ray") is None:
+        terminalreporter.write_line("LEFT OUT: the search for a scheme on a Ray cluster, for want of Ray")
     if not cuda_harness.gpu_is_here():
         terminalreporter.write_line(
             "LEFT OUT: tests/cuda, every kernel and network on a CUDA GPU, for want of one"
