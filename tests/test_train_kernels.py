@@ -29,7 +29,7 @@ from tests.test_kernels import nodes
 from tests.test_kernels_m0 import HEAD, LINK, MAIN, TESTS_C, c_case
 
 NAMES = (
-    *("mask_and", "gradient_quantize", "gradient_sum", "trained_add", "trained_conv2d"),
+    *("mask_and", "gradient_quantize", "gradient_float", "gradient_sum", "trained_add", "trained_conv2d"),
     *("trained_conv2d_input_grad", "train_conv2d_weight", "train_conv2d_bias"),
 )
 RECORDS = tuple(k for k in KERNELS if k.op in NAMES)
