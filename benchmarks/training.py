@@ -2,6 +2,7 @@
 
     python benchmarks/training.py --model mcunet-5fps --scheme 99 [--gradients int8|fp32] [--json]
     python benchmarks/training.py --model mcunet-5fps --scheme 99 --learn --seed 0 [--json]
+    python benchmarks/training.py --all
 
 The first form compiles the training step of MCUNet-5FPS (128x128, a float head of 10 classes) for an emulated
 STM32F746 and counts instructions, no cycles, of one step in QEMU. `arena_bytes` holds activations, gradients, scratch
@@ -9,7 +10,8 @@ and `trainable_bytes` of state; `scratch_bytes` is the largest scratch of a kern
 variables and the painted stack. The second form learns the ten shapes of shapes.py on this computer, in the same C, and
 prints the percent of new images that are told right. `--ablation skip` drops the gradients that pass residual
 additions, `truncate` rounds weights towards 0: both show that the figure can fall. The model is looked for in
-$EDGEC_MODELS, ../shared/models where that is not set.
+$EDGEC_MODELS, ../shared/models where that is not set. `--all` measures every published scheme with both kinds of
+gradients and writes results/training.json.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import environment
 import learning
 import schemes
 
@@ -111,6 +114,19 @@ def _forward_items(plan: Plan) -> int:
     raise AssertionError("no item makes the loss")
 
 
+def every_scheme(model: str) -> int:
+    """Measure all published schemes and write them down, without their layers."""
+    rows = []
+    for gradients in get_args(Format)[:2]:
+        for scheme in schemes.MCUNET:
+            found = measure(learner(model, str(scheme), gradients, 0))
+            del found["layers"]
+            rows.append({"scheme": scheme, "gradients": gradients, **found})
+            print(rows[-1], flush=True)
+    print(f"wrote {environment.write('training', rows)}")
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -122,7 +138,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ablation", choices=get_args(learning.Ablation), default="none")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    parser.add_argument("--all", action="store_true", help="every scheme, written to results/training.json")
     args = parser.parse_args()
+    if args.all:
+        return every_scheme(args.model)
     program = learner(args.model, args.scheme, args.gradients, args.seed)
     head: dict[str, Any] = {"model": args.model, "scheme": args.scheme, "gradients": args.gradients}
     if args.learn:
