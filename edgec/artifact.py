@@ -23,7 +23,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from edgec.device import Place
 from edgec.errors import TargetError, UserError, cannot_write
 from edgec.ir import Array, DType, Port, Quant, Type
 from edgec.plan import PlanPort
+
+if TYPE_CHECKING:
+    from edgec.finetune import Curve, Data
 
 FORMAT: Final = 1
 FLOAT_TOLERANCE: Final = (
@@ -358,12 +361,32 @@ class Artifact:
                 runner, self.entry_names, prompt, max_tokens, sampling, frozenset(stop)
             )
 
-    def finetune(self, data: Any, **words: Any) -> Any:
-        """Train the firmware of an artifact that was compiled with --train: finetune.finetune, whose words these are,
-        on this artifact. Returns its Curve."""
+    def finetune(
+        self,
+        data: Data,
+        *,
+        test: Data | None = None,
+        on: str = "host",
+        epochs: int = 1,
+        lr: float | None = None,
+        replay: Data | None = None,
+        replay_samples: int = 64,
+        replay_steps: int = 1,
+        factory: bool = False,
+        save: bool = True,
+        push: str | os.PathLike[str] | None = None,
+        pull: str | os.PathLike[str] | None = None,
+        curve: str | os.PathLike[str] | None = None,
+        plot: str | os.PathLike[str] | None = None,
+        seed: int = 0,
+    ) -> Curve:
+        """Train the firmware of an artifact that was compiled with --train, as `edgec finetune` does: on the host, on
+        QEMU or behind a serial port. `data`, `test`, `replay`: arrays by input name with `label`, or paths."""
         from edgec import finetune
 
-        return finetune.finetune(self, data, **words)
+        options = finetune.Options(epochs, lr, seed, replay_steps, save, factory)
+        files = finetune.Files(*(None if p is None else Path(p) for p in (push, pull, curve, plot)))
+        return finetune.finetune(self, finetune.Sets(data, test, replay, replay_samples), on, options, files)
 
     def built(self, on: Place, profile: bool = False, sanitize: bool = False) -> device.Built:
         """The program for `on`, built where it is not yet."""

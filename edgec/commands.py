@@ -189,32 +189,27 @@ def generate(args: argparse.Namespace) -> Json:
 
 def finetune(args: argparse.Namespace) -> Json:
     """`edgec finetune`: scores before and after, the curve as JSON and picture, weights saved on the device."""
-    from edgec import finetune as tuning
     from edgec.artifact import Artifact
+    from edgec.finetune import summary
 
-    if args.plot is not None:
-        tuning.refuse_plot(args.plot)  # first: training may take an hour
-    options = tuning.Options(
-        args.epochs, args.lr, args.seed, args.replay_steps, save=not args.no_save, factory=args.factory
-    )
-    made = Artifact(args.artifact)
-    curve = made.finetune(
+    curve = Artifact(args.artifact).finetune(
         args.data,
         test=args.test,
-        replay=args.replay,
         on=args.on,
-        options=options,
+        epochs=args.epochs,
+        lr=args.lr,
+        replay=args.replay,
         replay_samples=args.replay_samples,
+        replay_steps=args.replay_steps,
+        factory=args.factory,
+        save=not args.no_save,
         push=args.push,
         pull=args.pull,
+        curve=args.curve,
+        plot=args.plot,
+        seed=args.seed,
     )
-    if args.curve is not None:
-        tuning.write_curve(args.curve, curve)
-        log.say(f"wrote {args.curve}")
-    if args.plot is not None:
-        tuning.write_plot(args.plot, curve)
-        log.say(f"wrote {args.plot}")
-    _show(args, tuning.summary(curve))
+    _show(args, summary(curve))
     return curve.json()
 
 

@@ -249,43 +249,63 @@ def _text(score: Score) -> str:
     return f"loss {score.loss:.4f}{accuracy}"
 
 
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """Samples: to learn; to test on (None: a tenth of those to learn); `replay`: old ones of which the firmware keeps
+    at most `replay_samples` and repeats them, so that it does not forget."""
+
+    data: Data
+    test: Data | None = None
+    replay: Data | None = None
+    replay_samples: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """`push`: weights to begin with; where to write the weights, the curve as JSON, and its picture."""
+
+    push: Path | None = None
+    pull: Path | None = None
+    curve: Path | None = None
+    plot: Path | None = None
+
+
 def finetune(
     made: Artifact,
-    data: Data,
-    *,
-    test: Data | None = None,
-    replay: Data | None = None,
+    sets: Sets,
     on: str = "host",
     options: Options | None = None,
-    replay_samples: int = 64,
-    push: Path | None = None,
-    pull: Path | None = None,
+    files: Files | None = None,
 ) -> Curve:
-    """Train the artifact's firmware on `data`, on the host, on QEMU or at a serial port (PATH or PATH@BAUD).
+    """Train the artifact's firmware on the host, on QEMU or at a serial port (PATH or PATH@BAUD).
 
-    `data`, `test`, `replay`: arrays by input name with `label`, or the path of an .npz or folder of them
-    (finetune_data). Without `test` a tenth of the data is held out. `replay`: old samples that the firmware keeps, at
-    most `replay_samples`, and repeats, so that it does not forget them. `push`: weights to begin with; `pull`: where to
-    write those at the end. Raises UserError E269 for an artifact that does not learn, and what `learn` raises.
+    Raises UserError E269 for an artifact that does not learn, E26A and E26B for files, and what `learn` raises.
     """
     from edgec import training_firmware
 
-    options = options or Options()
+    options, files = options or Options(), files or Files()
     check(options)
-    if replay_samples < 1:
-        raise UserError("EDGEC-E267", f"give --replay-samples from 1 up, not {replay_samples}")
+    if sets.replay_samples < 1:
+        raise UserError("EDGEC-E267", f"give --replay-samples from 1 up, not {sets.replay_samples}")
+    if files.plot is not None:
+        refuse_plot(files.plot)  # first: training may take an hour
     ports = _ports(made)
-    train_set, test_set = _samples(data, test, ports, options.seed)
-    old = None if replay is None else _read(replay, ports, "the replayed data")[0]
-    begin = None if push is None else read_weights(push)
-    with closing(training_firmware.opened(made, on, replay_samples if old is not None else 0)) as transport:
+    train_set, test_set = _samples(sets.data, sets.test, ports, options.seed)
+    old = None if sets.replay is None else _read(sets.replay, ports, "the replayed data")[0]
+    begin = None if files.push is None else read_weights(files.push)
+    room = 0 if old is None else sets.replay_samples
+    with closing(training_firmware.opened(made, on, room)) as transport:
         link = Link(transport)
         _check_firmware(link, made)
         if begin is not None:
             link.push(*begin)
         curve = learn(link, train_set, test_set, old, options)
-        if pull is not None:
-            write_weights(pull, link)
+        if files.pull is not None:
+            write_weights(files.pull, link)
+    if files.curve is not None:
+        write_curve(files.curve, curve)
+    if files.plot is not None:
+        write_plot(files.plot, curve)
     return curve
 
 
@@ -421,6 +441,7 @@ def write_plot(path: Path, curve: Curve) -> None:
     metadata = {"Software": None} if kind == "png" else {"Date": None}
     figure(curve).savefig(stream, format=kind, dpi=110, metadata=metadata)
     write_whole(path, stream.getvalue())
+    log.say(f"wrote {path}")
 
 
 def write_curve(path: Path, curve: Curve) -> None:
@@ -429,3 +450,4 @@ def write_curve(path: Path, curve: Curve) -> None:
     from edgec.report_html import write_whole
 
     write_whole(path, json_text(curve.json()).encode())
+    log.say(f"wrote {path}")

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,6 +76,13 @@ def factory(made: Artifact) -> None:
     (made.folder / "build" / "host" / "edgec.flash").unlink(missing_ok=True)
 
 
+def tuned(made: Artifact, data: finetune.Data, **words: Any) -> finetune.Curve:
+    """Artifact.finetune, with `options` in place of its numbers."""
+    o = words.pop("options", Options())
+    numbers = {"epochs": o.epochs, "lr": o.rate, "seed": o.seed, "replay_steps": o.replay, "save": o.save}
+    return made.finetune(data, **numbers, factory=o.factory, **words)
+
+
 TUNE = Options(epochs=1, rate=0.01, replay=3, seed=1)
 
 
@@ -83,7 +91,7 @@ def shares(score: finetune.Score, chosen: Array) -> float:
 
 
 def test_new_classes_are_learnt_and_the_replayed_ones_are_kept(made: Artifact) -> None:
-    curve = finetune.finetune(
+    curve = tuned(
         made, digits(NEW, 200), test=digits(ALL, 300, 1000), replay=digits(OLD, 900), options=TUNE,
         replay_samples=200,
     )  # fmt: skip
@@ -96,7 +104,7 @@ def test_new_classes_are_learnt_and_the_replayed_ones_are_kept(made: Artifact) -
 
 
 def test_without_replay_the_old_classes_are_forgotten(made: Artifact) -> None:
-    curve = finetune.finetune(made, digits(NEW, 200), test=digits(ALL, 300, 1000), options=TUNE)
+    curve = tuned(made, digits(NEW, 200), test=digits(ALL, 300, 1000), options=TUNE)
     assert shares(curve.after, NEW) >= 0.9
     assert shares(curve.after, OLD) < shares(curve.before, OLD) - 0.3
     assert (curve.replay_kept, curve.replay_steps) == (0, 0)
@@ -109,7 +117,7 @@ def test_the_emulated_board_ends_with_the_hosts_weights_bit_for_bit(precision: s
     curves = []
     for on in ("host", "qemu"):
         words = {"test": digits(ALL, 20, 1000), "replay": digits(OLD, 30), "options": replace(TUNE, replay=1)}
-        curve = finetune.finetune(made, digits(NEW, 50), on=on, pull=tmp_path / f"{on}.npz", **words)  # type: ignore[arg-type]
+        curve = tuned(made, digits(NEW, 50), on=on, pull=tmp_path / f"{on}.npz", **words)
         curves.append(replace(curve, device=""))
     assert curves[0] == curves[1]
     assert (tmp_path / "host.npz").read_bytes() == (tmp_path / "qemu.npz").read_bytes()
@@ -117,30 +125,30 @@ def test_the_emulated_board_ends_with_the_hosts_weights_bit_for_bit(precision: s
 
 def test_the_host_device_keeps_what_it_saved(made: Artifact) -> None:
     words = {"test": digits(ALL, 30, 1000), "options": TUNE}
-    first = finetune.finetune(made, digits(NEW, 60), **words)  # type: ignore[arg-type]
-    again = finetune.finetune(made, digits(NEW, 60), **words)  # type: ignore[arg-type]
+    first = tuned(made, digits(NEW, 60), **words)
+    again = tuned(made, digits(NEW, 60), **words)
     assert again.before == first.after
     assert again.steps == 2 * first.steps
-    anew = finetune.finetune(made, digits(NEW, 60), test=words["test"], options=replace(TUNE, factory=True))  # type: ignore[arg-type]
+    anew = tuned(made, digits(NEW, 60), test=words["test"], options=replace(TUNE, factory=True))
     assert anew == first
 
 
 def test_weights_that_are_not_saved_are_gone(made: Artifact) -> None:
     words = {"test": digits(ALL, 30, 1000), "options": replace(TUNE, save=False)}
-    first = finetune.finetune(made, digits(NEW, 40), **words)  # type: ignore[arg-type]
+    first = tuned(made, digits(NEW, 40), **words)
     assert not first.saved
-    assert finetune.finetune(made, digits(NEW, 40), **words) == first  # type: ignore[arg-type]
+    assert tuned(made, digits(NEW, 40), **words) == first
 
 
 def test_pulled_weights_are_pushed_to_another_device(made: Artifact, tmp_path: Path) -> None:
     words = {"test": digits(ALL, 30, 1000)}
     path = tmp_path / "weights.npz"
-    first = finetune.finetune(made, digits(NEW, 40), options=TUNE, pull=path, **words)  # type: ignore[arg-type]
+    first = tuned(made, digits(NEW, 40), options=TUNE, pull=path, **words)
     (made.folder / "build" / "host" / "edgec.flash").unlink()
     none = replace(TUNE, epochs=0, rate=None)
-    second = finetune.finetune(made, digits(NEW, 40), options=none, push=path, **words)  # type: ignore[arg-type]
+    second = tuned(made, digits(NEW, 40), options=none, push=path, **words)
     assert second.before == first.after
-    third = finetune.finetune(made, digits(NEW, 40), options=none, **words)  # type: ignore[arg-type]
+    third = tuned(made, digits(NEW, 40), options=none, **words)
     assert third.before == first.after  # pushed weights are saved weights
 
 
@@ -215,7 +223,7 @@ def replayed(transport: link_places.Program, stream: bytes) -> None:
 
 
 def test_a_tenth_is_held_out_where_no_test_is_given(made: Artifact) -> None:
-    curve = finetune.finetune(made, digits(NEW, 60), options=replace(TUNE, save=False))
+    curve = tuned(made, digits(NEW, 60), options=replace(TUNE, save=False))
     assert len(curve.losses) == 54
 
 
@@ -228,28 +236,28 @@ def refused(call: object, *words: object, **named: object) -> str:
 def test_labels_that_are_no_class(made: Artifact) -> None:
     data = digits(ALL, 30)
     data["label"] = np.where(np.arange(30) == 7, 12, data["label"])
-    assert refused(finetune.finetune, made, data) == (
+    assert refused(tuned, made, data) == (
         "EDGEC-E265: give whole numbers from 0 to 9 as label, the network has 10 classes: the data has 1 others, the "
         "first is 12 at sample 7"
     )
     data["label"] = data["label"] - 0.5
-    assert "has 30 others, the first is -0.5 at sample 0" in refused(finetune.finetune, made, data)
+    assert "has 30 others, the first is -0.5 at sample 0" in refused(tuned, made, data)
 
 
 def test_data_without_labels(made: Artifact) -> None:
-    assert refused(finetune.finetune, made, {"input": digits(ALL, 5)["input"]}) == (
+    assert refused(tuned, made, {"input": digits(ALL, 5)["input"]}) == (
         "EDGEC-E262: add an array named label, one entry a sample: the data holds input"
     )
 
 
 def test_data_that_is_not_there_or_too_little(made: Artifact, tmp_path: Path) -> None:
-    assert refused(finetune.finetune, made, tmp_path / "none.npz") == (
+    assert refused(tuned, made, tmp_path / "none.npz") == (
         f"EDGEC-E222: check the path: data {tmp_path}/none.npz does not exist"
     )
-    assert refused(finetune.finetune, made, tmp_path) == (
+    assert refused(tuned, made, tmp_path) == (
         f"EDGEC-E260: put train.npz into it, or one folder a class with one .npy a sample: {tmp_path} has neither"
     )
-    assert refused(finetune.finetune, made, digits(ALL, 1)) == (
+    assert refused(tuned, made, digits(ALL, 1)) == (
         "EDGEC-E266: give at least two samples, or --test FILE.npz: the data has 1 to train and test on"
     )
 
@@ -263,27 +271,27 @@ def test_data_that_is_not_there_or_too_little(made: Artifact, tmp_path: Path) ->
     ],
 )
 def test_options_out_of_range(made: Artifact, words: Mapping[str, float], text: str) -> None:
-    options = Options(**words)  # type: ignore[arg-type]
-    assert refused(finetune.finetune, made, digits(ALL, 5), options=options) == f"EDGEC-E267: {text}"
+    options = Options(**words)
+    assert refused(tuned, made, digits(ALL, 5), options=options) == f"EDGEC-E267: {text}"
 
 
 def test_a_learning_rate_that_is_too_high(made: Artifact, tmp_path: Path) -> None:
     fp32 = compiled(tmp_path / "fp32", "full", "fp32")
     wild = replace(TUNE, rate=1e30)
-    message = refused(finetune.finetune, fp32, digits(ALL, 50), options=wild)
+    message = refused(tuned, fp32, digits(ALL, 50), options=wild)
     assert message.startswith("EDGEC-E82D: lower --lr (it is 1e+30), or look at sample ")
     assert message.endswith("; the weights are as before the step and were not saved")
     assert "refused train: the loss" in message
     assert (
         "of the data: lower the learning rate, or check the sample and its label: the host program" in message
     )
-    again = finetune.finetune(fp32, digits(ALL, 50), options=replace(TUNE, epochs=0, rate=None))
+    again = tuned(fp32, digits(ALL, 50), options=replace(TUNE, epochs=0, rate=None))
     assert again.steps == 0
 
 
 def test_an_artifact_that_only_infers(tmp_path: Path) -> None:
     infers = compiled(tmp_path / "infers", "none")
-    assert refused(finetune.finetune, infers, digits(ALL, 5)) == (
+    assert refused(tuned, infers, digits(ALL, 5)) == (
         f"EDGEC-E269: compile the model again with --train (edgec compile --help): {tmp_path}/infers only infers"
     )
 
@@ -296,7 +304,7 @@ def test_the_firmware_of_another_artifact(
     monkeypatch.setattr(training_firmware, "opened", lambda m, on, replay: opened(made, on, replay))
     own, theirs = other.manifest["training"]["layout_hash"], made.manifest["training"]["layout_hash"]
     assert other.manifest["training"]["graph_hash"] == made.manifest["training"]["graph_hash"]
-    assert refused(finetune.finetune, other, digits(ALL, 20)) == (
+    assert refused(tuned, other, digits(ALL, 20)) == (
         f"EDGEC-E824: flash the firmware of {tmp_path}/other: the host program runs a firmware in which other weights "
         f"train, digits ({theirs}, not {own})"
     )
@@ -305,14 +313,12 @@ def test_the_firmware_of_another_artifact(
         "opened",
         lambda m, on, replay: link_places.on_host(link_devices.host_program(), tmp_path / "flash"),
     )
-    assert "the host program runs another network, one_layer" in refused(
-        finetune.finetune, made, digits(ALL, 20)
-    )
+    assert "the host program runs another network, one_layer" in refused(tuned, made, digits(ALL, 20))
 
 
 def test_files_that_hold_no_weights(made: Artifact, tmp_path: Path) -> None:
     np.savez(tmp_path / "w.npz", weights=np.zeros(4, np.uint8))
-    assert refused(finetune.finetune, made, digits(ALL, 5), push=tmp_path / "w.npz") == (
+    assert refused(tuned, made, digits(ALL, 5), push=tmp_path / "w.npz") == (
         f"EDGEC-E26A: give a file that `edgec finetune --pull` wrote: {tmp_path}/w.npz has no proper graph_hash"
     )
 
@@ -320,8 +326,8 @@ def test_files_that_hold_no_weights(made: Artifact, tmp_path: Path) -> None:
 def test_weights_of_another_choice_of_what_trains(made: Artifact, tmp_path: Path) -> None:
     head = compiled(tmp_path / "head", "head")
     none = replace(TUNE, epochs=0)
-    finetune.finetune(head, digits(ALL, 10), options=none, pull=tmp_path / "head.npz")
-    message = refused(finetune.finetune, made, digits(ALL, 10), options=none, push=tmp_path / "head.npz")
+    tuned(head, digits(ALL, 10), options=none, pull=tmp_path / "head.npz")
+    message = refused(tuned, made, digits(ALL, 10), options=none, push=tmp_path / "head.npz")
     assert message.startswith(
         "EDGEC-E825: give weights that were trained with the same --train and --scheme: "
     )
@@ -330,7 +336,7 @@ def test_weights_of_another_choice_of_what_trains(made: Artifact, tmp_path: Path
 def test_a_target_whose_boards_have_no_uart(tmp_path: Path) -> None:
     made = compiled(tmp_path / "made", "head")
     made.target = replace(made.target, emulator=None, emulator_large=None)
-    assert refused(finetune.finetune, made, digits(ALL, 10), on="qemu") == (
+    assert refused(tuned, made, digits(ALL, 10), on="qemu") == (
         "EDGEC-E268: use --on host or a device: no emulated board of cortex-m7 has a UART to train over"
     )
 
@@ -374,8 +380,8 @@ def test_the_command_writes_curve_plot_and_weights(
     made: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    np.savez("new.npz", **digits(NEW, 40))  # type: ignore[arg-type]
-    np.savez("test.npz", **digits(ALL, 30, 1000))  # type: ignore[arg-type]
+    np.savez("new.npz", **digits(NEW, 40))
+    np.savez("test.npz", **digits(ALL, 30, 1000))
     words = [
         "finetune",
         str(made.folder),

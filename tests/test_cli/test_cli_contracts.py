@@ -94,10 +94,10 @@ def test_every_option_has_the_same_named_python_argument(name: str) -> None:
     assert options - shell_only <= set(inspect.signature(getattr(package, name)).parameters)
 
 
-@pytest.mark.parametrize("name", ["run", "bench"])
+@pytest.mark.parametrize("name", ["run", "bench", "finetune"])
 def test_every_option_of_an_artifacts_command_is_an_argument_of_its_method(name: str) -> None:
     options = {a.dest for a in subcommands()[name]._actions} - GLOBAL - {"artifact"}
-    files = {"input", "output"}  # arrays in Python, not files
+    files = {"input", "output", "no_save"}  # arrays in Python, not files; save=False
     assert options - files <= set(inspect.signature(getattr(Artifact, name)).parameters)
 
 
