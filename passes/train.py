@@ -119,6 +119,7 @@ def _learning(program: Program, spec: TrainSpec, integers: Integers | None) -> L
     _add_state(shared, LEARNING_RATE, np.array([spec.rate], np.float32), _SAVED)
     _add_state(shared, STEP, np.zeros(1, np.int32), _SAVED)
     learning = Learning(spec, graph, shared, operands, adapters, integers)
+    _refuse_integers(learning)
     for ref in learning.states:
         if shared.types[ref].quant is None:
             for name in _rows(spec):
@@ -128,6 +129,26 @@ def _learning(program: Program, spec: TrainSpec, integers: Integers | None) -> L
     if spec.accumulate > 1:
         _add_state(shared, PENDING, np.zeros(1, np.int32), _KEPT)
     return learning
+
+
+def _refuse_integers(learning: Learning) -> None:
+    """Raise UserError EDGEC-E248 where integers are to learn in a way that only floats do."""
+    spec = learning.spec
+    wrong = [
+        text
+        for text, given in (
+            ("--optimizer sgd", spec.optimizer != "sgd"),
+            ("--weight-decay 0", spec.weight_decay != 0.0),
+            ("--accumulate 1", spec.accumulate != 1),
+        )
+        if given
+    ]
+    if wrong and any(learning.shared.types[ref].quant is not None for ref in learning.states):
+        raise UserError(
+            "EDGEC-E248",
+            f"give {' and '.join(wrong)}, or --precision fp32, or train the head alone: int8 layers learn by plain "
+            "SGD, sample by sample",
+        )
 
 
 def _add_state(b: Builder, name: str, initial: Array, persistence: Persistence) -> str:
@@ -400,10 +421,6 @@ def _apply(learning: Learning) -> Graph:
     number = b.call("add", "$" + STEP, one, attrs=BinaryAttrs(), name="number")
     zero = b.constant(np.zeros(1, np.float32), "zero")
     for state in learning.states:
-        if b.types[state].quant is not None:
-            raise UserError(
-                "EDGEC-E248", "give --accumulate 1: steps of quantised layers are not accumulated"
-            )
         total = f"{state[1:]}.sum"
         _stepped(b, state, "$" + total, spec=learning.spec, rate="$" + LEARNING_RATE, number=number)
         blank = b.call("expand", zero, attrs=ExpandAttrs(b.types[state].dims))

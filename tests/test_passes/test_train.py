@@ -8,11 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_programs import decoder
+from small_programs import digits as int8_digits
 
 from edgec import interp
+from edgec.build import Builder
 from edgec.errors import UserError
-from edgec.ir import Array, Program
+from edgec.ir import Array, DType, Program, Type
+from edgec.ops.linear import LinearAttrs
+from edgec.ops.reduce import ArgmaxAttrs
 from edgec.passes.train import train
+from edgec.text import read_program, show
 from edgec.train_options import Scheme, TrainSpec, WeightSlice
 from edgec.verify import verify
 from tests.training_networks import Network, close, counterpart, network
@@ -365,3 +371,59 @@ def test_adapters_without_a_linear_layer_are_refused() -> None:
     assert str(error.value) == (
         "EDGEC-E248: choose another --train than lora: the model has no float linear layer to adapt"
     )
+
+
+def small(dtype: DType = DType.F32, op: str = "linear") -> Program:
+    b = Builder("infer")
+    x = b.input("x", Type((1, 4), dtype))
+    if op == "linear":
+        x = b.call("linear", x, b.constant(np.ones((3, 4), np.float32), "w"), attrs=LinearAttrs())
+    b.output(b.call("argmax", x, attrs=ArgmaxAttrs(1)) if op == "linear" else b.call("relu", x), "y")
+    return b.program()
+
+
+def message(program: Program, spec: TrainSpec) -> str:
+    with pytest.raises(UserError) as error:
+        train(program, spec)
+    return str(error.value)
+
+
+def test_a_model_without_layers_does_not_learn() -> None:
+    assert message(small(op="relu"), TrainSpec("full")) == (
+        "EDGEC-E248: compile without --train: the model has no convolution or linear layer that could learn"
+    )
+
+
+def test_an_output_of_indices_has_no_loss() -> None:
+    assert message(small(), TrainSpec("full")) == (
+        "EDGEC-E248: compile without --train, or with a model whose first output is float: y is i32[1], no loss is "
+        "defined on it"
+    )
+
+
+def test_a_model_with_several_entries_does_not_learn() -> None:
+    assert message(decoder(), TrainSpec("head")) == (
+        "EDGEC-E248: compile without --train: a model with several entries (prefill, decode) does not learn on the "
+        "device"
+    )
+
+
+def test_integers_learn_by_plain_sgd_alone() -> None:
+    spec = TrainSpec("full", optimizer="momentum", weight_decay=0.1, accumulate=2)
+    assert message(int8_digits(), spec) == (
+        "EDGEC-E248: give --optimizer sgd and --weight-decay 0 and --accumulate 1, or --precision fp32, or train the "
+        "head alone: int8 layers learn by plain SGD, sample by sample"
+    )
+
+
+def test_adapters_stand_beside_large_models_too() -> None:
+    program = trained(TrainSpec("lora", 1), "bert")
+    assert not any(
+        r.startswith("$") for n in program.graph("infer").nodes if n.op == "layer_norm" for r in n.inputs
+    )
+
+
+def test_a_trained_program_reads_back_from_its_text() -> None:
+    program = trained(TrainSpec("sparse", scheme=SLICES, optimizer="adam"))
+    text = show(program)
+    assert show(read_program(text, program.constants)) == text
