@@ -14,12 +14,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from edgec import compiler, contribution, finetune_data, log
 from edgec.compiler import Request
 from edgec.contribution import Items, Staff
 from edgec.errors import UserError
 from edgec.finetune_data import LABEL, Ports
-from edgec.ir import DType, Port, Program, Type
+from edgec.ir import Array, DType, Port, Program, Type
 from edgec.passes.training_cost import TrainingCost, training_cost
 from edgec.plan import Target
 from edgec.report_html import write_whole
@@ -31,6 +33,7 @@ from edgec.tune_training import Packed, Place, Training
 
 RATIOS: Final = (0.125, 0.25, 0.5, 1.0)
 HELD_OUT: Final = 0.2
+CALIBRATING: Final = 64  # samples that calibrate int8, where --calib names none
 ROUNDS: Final = 8  # plans that the search may ask for
 CLOSE: Final = 256  # bytes: a budget used up to this is used
 
@@ -118,26 +121,30 @@ def _training(request: Request, spec: TrainSpec, measuring: Measuring) -> Traini
     arrays, test = finetune_data.read(measuring.data, ports)
     if measuring.test is not None:
         test = finetune_data.read(measuring.test, ports)[0]
-    samples = finetune_data.to_device(
-        arrays, ports, str(measuring.data)
-    )  # before calibration: it may take long
+    # Before calibration, which may take long, and again as the quantised network takes them.
+    count = len(finetune_data.to_device(arrays, ports, str(measuring.data)))
     if request.calib is None:
-        request = replace(request, calib={k: v for k, v in arrays.items() if k != LABEL})
-    request = replace(
-        request, options=replace(request.options, train=replace(spec, mode="head", scheme=None))
-    )
-    trace = compiler.transform(request, imported).trace
+        request = replace(request, calib=_calibrating(arrays, count))
+    head = replace(spec, mode="head", scheme=None)
+    trace = compiler.transform(replace(request, options=replace(request.options, train=head)), imported).trace
     program = trace.step("quantize") if request.options.precision == "int8" else trace.reference
     ports = _ports(program, spec)
-    samples = finetune_data.to_device(
-        arrays, ports, str(measuring.data)
-    )  # as the quantised network takes them
+    samples = finetune_data.to_device(arrays, ports, str(measuring.data))
     if test is None:
         samples, held_out = finetune_data.split(samples, HELD_OUT, request.seed)
     else:
         held_out = finetune_data.to_device(test, ports, str(measuring.test or measuring.data))
     cost = training_cost(program, program.graphs[0])
     return Training(Packed.of(program), cost, spec, samples, held_out, measuring.epochs, measuring.place)
+
+
+def _calibrating(arrays: Mapping[str, Array], count: int) -> dict[str, Array]:
+    """At most CALIBRATING of the `count` samples, evenly spread."""
+    inputs = {name: np.asarray(array) for name, array in arrays.items() if name != LABEL}
+    if count <= CALIBRATING:
+        return inputs
+    chosen = np.arange(CALIBRATING) * count // CALIBRATING
+    return {name: array[chosen] for name, array in inputs.items()}
 
 
 def _ports(program: Program, spec: TrainSpec) -> Ports:

@@ -8,6 +8,7 @@ many there are.
 from __future__ import annotations
 
 import hashlib
+import logging
 import multiprocessing
 import os
 import pickle
@@ -134,7 +135,7 @@ def _on_cluster(work: Callable[[T], R], tasks: Sequence[T], address: str) -> Res
         ) from None
     try:
         _refuse_silent(address)
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise TargetError(

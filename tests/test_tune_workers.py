@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny_tuning import ITEMS, SUBJECT, Tiny, scheme
 
 from edgec import contribution, workers
+from edgec.cli import main
 from edgec.contribution import Staff, Task
 from edgec.errors import TargetError, UserError
 from edgec.scheme_search import Choice, Found
@@ -317,6 +319,34 @@ def test_ray_gives_what_one_worker_gives_also_where_a_node_is_killed(
     assert [json.loads(line)["right"] for line in sorted(path.read_bytes().splitlines()[1:])] == [
         json.loads(line)["right"] for line in sorted((tmp_path / "whole").read_bytes().splitlines()[1:])
     ]
+
+
+@pytest.mark.slow
+@NEEDS_RAY
+def test_the_command_writes_the_same_scheme_on_a_cluster(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On what is left of the cluster."""
+    rng = np.random.default_rng(0)
+    label = np.arange(30) % 3
+    image = rng.normal(0, 1, (30, 1, 8, 8)) + label[:, None, None, None]
+    np.savez(tmp_path / "data.npz", image=image.astype(np.float32), label=label)
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "tune",
+        "-",
+        "--model",
+        "tests.cli_models:net",
+        "--train",
+        "--data",
+        "data.npz",
+        "--memory",
+        "16K",
+        "-q",
+    ]
+    for name, more in (("one.toml", ()), ("ray.toml", ("--cluster", cluster[0].address))):
+        assert main([*words, "--on", "interpreter", "-o", name, *more]) == 0
+    assert Path("one.toml").read_bytes() == Path("ray.toml").read_bytes()
 
 
 @NEEDS_RAY

@@ -254,3 +254,14 @@ def test_the_place_is_checked_before_anything_is_measured(tune: Command) -> None
         "-o",
         "nowhere/s.toml",
     )
+
+
+@pytest.mark.parametrize(("count", "kept"), [(3, 3), (64, 64), (65, 64), (1000, 64)])
+def test_few_samples_calibrate(count: int, kept: int) -> None:
+    from edgec.tune import _calibrating
+
+    arrays = {"x": np.arange(count), "y": -np.arange(count), "label": np.arange(count)}
+    found = _calibrating(arrays, count)
+    assert set(found) == {"x", "y"}
+    assert len(np.unique(found["x"])) == kept
+    assert np.array_equal(found["y"], -found["x"])  # the same samples of every input
