@@ -164,7 +164,9 @@ def build(artifact: Path, target: Target, options: BuildOptions) -> Built:
         program = options.name
     if options.learn is not None:
         goal = "learner-firmware" if options.machine else "learner"
-        program = f"learner-{options.learn}.elf" if options.machine else f"{options.name}-learner-{options.learn}"
+        program = (
+            f"learner-{options.learn}.elf" if options.machine else f"{options.name}-learner-{options.learn}"
+        )
         variables.append(f"REPLAY={options.learn}")
     jobs = str(os.cpu_count() or 1)
     makefile = () if options.learn is None else ("-f", "learner.mk")
@@ -189,6 +191,12 @@ def _build_error(text: str, target: Target, options: BuildOptions) -> TargetErro
     over = re.findall(r"region `(\w+)' overflowed by (\d+) bytes", text)
     if over:
         regions = ", ".join(f"{name} by {size} bytes" for name, size in over)
+        if options.learn:
+            return TargetError(
+                "EDGEC-E510",
+                f"give a smaller --replay-samples: the firmware that learns with room for {options.learn} of them on "
+                f"{options.machine} exceeds {regions} ({target.name}, --train-ram)",
+            )
         return TargetError(
             "EDGEC-E510",
             f"compile with a smaller --ram or --flash, or a smaller model: the firmware for {target.name} on "

@@ -1,0 +1,1 @@
+"""Firmware that learns on the device."""
