@@ -13,8 +13,8 @@
 #include "ec_train_s8.h"
 
 /* ec_dsp_grad_dot: sums[0..3] of the first vector with four columns, sums[4..7] of the second, for
- * the panel from w to end, which holds 8 words or more. ec_dsp_grad_pack: four columns of one or more
- * pairs of rows. */
+ * the panel from w to end, which holds 8 words or more. ec_dsp_grad_pack: four columns of one or
+ * more pairs of rows. */
 #include EC_DSP_INNER(grad)
 
 /* A length brought to a multiple of 4. */

@@ -1,5 +1,5 @@
-/* The inner loop of the depthwise gradient to the input on Armv7E-M: the taps of a transposed window,
- * four channels at a time. */
+/* The inner loop of the depthwise gradient to the input on Armv7E-M: the taps of a transposed
+ * window, four channels at a time. */
 #ifndef EC_DSP_GRAD_WINDOW_H
 #define EC_DSP_GRAD_WINDOW_H
 

@@ -15,8 +15,8 @@
 #include "ec_train_s8.h"
 #include "ec_trained_weight.h"
 
-/* ec_dsp_trained_dot: sums of one pixel with four rows of widened weights up to `end`, which are for
- * each four inputs the even ones of the four rows, then the odd ones. */
+/* ec_dsp_trained_dot: sums of one pixel with four rows of widened weights up to `end`, which are
+ * for each four inputs the even ones of the four rows, then the odd ones. */
 #include EC_DSP_INNER(trained)
 
 /* -zero in both halfwords, what SXTAB16 adds. */

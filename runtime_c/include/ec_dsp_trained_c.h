@@ -1,5 +1,5 @@
-/* The inner loop of ec_dsp_trained.h in portable C99, sum by sum as the assembly has them; only that
- * header includes this. */
+/* The inner loop of ec_dsp_trained.h in portable C99, sum by sum as the assembly has them; only
+ * that header includes this. */
 #ifndef EC_DSP_TRAINED_C_H
 #define EC_DSP_TRAINED_C_H
 

@@ -1,12 +1,12 @@
-/* Gradient of trained_conv2d with a 1x1 kernel, one group, stride 1, no padding to its input, float,
- * portable C99.
+/* Gradient of trained_conv2d with a 1x1 kernel, one group, stride 1, no padding to its input,
+ * float, portable C99.
  *
  *   dx[pixel,i] = sum over o of h[pixel,o] * W[o,i],   h = g * eff[o] where its mask is 1, else 0
  *
  * Arithmetic, layouts and arguments as in ec_trained_conv2d_input_grad_f32: one rounding an
- * operation, sums in the order of o. The outputs of a pixel whose mask is 1 are gathered once; eight
- * columns of W are summed at a time. Columns that are trained are computed from the slice once more
- * and take the place of the constant's.
+ * operation, sums in the order of o. The outputs of a pixel whose mask is 1 are gathered once;
+ * eight columns of W are summed at a time. Columns that are trained are computed from the slice
+ * once more and take the place of the constant's.
  * scratch: 8 * O bytes, aligned to 4. Equals input_grad of edgec/ops/train_conv.py.
  * Measured on QEMU Cortex-M7 (mps2-an500), GCC 12.2 -O2, 2026-11, by benchmarks/train_kernels.py,
  * instructions per MAC here against ec_trained_conv2d_input_grad_f32, three of four bits set: 5.0

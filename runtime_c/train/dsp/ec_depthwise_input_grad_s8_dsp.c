@@ -3,9 +3,9 @@
  *
  *   acc[n,y,x,c] = eff[c] * sum over r, s of h[n,p,q,c] * w[c,r,s],   h = q where its mask is 1
  *
- * for the p, q with y = p * stride_h - pad_top + r, x likewise. Arithmetic, layouts and arguments as
- * in ec_trained_conv2d_input_grad_s8; acc is rounded in block floating point (ec_gradient.h). The
- * rows of q that a row of dx needs stand masked in a ring of `block` rows.
+ * for the p, q with y = p * stride_h - pad_top + r, x likewise. Arithmetic, layouts and arguments
+ * as in ec_trained_conv2d_input_grad_s8; acc is rounded in block floating point (ec_gradient.h).
+ * The rows of q that a row of dx needs stand masked in a ring of `block` rows.
  * scratch: 4 * C + block * Q * C bytes, aligned to 4. Equals input_grad of edgec/ops/train_conv.py.
  * Measured on QEMU Cortex-M7 (mps2-an500), GCC 12.2 -O2, 2026-11, by benchmarks/train_kernels.py,
  * instructions per MAC here against the portable kernel: 7.9 against 37 (3x3, 8x8x144), 4.7

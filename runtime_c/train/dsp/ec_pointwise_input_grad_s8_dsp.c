@@ -4,8 +4,8 @@
  *   acc[pixel,i] = sum_o h[pixel,o] * W[o,i],   h = q * eff[o] where its mask is 1, else 0
  *
  * Arithmetic, layouts and arguments as in ec_trained_conv2d_input_grad_s8; acc is rounded in block
- * floating point (ec_gradient.h). `block` pixels (an even number) are taken at a time: their h, then
- * four columns of W after four, packed by pairs of outputs (ec_dsp_grad.h). Columns that are
+ * floating point (ec_gradient.h). `block` pixels (an even number) are taken at a time: their h,
+ * then four columns of W after four, packed by pairs of outputs (ec_dsp_grad.h). Columns that are
  * trained are computed from the slice once more and take the place of the constant's.
  * scratch: 8 * O' + block * (2 * O' + 4 * I) bytes, O' = O brought to a multiple of 4; aligned
  * to 4. Equals input_grad of edgec/ops/train_conv.py.
@@ -15,7 +15,8 @@
  */
 #include "ec_dsp_grad.h"
 
-/* h of one pixel, whose outputs are a multiple of 4, from element `at` on, into every second word. */
+/* h of one pixel, whose outputs are a multiple of 4, from element `at` on, into every second
+ * word. */
 static void ec_input_grad_vector(uint32_t *to, const int8_t *q, const uint8_t *mask,
                                  const int16_t *eff, int32_t at, int32_t outputs)
 {
