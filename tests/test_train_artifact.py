@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,12 @@ def test_other_precisions_do_not_learn(precision: Any, where: str) -> None:
         "EDGEC-E24A: compile with --precision int8 or fp32 for a microcontroller or the host, or without --train: "
         f"{precision} does not learn on {where}"
     )
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="needs qemu-system-arm")
+def test_a_board_learns_as_the_host_does_bit_for_bit(tmp_path: Path) -> None:
+    spec = TrainSpec("full", rate=0.05, optimizer="adam")
+    program = train(network("digits").program, spec)
+    made = calls(program, ["train_step"] * 5 + ["evaluate", "infer"])
+    board = written(program, "cortex-m7", tmp_path / "board", options=FP32)
+    assert ran(board, program, made) == ran(board, program, made, on="qemu")

@@ -1,0 +1,53 @@
+"""`edgec compile --train`: an artifact that learns, its report, and what is refused, in full."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli_command import COMPILE, Command
+
+FP32 = (*COMPILE, "net.pt2", "--precision", "fp32")
+
+
+def test_the_report_says_what_learns(edgec: Command) -> None:
+    edgec.works(*FP32, "--train", "head", "--optimizer", "adam", "--learning-rate", "0.001")
+    report = json.loads(edgec.works("report", "out", "--json").out)
+    learns = report["training"]
+    assert (learns["mode"], learns["optimizer"], learns["loss"]) == ("head", "adam", "cross-entropy")
+    assert learns["optimizer_bytes"] == 2 * learns["trainable_bytes"] > 0
+    assert [e["name"] for e in report["entries"]] == ["infer", "train_step", "evaluate"]
+    assert "learns: head, cross-entropy, adam" in edgec.works("report", "out").out
+    manifest = json.loads((edgec.here / "out/manifest.json").read_text())
+    assert manifest["options"]["train"]["rate"] == 0.001
+
+
+def test_the_passes_keep_the_numbers(edgec: Command) -> None:
+    (edgec.here / "scheme.toml").write_text("biases = 1\n[[weights]]\nconv = 0\nratio = 1\n")
+    edgec.works(*FP32, "--train", "sparse", "--scheme", "scheme.toml", "--check", "--stages", "stages")
+    assert any("train" in p.name for p in (edgec.here / "stages").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            ("--train", "most"),
+            "EDGEC-E246: give --train none, head, bias, last:N, sparse, full or lora:R: 'most' is none of them",
+        ),
+        (("--train", "sparse"), "EDGEC-E246: give --scheme FILE.toml with --train sparse"),
+        (("--train", "head", "--momentum", "1"), "EDGEC-E246: give --momentum from 0 to below 1"),
+    ],
+)
+def test_wrong_options_are_refused(edgec: Command, words: tuple[str, ...], text: str) -> None:
+    edgec.refused(2, text, *FP32, *words)
+
+
+def test_a_gpu_does_not_learn(edgec: Command) -> None:
+    edgec.refused(
+        2,
+        "EDGEC-E24A: compile with --precision int8 or fp32 for a microcontroller or the host, or without --train: "
+        "fp16 does not learn on a GPU",
+        *("compile", "-q", "--no-build", "--target", "orin", "-o", "out", "net.pt2", "--train", "head"),
+    )
