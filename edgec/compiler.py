@@ -18,6 +18,7 @@ from edgec import (
     device,
     interp,
     log,
+    ordered_floats,
     pipeline,
     report,
     samples,
@@ -29,7 +30,6 @@ from edgec.errors import TargetError, UserError
 from edgec.frontends import DecoderOptions
 from edgec.ir import Array, Program
 from edgec.learned import learned_of
-from edgec.ops.linear import ORDERED_MOST
 from edgec.passes.fit import kib
 from edgec.passes.low_precision import Journal
 from edgec.passes.trainables import layers_of
@@ -38,20 +38,6 @@ from edgec.plan import Gpu, Kernel, Plan, Target
 from edgec.training_ram import kept_bytes, lesser
 
 GOLDEN_SAMPLES: Final = 4
-# Ops with float results whose sums numpy and the C kernels add in one order, and whose exp and log are ours.
-ORDERED_OPS: Final = frozenset(
-    {
-        "dequantize",
-        "linear",
-        "cross_entropy",
-        "cross_entropy_grad",
-        "correct_count",
-        "sgd",
-        "when_finite",
-        "reshape",
-    }
-    | {"linear_weight_update", "linear_weight_grad", "reduce_sum", "matmul", "gradient_quantize", "expand"}
-)
 RANDOM_SAMPLES: Final = 8
 MAX_CALIBRATED_ELEMENTS: Final = 1 << 26
 Calibration = Mapping[str, Array] | str | os.PathLike[str] | None
@@ -367,17 +353,8 @@ def _bits_are_numpys(compiled: Compiled) -> bool:
     outputs = [p.type.dtype for entry in compiled.plan.entries for p in entry.outputs]
     if not any(t.is_float for t in outputs):
         return True
-    program = compiled.done.program
-    if compiled.options.precision != "int8" or compiled.options.train.mode == "none":
-        return False
-    for graph in program.graphs:
-        types = program.type_of(graph)
-        for node in graph.nodes:
-            if any(v.type.dtype.is_float for v in node.outputs) and node.op not in ORDERED_OPS:
-                return False
-            if node.op == "linear" and types[node.inputs[1]].size > ORDERED_MOST:
-                return False
-    return True
+    learns = compiled.options.precision == "int8" and compiled.options.train.mode != "none"
+    return learns and ordered_floats.are_numpys(compiled.done.program)
 
 
 def build_spec(plan: Plan, golden_steps: device.Steps, ram_bytes: int | None = None) -> BuildSpec:
