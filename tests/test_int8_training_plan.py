@@ -132,3 +132,15 @@ def test_c_steps_are_the_interpreters_bit_for_bit(tmp_path: Path, gradients: For
     calls.append(("infer", {"image": image}))
     made = artifact(program, "host", tmp_path / "a", options=pipeline.Options(stream="all"))
     assert ran(made, program, calls, fill=0xA5) == interpreted(program, calls)
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("gradients", ["int8", "fp32"])
+def test_the_emulated_board_gives_the_interpreters_bits(tmp_path: Path, gradients: Format) -> None:
+    """Two steps and the logits after them, by the kernels of Armv7E-M."""
+    program = learning(99, gradients)
+    calls = calls_of(program, 2)
+    calls.append(("infer", {"image": calls[0][1]["image"]}))
+    options = pipeline.Options(stream="all", ram_bytes=256 << 10)
+    made = artifact(program, "stm32f746-disco", tmp_path / "a", options=options)
+    assert ran(made, program, calls, on="qemu", fill=0xA5) == interpreted(program, calls)
