@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-import learning
 import mcunet
 import numpy as np
 import schemes
 import shapes
 from host_model import HostModel
 
+import learning
 from edgec import interp
 from edgec.frontends.mcu_pickle import Head, import_mcu_pickle
 from edgec.ir import Array, Program
