@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 import edgec
-from edgec import cuda_build
+from edgec.cuda import build as cuda_build
 from examples.models import digits_cnn, mobilenet_v2
 from examples.models.seeded import Made
 from examples.networks import NETWORKS

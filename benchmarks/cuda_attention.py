@@ -29,7 +29,7 @@ import environment
 
 from edgec.backends import kernels_cuda
 from edgec.build import constant
-from edgec.cuda_library import Library
+from edgec.cuda.library import Library
 from edgec.ir import Array, Attrs, DType, Graph, Loc, Node, Persistence, Port, Program, State, Type, Value
 from edgec.ops import OPS
 from edgec.ops.cached_attention import CachedAttentionAttrs

@@ -25,9 +25,10 @@ import environment
 import numpy as np
 import torch
 
-from edgec import compiler, cuda_artifact
+from edgec import compiler
 from edgec.artifact import Artifact
-from edgec.cuda_library import Instance, Library
+from edgec.cuda import artifact as cuda_artifact
+from edgec.cuda.library import Instance, Library
 from edgec.frontends import DecoderOptions
 from edgec.generate import bytes_per_token, chunks
 from edgec.ops.token_choice import settings_of

@@ -20,10 +20,11 @@ from typing import Any
 import environment
 import numpy as np
 
-from edgec import compiler, cuda_artifact
+from edgec import compiler
 from edgec.backends.cuda_tiles_s8 import TILES, Choice, Work, estimate
 from edgec.backends.kernels_cuda_int8_conv import ROWS_WINDOWS
-from edgec.cuda_library import Library
+from edgec.cuda import artifact as cuda_artifact
+from edgec.cuda.library import Library
 from edgec.pipeline import Options
 from edgec.plan import Call, Gpu
 from edgec.targets.load import load_target

@@ -30,8 +30,9 @@ import environment
 import numpy as np
 import torch
 
-from edgec import compiler, cuda_artifact
-from edgec.cuda_library import Library
+from edgec import compiler
+from edgec.cuda import artifact as cuda_artifact
+from edgec.cuda.library import Library
 from edgec.pipeline import Options
 from examples.networks import CNNS, NETWORKS
 
@@ -135,7 +136,7 @@ def prepare_all(arguments: argparse.Namespace, place: str) -> None:
 
 START = """
 import sys, time
-from edgec.cuda_library import Library
+from edgec.cuda.library import Library
 begin = time.perf_counter()
 library = Library(sys.argv[1])
 instance = library.instance()

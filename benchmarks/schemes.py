@@ -12,7 +12,7 @@ from typing import Final
 
 from edgec.ir import Program
 from edgec.ops.trained import by_rows
-from edgec.train_options import Scheme, TrainSpec, WeightSlice
+from edgec.training.options import Scheme, TrainSpec, WeightSlice
 
 RATE: Final = 0.0005
 

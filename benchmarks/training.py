@@ -27,8 +27,8 @@ from typing import Any, get_args
 
 import environment
 import schemes
+import shape_learning
 
-import learning
 from edgec import compiler, pipeline, samples
 from edgec.artifact import Artifact
 from edgec.backends.kernels_c import KERNELS
@@ -39,7 +39,7 @@ from edgec.passes.straight_through import Format, integers
 from edgec.passes.train import train
 from edgec.plan import Plan, Use
 from edgec.targets.load import load_target, target_file
-from edgec.train_options import LEARNING_RATE, LOSS, STEP, TRAIN_STEP
+from edgec.training.options import LEARNING_RATE, LOSS, STEP, TRAIN_STEP
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path(os.environ.get("EDGEC_MODELS", ROOT.parent / "shared" / "models"))
@@ -161,7 +161,7 @@ def main() -> int:
     parser.add_argument("--gradients", choices=("int8", "fp32"), default="int8")
     parser.add_argument("--learn", action="store_true", help="learn the ten shapes on this computer")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--ablation", choices=get_args(learning.Ablation), default="none")
+    parser.add_argument("--ablation", choices=get_args(shape_learning.Ablation), default="none")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     parser.add_argument("--all", action="store_true", help="every scheme, written to results/training.json")
     args = parser.parse_args()
@@ -170,7 +170,7 @@ def main() -> int:
     program = learner(args.model, args.scheme, args.gradients, args.seed)
     head: dict[str, Any] = {"model": args.model, "scheme": args.scheme, "gradients": args.gradients}
     if args.learn:
-        accuracy = learning.learn(program, args.seed, schemes.RATE, args.ablation)
+        accuracy = shape_learning.learn(program, args.seed, schemes.RATE, args.ablation)
         found = {**head, "accuracy": accuracy, "seed": args.seed, "ablation": args.ablation}
     else:
         found = {**head, **measure(program)}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgec.frontends.decoder_options import DecoderOptions
     from edgec.ir import Array
     from edgec.pipeline import Options
-    from edgec.train_options import TrainSpec
+    from edgec.training.options import TrainSpec
     from edgec.verdict import Verdict
 
 __version__ = "0.1.0"
@@ -85,7 +85,7 @@ def compile(
 
 
 def _train_spec(train: str | TrainSpec, seed: int) -> TrainSpec:
-    from edgec.train_options import TrainSpec, check_spec, parse_mode
+    from edgec.training.options import TrainSpec, check_spec, parse_mode
 
     if isinstance(train, str):
         train = TrainSpec(*parse_mode(train), seed=seed)

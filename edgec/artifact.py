@@ -27,14 +27,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 
-from edgec import device, samples, training_bench
+from edgec import device, samples
 from edgec.device import Place
 from edgec.errors import TargetError, UserError, cannot_write
 from edgec.ir import Array, DType, Port, Quant, Type
 from edgec.plan import PlanPort
+from edgec.training import bench as training_bench
 
 if TYPE_CHECKING:
-    from edgec.finetune import Curve, Data
+    from edgec.link.finetune import Curve, Data
 
 FORMAT: Final = 1
 FLOAT_TOLERANCE: Final = (
@@ -330,7 +331,7 @@ class Artifact:
     def _output(self, on: Place, data: bytes, steps: device.Steps, sanitize: bool = False) -> bytes:
         """Raw outputs of `steps` on one instance."""
         if self._place(on, on) == "cuda":
-            from edgec import cuda_run
+            from edgec.cuda import run as cuda_run
 
             return cuda_run.output(self.folder, data, steps)
         return device.run(self.built(on, sanitize=sanitize), data, steps, device.RunOptions()).output
@@ -382,7 +383,7 @@ class Artifact:
     ) -> Curve:
         """Train the firmware of an artifact that was compiled with --train, as `edgec finetune` does: on the host, on
         QEMU or behind a serial port. `data`, `test`, `replay`: arrays by input name with `label`, or paths."""
-        from edgec import finetune
+        from edgec.link import finetune
 
         options = finetune.Options(epochs, lr, seed, replay_steps, save, factory)
         files = finetune.Files(*(None if p is None else Path(p) for p in (push, pull, curve, plot)))
@@ -447,7 +448,7 @@ class Artifact:
         emulated board, or this computer's GPU for a CUDA target, which gives times."""
         on = self._place(on, "qemu")
         if on == "cuda":
-            from edgec import cuda_run
+            from edgec.cuda import run as cuda_run
 
             return cuda_run.bench(self, runs)
         count = self.golden_steps()[0][1]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from edgec.plan import Arena, Emulator, Memory, Target
-from edgec.training_ram import DATA_BYTES, kept_bytes
+from edgec.training.ram import DATA_BYTES, kept_bytes
 
 PORT_FOLDER: Final = "src/port"
 PORT_RAM_BYTES: Final = 1024  # data of the test firmware; the rest of reserve_ram is its stack

@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from edgec import __version__, config, log, tune_command
+from edgec import __version__, config, log
 from edgec.errors import EdgecError, Exit, TargetError, UserError, cannot_write
+from edgec.tune import command as tune_command
 
 Command = Callable[[argparse.Namespace], object]
 

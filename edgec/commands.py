@@ -15,7 +15,7 @@ import numpy as np
 from edgec import log
 from edgec.cli import printable
 from edgec.errors import EdgecError, TargetError, UserError
-from edgec.train_options import NOT_TRAINED, TrainSpec, check_spec, parse_mode, read_scheme
+from edgec.training.options import NOT_TRAINED, TrainSpec, check_spec, parse_mode, read_scheme
 
 Json = Any
 
@@ -117,7 +117,7 @@ def _build_and_check(made: Any) -> list[str]:
     """Build for every place that can run here and hold each against the golden vectors; say what was left out."""
     done = []
     if made.target.family == "cuda":
-        from edgec import cuda_build
+        from edgec.cuda import build as cuda_build
 
         return cuda_build.build_all(made.folder, made.manifest["name"], made.target)
     for place in made.places():
@@ -190,7 +190,7 @@ def generate(args: argparse.Namespace) -> Json:
 def finetune(args: argparse.Namespace) -> Json:
     """`edgec finetune`: scores before and after, the curve as JSON and picture, weights saved on the device."""
     from edgec.artifact import Artifact
-    from edgec.finetune import summary
+    from edgec.link.finetune import summary
 
     curve = Artifact(args.artifact).finetune(
         args.data,
@@ -215,9 +215,9 @@ def finetune(args: argparse.Namespace) -> Json:
 
 def bench(args: argparse.Namespace) -> Json:
     """`edgec bench`: instructions, memory, stack; per layer."""
-    from edgec import training_bench
     from edgec.artifact import Artifact
     from edgec.report import one_line
+    from edgec.training import bench as training_bench
 
     made = Artifact(args.artifact)
     result = made.bench(on=args.on, runs=args.runs)
@@ -333,7 +333,7 @@ def quantize(args: argparse.Namespace) -> Json:
 
 def tune(args: argparse.Namespace) -> Json:
     """`edgec tune`: which parameters learn on the device."""
-    from edgec import tune_command
+    from edgec.tune import command as tune_command
 
     tune_command.refuse_incomplete(args)
     found, text = tune_command.run(args, _request(args, args.target or "host"))

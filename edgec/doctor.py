@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from edgec import cuda_build
+from edgec.cuda import build as cuda_build
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,7 @@ def opened(artifact: Artifact, on: str | None) -> Iterator[Runner]:
 
         yield HostInstance(artifact)
         return
-    from edgec.cuda_library import Library
+    from edgec.cuda.library import Library
 
     library = Library(artifact.folder)
     instance = library.instance()

@@ -54,8 +54,8 @@ from edgec.passes.trainables import layers_of
 from edgec.plan import Gpu, Kernel, Plan, Target
 from edgec.samples import to_device, value_to_user
 from edgec.text import show
-from edgec.train_options import NOT_TRAINED, TRAIN_STEP, TrainSpec
-from edgec.training_ram import kept_bytes
+from edgec.training.options import NOT_TRAINED, TRAIN_STEP, TrainSpec
+from edgec.training.ram import kept_bytes
 from edgec.verify import verify
 from edgec.verify_plan import verify_plan
 

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgec import interp, log, train_report
+from edgec import interp, log
 from edgec.fixedpoint import dequantize_array
 from edgec.ir import Array, Node, Program, Quant, Type
 from edgec.plan import Call, ConstantArg, Entry, Plan, Stream, Target, Use
+from edgec.training import report as train_report
 
 MOST_HISTOGRAM_BYTES: Final = 1 << 30
 

@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgec import artifact, cuda_build
+from edgec import artifact
 from edgec.backends import cuda, kernels_cuda
 from edgec.backends.c_names import names_of
 from edgec.build import constant
-from edgec.cuda_library import Instance, Library
+from edgec.cuda import build as cuda_build
+from edgec.cuda.library import Instance, Library
 from edgec.ir import OF_NUMPY, Array, Attrs, DType, Graph, Loc, Node, Port, Program, Type, Value
 from edgec.ops import OPS
 from edgec.ops import define as ops

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgec import buildfiles
-from edgec.link import LinkEnded
+from edgec.link.host import LinkEnded
 from edgec.runtime_c import ROOT as RUNTIME
 from edgec.targets.load import load_target
 

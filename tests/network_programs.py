@@ -15,7 +15,8 @@ from typing import Final
 import numpy as np
 import torch
 
-from edgec import compiler, cuda_artifact, pipeline, samples
+from edgec import compiler, pipeline, samples
+from edgec.cuda import artifact as cuda_artifact
 from edgec.errors import TargetError
 from edgec.frontends import LoadOptions, load
 from edgec.ir import Array, DType, Program

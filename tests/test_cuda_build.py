@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec import cuda_build
+from edgec.cuda import build as cuda_build
 from edgec.errors import InternalError
 
 # Writes its output in two halves; a unit with `wrong` in it fails. Each call leaves a line in $CALLS.
@@ -25,7 +25,7 @@ printf 'second half' >> "$out"
 COMPILE = """
 import sys
 from pathlib import Path
-from edgec import cuda_build
+from edgec.cuda import build as cuda_build
 source = Path(sys.argv[1])
 cuda_build.compile_units(source, sorted(source.glob("units/*.cu")), Path(sys.argv[2]), 90)
 """

@@ -12,8 +12,8 @@ from typing import Any
 import cuda_harness
 import pytest
 
-from edgec import cuda_build
 from edgec.backends import cuda, kernels_cuda
+from edgec.cuda import build as cuda_build
 from edgec.runtime_c import ROOT
 from edgec.targets.load import load_target
 

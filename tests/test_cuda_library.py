@@ -17,7 +17,7 @@ from pathlib import Path
 import cuda_harness
 import pytest
 
-from edgec import cuda_build
+from edgec.cuda import build as cuda_build
 from edgec.runtime_c import ROOT
 from edgec.targets.load import load_target
 
@@ -62,7 +62,7 @@ def fake_driver(folder: Path, version: int, devices: int, major: int, minor: int
 def refusal(artifact: Path, folder: Path | None) -> str:
     """What loading the artifact says in a process that finds the driver of `folder`."""
     code = (
-        "import sys\nfrom edgec.cuda_library import Library\nfrom edgec.errors import EdgecError\n"
+        "import sys\nfrom edgec.cuda.library import Library\nfrom edgec.errors import EdgecError\n"
         "try:\n    Library(sys.argv[1])\nexcept EdgecError as error:\n    print(error)\n"
     )
     environment = os.environ | ({} if folder is None else {"LD_LIBRARY_PATH": str(folder)})
@@ -132,7 +132,7 @@ STAND_IN = Path(__file__).parent / "cuda_driver_stand_in.c"
 USE = """
 import ctypes, sys
 import numpy as np
-from edgec.cuda_library import Library
+from edgec.cuda.library import Library
 from edgec.errors import EdgecError
 
 driver = ctypes.CDLL("libcuda.so.1")

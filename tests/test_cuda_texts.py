@@ -15,7 +15,7 @@ from pathlib import Path
 import cuda_harness
 import pytest
 
-from edgec import cuda_build
+from edgec.cuda import build as cuda_build
 from edgec.targets.load import load_target
 
 pytestmark = pytest.mark.skipif(
@@ -31,7 +31,7 @@ WRONG = """
 import ctypes, json, sys
 from pathlib import Path
 import numpy as np
-from edgec.cuda_library import Library
+from edgec.cuda.library import Library
 from edgec.errors import EdgecError
 
 folder = Path(sys.argv[1])
@@ -82,7 +82,7 @@ print(json.dumps(texts))
 # The same where each call of the driver in turn finds the memory used up.
 FULL = """
 import ctypes, json, sys
-from edgec.cuda_library import Library
+from edgec.cuda.library import Library
 from edgec.errors import EdgecError
 
 driver = ctypes.CDLL("libcuda.so.1")

@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from edgec import compiler, cuda_artifact, pipeline
+from edgec import compiler, pipeline
+from edgec.cuda import artifact as cuda_artifact
 from edgec.frontends import DecoderOptions
 from edgec.frontends.model_folder import empty_model, require_transformers
 from edgec.frontends.torch_decoder import import_decoder

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import edgec
-from edgec import cuda_build, device, generate
+from edgec import device, generate
 from edgec.artifact import Artifact
 from edgec.build import Builder
+from edgec.cuda import build as cuda_build
 from edgec.errors import EdgecError, TargetError, UserError
 from edgec.frontends import LoadOptions, load
 from edgec.ir import DType, Program, Type

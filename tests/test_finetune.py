@@ -16,14 +16,17 @@ import torch
 from sklearn.datasets import load_digits
 
 import edgec
-from edgec import finetune, finetune_data, link_places, training_firmware
 from edgec.artifact import Artifact
 from edgec.cli import main
 from edgec.errors import EdgecError
-from edgec.finetune import Options
 from edgec.ir import Array, DType, Port, Type
-from edgec.link import Link, Transport
-from edgec.link_frame import Decoder, Frame, encode, parse, unwrap
+from edgec.link import data as finetune_data
+from edgec.link import finetune
+from edgec.link import places as link_places
+from edgec.link.finetune import Options
+from edgec.link.frame import Decoder, Frame, encode, parse, unwrap
+from edgec.link.host import Link, Transport
+from edgec.training import firmware as training_firmware
 from tests import link_devices
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import mcunet
 import numpy as np
 import schemes
+import shape_learning
 import shapes
 from host_model import HostModel
 
-import learning
 from edgec import interp
 from edgec.frontends.mcu_pickle import Head, import_mcu_pickle
 from edgec.ir import Array, Program
@@ -27,17 +27,17 @@ def program() -> Program:
 
 
 @functools.cache
-def task() -> learning.Task:
+def task() -> shape_learning.Task:
     """STEPS images with what the frozen front makes of them, by the interpreter."""
     images, labels = shapes.dataset(STEPS, 4)
-    front = learning.split(program()).front
+    front = shape_learning.split(program()).front
     made = [interp.run(front, front.graphs[0], {"image": image[None]})[0] for image in images]
-    return learning.Task(made, labels, made, labels)
+    return shape_learning.Task(made, labels, made, labels)
 
 
-def stepped(model: HostModel | learning.Interpreted, steps: int = STEPS) -> None:
+def stepped(model: HostModel | shape_learning.Interpreted, steps: int = STEPS) -> None:
     for features, label in zip(task().train[:steps], task().train_labels[:steps], strict=True):
-        model.call(learning.STEP, {**features, "label": np.array([label], np.int32)})
+        model.call(shape_learning.STEP, {**features, "label": np.array([label], np.int32)})
 
 
 def after_whole_steps(steps: int = STEPS) -> dict[str, Array]:
@@ -70,8 +70,8 @@ def test_shapes_differ_from_each_other() -> None:
 
 @mcunet.needed
 def test_the_split_network_learns_as_the_whole_one(tmp_path: Path) -> None:
-    rest = learning.split(program()).rest
-    interpreted, compiled = learning.Interpreted(rest), HostModel(rest, tmp_path)
+    rest = shape_learning.split(program()).rest
+    interpreted, compiled = shape_learning.Interpreted(rest), HostModel(rest, tmp_path)
     wanted = after_whole_steps()
     stepped(interpreted)
     stepped(compiled)
@@ -83,8 +83,8 @@ def test_the_split_network_learns_as_the_whole_one(tmp_path: Path) -> None:
 
 @mcunet.needed
 def test_without_skips_weights_below_the_last_residual_block_differ() -> None:
-    rest = learning.split(program()).rest
-    model = learning.Interpreted(learning.without_skips(rest))
+    rest = shape_learning.split(program()).rest
+    model = shape_learning.Interpreted(shape_learning.without_skips(rest))
     stepped(model, 1)
     wanted = after_whole_steps(1)
     assert (model.state["blocks.13.pointwise1.w.slice"] == wanted["blocks.13.pointwise1.w.slice"]).all()
@@ -93,20 +93,20 @@ def test_without_skips_weights_below_the_last_residual_block_differ() -> None:
 
 @mcunet.needed
 def test_truncation_shrinks_weights_and_ends_with_its_context() -> None:
-    rest = learning.split(program()).rest
-    model = learning.Interpreted(rest)
-    with learning.truncation():
+    rest = shape_learning.split(program()).rest
+    model = shape_learning.Interpreted(rest)
+    with shape_learning.truncation():
         stepped(model)
     name = "blocks.9.pointwise1.w.trained"
     old, new = (s.astype(np.int64) for s in (program().state[name].initial.data, model.state[name]))
     assert np.abs(new).sum() < np.abs(old).sum() - old.size // 2
-    again = learning.Interpreted(rest)
+    again = shape_learning.Interpreted(rest)
     stepped(again)
     np.testing.assert_array_equal(again.state[name], after_whole_steps()[name])
 
 
 def test_the_rate_warms_up_and_falls_to_0() -> None:
-    rates = [learning.rate_at(step, 4000, 0.5) for step in range(4000)]
+    rates = [shape_learning.rate_at(step, 4000, 0.5) for step in range(4000)]
     assert rates[0] == 0.005
     assert max(rates) == rates[100] == 0.5
     assert 0 < rates[-1] < 1e-6

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from edgec.errors import EdgecError, Exit, TargetError, UserError
-from edgec.link import Link, Patience
-from edgec.link_frame import ANSWER, VERSION, Decoder, Frame, Request, Status, encode, unwrap, wrap
+from edgec.link.frame import ANSWER, VERSION, Decoder, Frame, Request, Status, encode, unwrap, wrap
+from edgec.link.host import Link, Patience
 from tests.link_devices import PAYLOAD, SAMPLE_BYTES, WEIGHT_BYTES, Device, Wire, library
 
 QUICK = Patience(quick_s=0.01, work_s=0.01, tries=2)

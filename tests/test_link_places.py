@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgec import link_places
 from edgec.errors import EdgecError, Exit, TargetError
-from edgec.link import Link, Patience, Transport
+from edgec.link import places as link_places
+from edgec.link.host import Link, Patience, Transport
 from tests import link_devices
 from tests.link_devices import MACHINES
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edgec import link_frame
-from edgec.link import Link
-from edgec.link_frame import STATUS_TEXT, Frame, Request, Status
+from edgec.link import frame as link_frame
+from edgec.link.frame import STATUS_TEXT, Frame, Request, Status
+from edgec.link.host import Link
 from edgec.runtime_c import ROOT as RUNTIME
 from tests.link_devices import Device, Wire
 from tests.test_link import GRAPH, LAYOUT, QUICK, label, sample

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgec.errors import TargetError
-from edgec.scheme_search import HEAD_ONLY, Choice, Contributions, Limit, search
+from edgec.tune.evolution import HEAD_ONLY, Choice, Contributions, Limit, search
 
 RATIOS = (0.125, 0.25, 0.5, 1.0)
 

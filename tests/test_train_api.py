@@ -12,10 +12,10 @@ from test_c_api import ran_c
 from edgec import interp
 from edgec.build import constant
 from edgec.ir import Array, Program, State
-from edgec.learned import Learned, learned_of
 from edgec.passes.train import train
 from edgec.pipeline import Options
-from edgec.train_options import Scheme, TrainSpec, WeightSlice
+from edgec.training.learned import Learned, learned_of
+from edgec.training.options import Scheme, TrainSpec, WeightSlice
 from tests.training_networks import network
 
 SPEC = TrainSpec("full", rate=0.05, optimizer="momentum")

@@ -20,7 +20,7 @@ from edgec.passes.memory import arena_bytes
 from edgec.passes.train import train
 from edgec.pipeline import Options
 from edgec.targets.load import load_target
-from edgec.train_options import Scheme, TrainSpec, WeightSlice
+from edgec.training.options import Scheme, TrainSpec, WeightSlice
 from tests.training_networks import MAKERS, network
 
 FP32 = Options(precision="fp32")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgec.errors import UserError
-from edgec.train_options import Scheme, TrainSpec, WeightSlice, check_spec, parse_mode, read_scheme
+from edgec.training.options import Scheme, TrainSpec, WeightSlice, check_spec, parse_mode, read_scheme
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgec import pipeline, train_report
+from edgec import pipeline
 from edgec.backends.kernels_c import KERNELS
 from edgec.ir import Program
 from edgec.passes.train import train
 from edgec.pipeline import Options
 from edgec.plan import Plan
 from edgec.targets.load import load_target
-from edgec.train_options import Scheme, TrainSpec, WeightSlice
+from edgec.training import report as train_report
+from edgec.training.options import Scheme, TrainSpec, WeightSlice
 from tests.training_networks import network
 
 

@@ -10,8 +10,8 @@ from benchmarks.schemes import MCUNET
 from edgec.errors import UserError
 from edgec.frontends.mcu_pickle import Head, import_mcu_pickle
 from edgec.passes.training_cost import TrainingCost, training_cost
-from edgec.scheme_search import HEAD_ONLY, Choice
-from edgec.train_options import Scheme, WeightSlice
+from edgec.training.options import Scheme, WeightSlice
+from edgec.tune.evolution import HEAD_ONLY, Choice
 
 # Multiply-accumulates of the backward pass in millions: gradients of inputs, of weights.
 BACKWARD = {49: (9.15, 0.77), 74: (9.41, 1.88), 99: (9.82, 2.47), 124: (10.73, 2.61), 148: (10.23, 3.21)}

@@ -22,8 +22,8 @@ from edgec.errors import TargetError, UserError
 from edgec.frontends.mcu_pickle import Head, import_mcu_pickle
 from edgec.ir import Program
 from edgec.pipeline import Options
-from edgec.train_options import Scheme, TrainSpec, WeightSlice, check_spec
-from edgec.training_ram import lesser
+from edgec.training.options import Scheme, TrainSpec, WeightSlice, check_spec
+from edgec.training.ram import lesser
 from examples.on_device_learning.digits import LearningCnn
 from tests.example_networks import emulated
 

@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 from tiny_tuning import ITEMS, SUBJECT, Tiny, scheme
 
-from edgec import contribution, workers
 from edgec.cli import main
-from edgec.contribution import Staff, Task
 from edgec.errors import TargetError, UserError
-from edgec.scheme_search import Choice, Found
-from edgec.tune_journal import Journal, Result, Subject
+from edgec.tune import contribution, workers
+from edgec.tune.contribution import Staff, Task
+from edgec.tune.evolution import Choice, Found
+from edgec.tune.journal import Journal, Result, Subject
 
 KILLS = 20
 NEEDS_RAY = pytest.mark.skipif(
@@ -155,7 +155,7 @@ def test_a_journal_of_something_else_is_refused(subject: Subject, told: str, tmp
 
 
 def test_a_journal_of_another_format_is_refused(tmp_path: Path) -> None:
-    from edgec import tune_journal
+    from edgec.tune import journal as tune_journal
 
     path = tmp_path / "journal"
     head = {"format": 2, "model": "tiny", "data": "blobs", "options": "sgd"}

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgec import contribution
-from edgec.contribution import Items, Staff, Task
-from edgec.scheme_search import Choice, Found, Limit, search
-from edgec.tune_journal import Journal, Result, Subject
+from edgec.tune import contribution
+from edgec.tune.contribution import Items, Staff, Task
+from edgec.tune.evolution import Choice, Found, Limit, search
+from edgec.tune.journal import Journal, Result, Subject
 
 Floats = npt.NDArray[np.float64]
 SIZES = (10, 16, 12, 12, 5)  # of the input, three hidden layers and the classes

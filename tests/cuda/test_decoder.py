@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edgec import compiler, generate
-from edgec.cuda_library import Instance, Library
+from edgec.cuda.library import Instance, Library
 from edgec.frontends import DecoderOptions
 from edgec.ir import Array
 from edgec.ops.token_choice import settings_of

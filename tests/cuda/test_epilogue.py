@@ -14,7 +14,7 @@ from cuda_harness import floats
 from edgec import interp
 from edgec.backends.kernels_cuda import KERNELS
 from edgec.build import constant
-from edgec.cuda_library import Library
+from edgec.cuda.library import Library
 from edgec.ir import DType, Graph, Port, Program
 from edgec.passes.choose_kernels import choose_kernels
 from edgec.passes.join_epilogues import join_epilogues

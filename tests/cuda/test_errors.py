@@ -11,8 +11,8 @@ import cuda_harness
 import numpy as np
 import pytest
 
-from edgec import cuda_build
-from edgec.cuda_library import Instance, Library
+from edgec.cuda import build as cuda_build
+from edgec.cuda.library import Instance, Library
 from edgec.errors import EdgecError
 from edgec.targets.load import load_target
 

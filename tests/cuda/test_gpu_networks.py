@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgec import compiler, interp, samples
-from edgec.cuda_library import Library
+from edgec.cuda.library import Library
 from edgec.ir import Array
 from examples.networks import CNNS, NETWORKS
 from tests.network_programs import compiled, made, relative, written

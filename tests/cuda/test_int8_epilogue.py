@@ -12,7 +12,7 @@ import numpy as np
 from edgec import interp
 from edgec.backends.kernels_cuda import KERNELS
 from edgec.build import constant
-from edgec.cuda_library import Library
+from edgec.cuda.library import Library
 from edgec.ir import Graph, Port, Program, Quant
 from edgec.passes.choose_kernels import choose_kernels
 from edgec.passes.join_epilogues import join_epilogues

@@ -7,6 +7,7 @@ import inspect
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from edgec.cli import parser
 from edgec.errors import InternalError
 from edgec.targets.load import target_names
 from edgec.text import read_program, show
+from edgec.training.options import TrainSpec
 from tests import cli_models
 from tests.cli_command import COMPILE, Command
 
@@ -72,8 +74,8 @@ def test_a_computer_without_enough_memory_is_told(edgec: Command, monkeypatch: p
 
 def test_the_subcommands_are_those_of_the_design() -> None:
     assert list(subcommands()) == [
-        "compile", "run", "generate", "finetune", "bench", "report", "check", "quantize", "targets", "ops", "bisect", "doctor",
-        "completion",
+        "compile", "run", "generate", "finetune", "bench", "report", "check", "quantize", "tune", "targets", "ops",
+        "bisect", "doctor", "completion",
     ]  # fmt: skip
 
 
@@ -91,7 +93,9 @@ GLOBAL = {"help", "verbose", "quiet", "json", "no_color", "no_progress", "config
 def test_every_option_has_the_same_named_python_argument(name: str) -> None:
     options = {a.dest for a in subcommands()[name]._actions} - GLOBAL
     shell_only = {"no_build", "all_targets"}  # Python builds when it runs, and takes all targets by default
-    assert options - shell_only <= set(inspect.signature(getattr(package, name)).parameters)
+    training = {field.name for field in fields(TrainSpec)} | {"learning_rate", "train_ram"}  # rate, ram_bytes
+    arguments = set(inspect.signature(getattr(package, name)).parameters)
+    assert options - shell_only <= arguments | (training if "train" in arguments else set())
 
 
 @pytest.mark.parametrize("name", ["run", "bench", "finetune"])

@@ -13,7 +13,7 @@ from pathlib import Path
 import cuda_harness
 import pytest
 
-from edgec import cuda_build
+from edgec.cuda import build as cuda_build
 from tests.cli_command import Command
 
 CROSS = shutil.which("aarch64-linux-gnu-gcc") is not None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgec.train_options import Scheme, WeightSlice, read_scheme
+from edgec.training.options import Scheme, WeightSlice, read_scheme
 from tests.cli_command import Answer, Command
 
 NET = ("tune", "net.pt2", "--train", "--data", "shapes.npz", "--on", "interpreter", "--ratio", "1/2")
@@ -237,7 +237,7 @@ def test_a_journal_of_other_data_is_refused_and_kept(tune: Command) -> None:
 
 
 def test_names_of_layers_are_written_so_that_they_read_back(tmp_path: Path) -> None:
-    from edgec.tune import _toml
+    from edgec.tune.search import _toml
 
     for name in ('a "b"\\c', "tab\t", "line\nend", "\x7f", "ä.😀", ""):
         path = tmp_path / "s.toml"
@@ -258,7 +258,7 @@ def test_the_place_is_checked_before_anything_is_measured(tune: Command) -> None
 
 @pytest.mark.parametrize(("count", "kept"), [(3, 3), (64, 64), (65, 64), (1000, 64)])
 def test_few_samples_calibrate(count: int, kept: int) -> None:
-    from edgec.tune import _calibrating
+    from edgec.tune.search import _calibrating
 
     arrays = {"x": np.arange(count), "y": -np.arange(count), "label": np.arange(count)}
     found = _calibrating(arrays, count)

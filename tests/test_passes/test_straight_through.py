@@ -19,7 +19,7 @@ from edgec.ops.pool import AdaptiveAvgPool2dAttrs
 from edgec.ops.shape import ReshapeAttrs
 from edgec.passes.straight_through import Format, integers
 from edgec.passes.train import train
-from edgec.train_options import Scheme, TrainSpec, WeightSlice
+from edgec.training.options import Scheme, TrainSpec, WeightSlice
 from edgec.verify import verify
 
 ACT = per_tensor(0.05, -10)

@@ -19,7 +19,7 @@ from edgec.ops.linear import LinearAttrs
 from edgec.ops.reduce import ArgmaxAttrs
 from edgec.passes.train import train
 from edgec.text import read_program, show
-from edgec.train_options import Scheme, TrainSpec, WeightSlice
+from edgec.training.options import Scheme, TrainSpec, WeightSlice
 from edgec.verify import verify
 from tests.training_networks import Network, close, counterpart, network
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgec.errors import TargetError
-from edgec.link_frame import STATUS_TEXT, VERSION, Frame, Request, Status
+from edgec.link.frame import STATUS_TEXT, VERSION, Frame, Request, Status
 
 
 @dataclass(frozen=True, slots=True)

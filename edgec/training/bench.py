@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from edgec import device
-from edgec.train_options import EVALUATE, TRAIN_STEP
+from edgec.training.options import EVALUATE, TRAIN_STEP
 
 if TYPE_CHECKING:
     from edgec.artifact import Artifact

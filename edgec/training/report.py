@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from edgec.ir import Graph, Program
 from edgec.plan import Buffer, Call, Entry, Item, Plan, Stream, Use
-from edgec.train_options import TRAIN_STEP, TrainSpec
+from edgec.training.options import TRAIN_STEP, TrainSpec
 
 Json = dict[str, Any]
 _LOSSES: Final = ("cross_entropy", "mse", "bce_logits", "kl_logits")

@@ -1,7 +1,7 @@
 """`edgec tune --train`: which parameters of a network should learn on the device, found on the user's own data.
 
-First every part is trained alone (edgec/contribution.py), then the scheme with the largest sum of contributions within
-the budgets is searched (edgec/scheme_search.py), then it is trained itself, so that its accuracy is measured.
+First every part is trained alone (edgec/tune/contribution.py), then the scheme with the largest sum of contributions
+within the budgets is searched (edgec/tune/evolution.py), then it is trained itself, so that its accuracy is measured.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from typing import Final
 
 import numpy as np
 
-from edgec import compiler, contribution, finetune_data, log
+from edgec import compiler, log
 from edgec.compiler import Request
-from edgec.contribution import Items, Staff
 from edgec.errors import UserError
-from edgec.finetune_data import LABEL, Ports
 from edgec.ir import Array, DType, Port, Program, Type
+from edgec.link import data as finetune_data
+from edgec.link.data import LABEL, Ports
 from edgec.passes.training_cost import TrainingCost, training_cost
 from edgec.plan import Target
 from edgec.report_html import write_whole
-from edgec.scheme_search import HEAD_ONLY, Choice, Contributions, Found, Limit, impossible, search
 from edgec.text import show
-from edgec.train_options import Scheme, TrainSpec, check_spec
-from edgec.tune_journal import Journal, Subject
-from edgec.tune_training import Packed, Place, Training
+from edgec.training.options import Scheme, TrainSpec, check_spec
+from edgec.tune import contribution
+from edgec.tune.contribution import Items, Staff
+from edgec.tune.evolution import HEAD_ONLY, Choice, Contributions, Found, Limit, impossible, search
+from edgec.tune.journal import Journal, Subject
+from edgec.tune.training import Packed, Place, Training
 
 RATIOS: Final = (0.125, 0.25, 0.5, 1.0)
 HELD_OUT: Final = 0.2

@@ -6,7 +6,7 @@ with places.opened("/dev/ttyACM0") as transport:
     step = link.train(sample, label)
 
 Every request carries a sequence number and is repeated until it is answered; the device answers a repetition from
-memory, so a training step is never applied twice. Frames and numbers: edgec/link_frame.py, docs/protocol.md.
+memory, so a training step is never applied twice. Frames and numbers: edgec/link/frame.py, docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import zlib
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from edgec import link_errors
 from edgec.errors import TargetError, UserError
-from edgec.link_errors import Situation
-from edgec.link_frame import ANSWER, HASH_BYTES, VERSION, Decoder, Frame, Request, Status, encode
+from edgec.link import errors as link_errors
+from edgec.link.errors import Situation
+from edgec.link.frame import ANSWER, HASH_BYTES, VERSION, Decoder, Frame, Request, Status, encode
 
 _HELLO: Final = struct.Struct(f"<HHII{HASH_BYTES}s{HASH_BYTES}sIIIIIIII")
 _STATS: Final = struct.Struct("<IIfIIIIII")

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from edgec import cuda_build, gpu_state, log
-from edgec.cuda_library import Library
+from edgec import log
+from edgec.cuda import build as cuda_build
+from edgec.cuda import state as gpu_state
+from edgec.cuda.library import Library
 from edgec.device import Steps
 from edgec.ir import DType, Type
 

@@ -120,10 +120,11 @@ def _ratio(text: str) -> float:
 
 def run(args: argparse.Namespace, request: Request) -> tuple[dict[str, Any], str]:
     """(the result for machines, the same for people) of `edgec tune --train`."""
-    from edgec import tune, tune_report
-    from edgec.contribution import Staff
     from edgec.targets.load import load_target, parse_size
-    from edgec.train_options import TrainSpec
+    from edgec.training.options import TrainSpec
+    from edgec.tune import report as tune_report
+    from edgec.tune import search as tune
+    from edgec.tune.contribution import Staff
 
     target = load_target(args.target) if args.target is not None else None
     budgets = tune.Budgets(parse_size(args.memory), target, args.instructions)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from edgec.device import QEMU, require_tool
 from edgec.errors import TargetError, UserError
-from edgec.link import LinkEnded
+from edgec.link.host import LinkEnded
 
 BAUD: Final = 115_200
 _READ_BYTES: Final = 65_536

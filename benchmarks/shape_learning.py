@@ -24,7 +24,7 @@ from edgec import interp
 from edgec.ir import Array, Graph, Node, Port, Program, Value
 from edgec.ops import train_conv
 from edgec.ops.gradient import GradientSumAttrs
-from edgec.train_options import CORRECT, EVALUATE, LABEL, LEARNING_RATE, TRAIN_STEP
+from edgec.training.options import CORRECT, EVALUATE, LABEL, LEARNING_RATE, TRAIN_STEP
 
 TRAIN_IMAGES, TEST_IMAGES, EPOCHS, WARM_UP = 2000, 1000, 2, 100
 STEP: Final = "step"

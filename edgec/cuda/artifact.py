@@ -8,9 +8,10 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from edgec import __version__, artifact, compiler, cuda_build, log
+from edgec import __version__, artifact, compiler, log
 from edgec.backends import cuda
 from edgec.backends.c_names import names_of
+from edgec.cuda import build as cuda_build
 from edgec.ir import Array
 
 # What the interpreter is asked to compute for golden vectors and fidelity: larger networks have none, and the log

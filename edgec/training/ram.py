@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from edgec.plan import Target
-from edgec.train_options import TrainSpec
+from edgec.training.options import TrainSpec
 
 # Stack and data of a firmware that learns: least and most of the target's reserve.
 KEPT_BYTES: Final = (8 * 1024, 16 * 1024)

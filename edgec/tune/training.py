@@ -17,11 +17,10 @@ import numpy as np
 from edgec import __version__, compiler, device, interp, log, pipeline
 from edgec.build import constant
 from edgec.buildfiles import build_files
-from edgec.contribution import Task
 from edgec.errors import EdgecError
-from edgec.finetune_data import Samples
 from edgec.host_library import HostModel, linked
 from edgec.ir import Array, Constant, Graph, Persistence, Program, State, Type
+from edgec.link.data import Samples
 from edgec.passes.memory import arena_bytes, lay_out
 from edgec.passes.schedule import schedule
 from edgec.passes.straight_through import integers
@@ -29,10 +28,11 @@ from edgec.passes.train import train
 from edgec.passes.training_cost import TrainingCost
 from edgec.pipeline import Options
 from edgec.plan import Target
-from edgec.scheme_search import Choice
 from edgec.targets.load import load_target
-from edgec.train_options import EVALUATE, TRAIN_STEP, TrainSpec
-from edgec.tune_journal import Result
+from edgec.training.options import EVALUATE, TRAIN_STEP, TrainSpec
+from edgec.tune.contribution import Task
+from edgec.tune.evolution import Choice
+from edgec.tune.journal import Result
 
 Place = Literal["host", "interpreter"]
 NAME: Final = "tuned"

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from edgec import finetune_data, log, samples
+from edgec import log, samples
 from edgec.errors import TargetError, UserError
-from edgec.finetune_data import Samples
-from edgec.link import CAN_EVALUATE, CAN_SAVE, Hello, Link, Step
-from edgec.link_frame import HASH_BYTES
-from edgec.train_options import TRAIN_STEP
+from edgec.link import data as finetune_data
+from edgec.link.data import Samples
+from edgec.link.frame import HASH_BYTES
+from edgec.link.host import CAN_EVALUATE, CAN_SAVE, Hello, Link, Step
+from edgec.training.options import TRAIN_STEP
 
 if TYPE_CHECKING:
     from edgec.artifact import Artifact
@@ -281,7 +282,7 @@ def finetune(
 
     Raises UserError E269 for an artifact that does not learn, E26A and E26B for files, and what `learn` raises.
     """
-    from edgec import training_firmware
+    from edgec.training import firmware as training_firmware
 
     options, files = options or Options(), files or Files()
     check(options)

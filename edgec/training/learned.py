@@ -13,7 +13,7 @@ from typing import Final
 
 from edgec.ir import DType, Persistence, Program
 from edgec.text import show_type
-from edgec.train_options import EVALUATE, TRAIN_STEP, TrainSpec
+from edgec.training.options import EVALUATE, TRAIN_STEP, TrainSpec
 
 _ADDED: Final = (".slice", ".down", ".up")  # states beside the constants of the network
 

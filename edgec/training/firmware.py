@@ -6,9 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edgec import buildfiles, device, link_places
+from edgec import buildfiles, device
 from edgec.errors import UserError
-from edgec.link import Transport
+from edgec.link import places as link_places
+from edgec.link.host import Transport
 from edgec.plan import Target
 
 if TYPE_CHECKING:

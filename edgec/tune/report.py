@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgec.report_html import new_figure, write_whole
-from edgec.scheme_search import HEAD_ONLY, Choice
-from edgec.tune import Tuned
+from edgec.tune.evolution import HEAD_ONLY, Choice
+from edgec.tune.search import Tuned
 
 
 def rows(tuned: Tuned) -> list[dict[str, Any]]:

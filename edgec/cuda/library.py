@@ -20,7 +20,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgec import artifact, cuda_build
+from edgec import artifact
+from edgec.cuda import build as cuda_build
 from edgec.errors import TargetError, UserError
 from edgec.ir import Array, Port, Type
 from edgec.targets.load import load_target

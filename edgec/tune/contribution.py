@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgec import log, workers
-from edgec.scheme_search import HEAD_ONLY, Choice, Contributions
-from edgec.tune_journal import Journal, Result
+from edgec import log
+from edgec.tune import workers
+from edgec.tune.evolution import HEAD_ONLY, Choice, Contributions
+from edgec.tune.journal import Journal, Result
 
 
 class Task(NamedTuple):

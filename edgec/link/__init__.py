@@ -1,0 +1,1 @@
+"""The host's side of a training firmware: protocol, places, fine-tuning."""

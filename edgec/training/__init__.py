@@ -1,0 +1,1 @@
+"""What a network that learns is: options, reports, the firmware's RAM."""

@@ -1,0 +1,1 @@
+"""The search for what a network should train on the device."""
