@@ -22,9 +22,9 @@ from edgec.backends.ctext import (
     wrapped,
 )
 from edgec.ir import Persistence, Type
-from edgec.learned import Learned
 from edgec.plan import BufferArg, Call, Entry, Item, Plan, Stream, Target, Use
 from edgec.runtime_c import ROOT
+from edgec.training.learned import Learned
 
 
 @dataclass(frozen=True, slots=True)

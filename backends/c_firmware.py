@@ -7,9 +7,9 @@ from typing import Final
 
 from edgec.backends.c_learning import saved_bytes
 from edgec.backends.c_names import Names, names_of
-from edgec.learned import Learned
 from edgec.plan import Entry, Plan
-from edgec.train_options import CORRECT, EVALUATE, LABEL, TRAIN_STEP
+from edgec.training.learned import Learned
+from edgec.training.options import CORRECT, EVALUATE, LABEL, TRAIN_STEP
 
 PAYLOAD_BYTES: Final = (128, 1024)  # least and most of a frame; the firmware holds two
 SECTORS: Final = 2

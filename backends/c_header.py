@@ -9,7 +9,7 @@ from edgec.backends import c_learning
 from edgec.backends.c_names import NamedPort, Names
 from edgec.backends.ctext import C_TYPE, comment_safe, identifier, literal
 from edgec.ir import Bound, Persistence
-from edgec.learned import Learned
+from edgec.training.learned import Learned
 
 ARENA_ALIGN: Final = 16
 

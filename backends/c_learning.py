@@ -1,7 +1,7 @@
 """The C API of a network that learns: train_step, evaluate, learning rate, factory reset, and the bytes to save.
 
 All that learning changes is the states that are saved, one after the other in the order of the Plan. Hashes tell
-whose bytes they are: see edgec/learned.py.
+whose bytes they are: see edgec/training/learned.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from edgec.backends.c_names import NamedPort, Names
 from edgec.backends.c_state import initial
 from edgec.backends.ctext import C_TYPE, identifier, wrapped
 from edgec.ir import Persistence
-from edgec.learned import Learned
 from edgec.plan import PlanState
-from edgec.train_options import APPLY, CORRECT, EVALUATE, LEARNING_RATE, PENDING, STEP, TRAIN_STEP
+from edgec.training.learned import Learned
+from edgec.training.options import APPLY, CORRECT, EVALUATE, LEARNING_RATE, PENDING, STEP, TRAIN_STEP
 
 _HASH_BYTES: Final = 8
 _LONGEST: Final = 40

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from edgec.backends.ctext import identifier
 from edgec.ir import Persistence
 from edgec.plan import Argument, BufferArg, Call, Entry, Plan, PlanPort
-from edgec.train_options import APPLY, EVALUATE, TRAIN_STEP
+from edgec.training.options import APPLY, EVALUATE, TRAIN_STEP
 
 Kind = Literal["input", "output"]
 _LONGEST: Final = 60

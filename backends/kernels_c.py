@@ -14,8 +14,8 @@ from edgec.backends import (
     kernels_c_pool,
     kernels_c_shape,
     kernels_c_simd,
-    kernels_c_train_f32,
     kernels_c_train_dsp,
+    kernels_c_train_f32,
     kernels_c_train_s8,
 )
 from edgec.plan import Kernel

@@ -10,7 +10,7 @@ from edgec.ir import DType
 from edgec.passes.lifetimes import calls_of
 from edgec.passes.placement import rooms
 from edgec.plan import Arena, Buffer, Entry, Plan, Target, Use
-from edgec.training_ram import kept_bytes
+from edgec.training.ram import kept_bytes
 
 
 def check_training_ram(plan: Plan, target: Target, total: int, what_fits: Callable[[], str]) -> None:

@@ -28,7 +28,7 @@ from edgec.passes.fuse_updates import fuse_updates
 from edgec.passes.sliced_layer import Slice, Sliced, append
 from edgec.passes.train_order import train_order
 from edgec.passes.trainables import Trainable, is_depthwise, layers_of, trainables
-from edgec.train_options import (
+from edgec.training.options import (
     APPLY,
     CORRECT,
     EVALUATE,

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from edgec.ir import Graph, Node, Program, Type
 from edgec.match import consumers
-from edgec.train_options import LOSS, TRAIN_STEP
+from edgec.training.options import LOSS, TRAIN_STEP
 
 
 def train_order(program: Program) -> Program:

@@ -17,7 +17,7 @@ import numpy as np
 from edgec.errors import UserError
 from edgec.fixedpoint import dequantize_array
 from edgec.ir import Array, Graph, Node, Program
-from edgec.train_options import Criterion, Scheme, TrainSpec, WeightSlice
+from edgec.training.options import Criterion, Scheme, TrainSpec, WeightSlice
 
 LAYERS: Final = ("conv2d", "conv1d", "conv_transpose2d", "linear")
 CONVOLUTIONS: Final = ("conv2d", "conv1d", "conv_transpose2d")

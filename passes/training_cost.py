@@ -18,8 +18,8 @@ from edgec.errors import UserError
 from edgec.ir import Graph, Node, Program, Type
 from edgec.ops import OPS
 from edgec.passes.trainables import CONVOLUTIONS, SLICED, is_depthwise, layers_of
-from edgec.scheme_search import Choice
-from edgec.train_options import Scheme, WeightSlice
+from edgec.training.options import Scheme, WeightSlice
+from edgec.tune.evolution import Choice
 
 INSTRUCTIONS_PER_MAC: Final = 4  # of the backward pass: an estimate, `edgec bench` counts
 

@@ -1,6 +1,6 @@
 /*
  * ec_link.h: the link over which a host streams samples to a training firmware and pulls and
- * pushes its weights. docs/protocol.md holds the tables; edgec/link.py is the other side.
+ * pushes its weights. docs/protocol.md holds the tables; edgec/link/host.py is the other side.
  *
  * A frame on the wire:   00  COBS(header, payload, CRC-32)  00
  *
