@@ -2,7 +2,7 @@
 
     python benchmarks/training.py --model mcunet-5fps --scheme 99 [--gradients int8|fp32] [--json]
     python benchmarks/training.py --model mcunet-5fps --scheme 99 --learn --seed 0 [--json]
-    python benchmarks/training.py --all
+    python benchmarks/training.py --all [--learn]
 
 The first form compiles the training step of MCUNet-5FPS (128x128, a float head of 10 classes) for an emulated
 STM32F746 and counts instructions, no cycles, of one step in QEMU. `arena_bytes` holds activations, gradients, scratch
@@ -12,7 +12,8 @@ form learns the ten shapes of shapes.py on this computer, in the same C, and
 prints the percent of new images that are told right. `--ablation skip` drops the gradients that pass residual
 additions, `truncate` rounds weights towards 0: both show that the figure can fall. The model is looked for in
 $EDGEC_MODELS, ../shared/models where that is not set. `--all` measures every published scheme with both kinds of
-gradients and writes results/training.json.
+gradients and writes results/training.json; with `--learn` it learns the shapes with every scheme and ablation of
+learning_rows.py, writes results/learning.json and exits with 1 where an accuracy is not where it must be.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import environment
+import learning_rows
 import schemes
 import shape_learning
 
@@ -35,6 +37,7 @@ from edgec.backends.kernels_c import KERNELS
 from edgec.errors import TargetError
 from edgec.frontends.mcu_pickle import Head, import_mcu_pickle
 from edgec.ir import Program
+from edgec.ops.block_float import Rounding
 from edgec.passes.straight_through import Format, integers
 from edgec.passes.train import train
 from edgec.plan import Plan, Use
@@ -50,10 +53,12 @@ BOARD_RAM = 304 << 10
 SCHEMES = (*(str(n) for n in schemes.MCUNET), "full", "head", "bias")
 
 
-def learner(model: str, scheme: str, gradients: Format, seed: int) -> Program:
+def learner(
+    model: str, scheme: str, gradients: Format, seed: int, rounding: Rounding = "stochastic"
+) -> Program:
     """The Program that infers, learns and evaluates."""
     network = import_mcu_pickle(FOLDER / MODELS[model], Head(CLASSES, seed))
-    return train(network, schemes.spec_of(scheme), integers(gradients, seed=seed))
+    return train(network, schemes.spec_of(scheme), integers(gradients, rounding, seed))
 
 
 def compiled(program: Program, folder: Path) -> tuple[Artifact, Plan]:
@@ -163,8 +168,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ablation", choices=get_args(shape_learning.Ablation), default="none")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    parser.add_argument("--all", action="store_true", help="every scheme, written to results/training.json")
+    parser.add_argument("--all", action="store_true", help="every scheme, written to results/")
     args = parser.parse_args()
+    if args.all and args.learn:
+        return learning_rows.learn_all(
+            lambda run: learner(args.model, run.scheme, run.gradients, run.seed, run.rounding), measure
+        )
     if args.all:
         return every_scheme(args.model)
     program = learner(args.model, args.scheme, args.gradients, args.seed)
