@@ -12,14 +12,12 @@ import mcunet
 import numpy as np
 import pytest
 import torch
-from artifacts import Calls, compiled, interpreted
+from artifacts import Calls, interpreted
 
-from benchmarks.schemes import spec_of
-from edgec import compiler, device, pipeline
+from edgec import compiler, device
 from edgec.artifact import Artifact, pack
 from edgec.compiler import Request
 from edgec.errors import TargetError, UserError
-from edgec.frontends.mcu_pickle import Head, import_mcu_pickle
 from edgec.ir import Program
 from edgec.pipeline import Options
 from edgec.training.options import Scheme, TrainSpec, WeightSlice, check_spec
@@ -185,26 +183,14 @@ def test_what_is_tried_instead(spec: TrainSpec, titles: list[str]) -> None:
     assert [title for title, _ in lesser(spec, 8)] == titles
 
 
-def mcunet_artifact(scheme: str, folder: Path) -> tuple[Artifact, Program]:
-    """MCUNet-5FPS with a head of ten classes, in 256 KB."""
-    spec = replace(spec_of(scheme), ram_bytes=256 << 10)
-    options = Options(train=spec)
-    program = import_mcu_pickle(mcunet.FILE, Head(10, seed=1))
-    for step in pipeline.graph_steps(options, {}):
-        program = step.run(program) if step.name in ("train", "schedule") else program
-    compiler.write(compiled(program, "stm32f746-disco", "mcunet", options), folder)
-    return Artifact(folder), program
-
-
 @emulated
 @mcunet.needed
 @pytest.mark.qemu
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["99", "148"])
 def test_mcunet_trains_on_the_board_in_256_kb_as_on_the_host(scheme: str, tmp_path: Path) -> None:
-    own, program = mcunet_artifact(scheme, tmp_path / "mcunet")
+    own, program = mcunet.learning_artifact(scheme, tmp_path / "mcunet")
     measured = own.bench(on="qemu", runs=1)["training"]
     assert measured["sram_bytes"] + measured["link_bytes"] <= 256 << 10
-    steps = 200 if scheme == "99" else 20
-    calls = drawn(program, [*["train_step"] * steps, "evaluate"], 10)
+    calls = drawn(program, [*["train_step"] * 20, "evaluate"], 10)
     assert ran(own, program, calls, "qemu") == ran(own, program, calls)
