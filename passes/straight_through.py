@@ -40,7 +40,8 @@ from edgec.ops.trained import TrainedAddAttrs, TrainedConv2dAttrs, by_rows
 from edgec.passes.autodiff import Gradient, IntegerRules, Vjp
 from edgec.passes.straight import Format, Straight, scale_of
 from edgec.passes.straight_float import has_float_form, through_float
-from edgec.passes.train import Integers, Operand
+from edgec.passes.train import Integers, Operand, convolution_weight
+from edgec.passes.weights import quantize_bias
 
 DEAD: Final = 1e-6  # of the median weight scale: channels below it do not train
 EFF_MOST: Final = 128  # largest integer factor of an int8 gradient: 127 * 128 is an int16
@@ -86,8 +87,8 @@ def forward(b: Builder, node: Node, operands: Mapping[int, Operand], backward: b
     elif operands:
         raise UserError(
             "EDGEC-E404",
-            "train other layers, or compile with --precision fp32: parameters of an int8 "
-            f"{node.op} do not train ({node.loc})",
+            "train other layers (--train last:N takes convolutions and linear layers alone), or compile with "
+            f"--precision fp32: parameters of an int8 {node.op} do not train ({node.loc})",
         )
     else:
         b.copy(node, {})
@@ -126,7 +127,10 @@ def _parameters(b: Builder, node: Node, operands: Mapping[int, Operand], weight:
     elif len(node.inputs) == 3:
         bias = node.inputs[2]
     else:
-        bias = b.constant(np.zeros(b.types[weight].dims[0], np.int32), "no_bias")
+        x, of = b.types[node.inputs[0]].quant, b.types[weight].quant
+        assert x is not None and of is not None
+        zeros, quant = quantize_bias(np.zeros(b.types[weight].dims[0], np.float32), x, of)
+        bias = b.constant(zeros, "no_bias", quant)
     if own is None or own.whole is None:
         return w, bias
     assert own.index is not None
@@ -143,20 +147,11 @@ def _trained_conv(b: Builder, node: Node, operands: Mapping[int, Operand], mask:
 
 def _trained_linear(b: Builder, node: Node, operands: Mapping[int, Operand], mask: bool) -> None:
     """A linear layer as a 1x1 convolution of its rows."""
-    if 1 in operands:
-        raise UserError(
-            "EDGEC-E404",
-            "train the biases alone of this layer, or compile with --precision fp32: weights of an int8 linear "
-            f"layer do not train ({node.loc})",
-        )
     assert isinstance(node.attrs, LinearAttrs)
     x, y = b.types[node.inputs[0]], node.outputs[0]
+    weight = convolution_weight(b, node.inputs[1])
     outputs, channels = b.types[node.inputs[1]].dims
     rows = x.size // channels
-    content = b.constants[node.inputs[1][1:]]
-    weight = b.constant(
-        content.data.reshape(outputs, 1, 1, channels), f"{node.inputs[1][1:]}.conv", content.type.quant
-    )
     flat = _viewed(b, node.inputs[0], (1, rows, 1, channels))
     made = Value(b.fresh(f"{y.name}.rows"), replace(y.type, shape=(1, rows, 1, outputs)))
     attrs = TrainedConv2dAttrs(act=node.attrs.act, mask=mask)
@@ -199,6 +194,12 @@ def _total(b: Builder, value: str, parts: Sequence[Gradient]) -> Gradient:
     """The gradient of a value that several nodes read; a state's one part is its next content."""
     whole = parts[0]
     for part in parts[1:]:
+        if value[0] == "$":
+            raise UserError(
+                "EDGEC-E404",
+                "train other layers, or compile with --precision fp32: several layers share the int8 weight "
+                f"{value[1:].removesuffix('.trained').removesuffix('.rows')}, whose steps would have to be one",
+            )
         assert isinstance(whole, Straight) and isinstance(part, Straight)
         whole = _summed(b, (whole, part))
     return whole

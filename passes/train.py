@@ -172,18 +172,22 @@ def _operands(
     for one in chosen:
         node = nodes[one.value]
         ref = node.inputs[one.position]
-        content = program.constants[ref[1:]]
+        if node.op == "linear" and one.position == 1 and shared.types[ref].quant is not None:
+            held = convolution_weight(shared, ref)
+        else:
+            held = ref
+        content = shared.constants[held[1:]]
         if one.channels is not None:
             axis = 0 if is_depthwise(program, graph, node) else len(content.type.shape) - 1
             at = np.array(one.channels, np.int32)
             part = constant(content.data.take(at, axis), _taken(content.type.quant, axis, one.channels))
-            state = shared.add_state(f"{ref[1:]}.slice", part, _SAVED)
-            index = shared.constant(at, f"{ref[1:]}.trained")
-            found[one.value, one.position] = Operand(state, ref, index, axis)
+            state = shared.add_state(f"{held[1:]}.slice", part, _SAVED)
+            index = shared.constant(at, f"{held[1:]}.trained")
+            found[one.value, one.position] = Operand(state, held, index, axis)
         elif ref in tied:
             found[one.value, one.position] = tied[ref]
         else:
-            operand = Operand(shared.add_state(f"{ref[1:]}.trained", content, _SAVED))
+            operand = Operand(shared.add_state(f"{held[1:]}.trained", content, _SAVED))
             found[one.value, one.position] = operand
             if len(content.type.shape) > 1:
                 tied[ref] = operand
@@ -192,6 +196,14 @@ def _operands(
             if ref in tied:
                 found.setdefault((node.outputs[0].name, position), tied[ref])
     return found
+
+
+def convolution_weight(b: Builder, ref: str) -> str:
+    """The weight [O,K] of an int8 linear layer as that of a 1x1 convolution, [O,1,1,K]: a constant with its name."""
+    content = b.constants[ref[1:]]
+    outputs, channels = content.type.dims
+    made = content.data.reshape(outputs, 1, 1, channels)
+    return b.constant(made, f"{ref[1:]}.rows", content.type.quant)
 
 
 def _taken(quant: Quant | None, axis: int, channels: Sequence[int]) -> Quant | None:

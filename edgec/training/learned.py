@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from edgec.ir import DType, Persistence, Program
+from edgec.build import constant
+from edgec.ir import Constant, DType, Persistence, Program
 from edgec.text import show_type
 from edgec.training.options import EVALUATE, TRAIN_STEP, TrainSpec
 
@@ -49,16 +50,29 @@ def _digest(lines: Iterable[str]) -> str:
 
 def _graph_hash(program: Program) -> str:
     """Of the inputs and outputs of the network and of all its weights, in whatever order. Indices of slices are no
-    weights, nor are single numbers."""
+    weights, nor are single numbers, nor integer biases of zeros, which layers without one have where they learn."""
     graph = program.graph("infer")
     types = program.type_of(graph)
     read = {r for n in graph.nodes for r in n.inputs}
-    weights = {c.digest for n, c in program.constants.items() if "@" + n in read and _is_weight(n, program)}
-    weights |= {
-        s.initial.digest for n, s in program.state.items() if "$" + n in read and not n.endswith(_ADDED)
-    }
+    linear = {n.inputs[1] for n in graph.nodes if n.op == "linear"}
+    held = [c for n, c in program.constants.items() if "@" + n in read and _is_weight(n, program)]
+    held += [s.initial for n, s in program.state.items() if "$" + n in read and not n.endswith(_ADDED)]
+    rows = [program.constants[ref[1:]] for ref in linear if ref[0] == "@"]
+    weights = {(_as_rows(c) if c in rows else c).digest for c in held if not _no_bias(c)}
     ports = [show_type(types[ref]) for ref in (*(v.name for v in graph.inputs), *graph.outputs)]
     return _digest([*ports, *sorted(weights)])
+
+
+def _as_rows(weight: Constant) -> Constant:
+    """The weight of an int8 linear layer as it is where it learns: that of a 1x1 convolution."""
+    if weight.type.dtype is not DType.I8:
+        return weight
+    outputs, channels = weight.type.dims
+    return constant(weight.data.reshape(outputs, 1, 1, channels))
+
+
+def _no_bias(content: Constant) -> bool:
+    return content.type.dtype is DType.I32 and content.type.quant is not None and not content.data.any()
 
 
 def _is_weight(name: str, program: Program) -> bool:

@@ -214,8 +214,8 @@ def test_parameters_of_other_int8_layers_are_refused() -> None:
     x = net.node("conv1d", (flat, w), Conv1dAttrs(), "a")
     x = net.node("reshape", (x,), ReshapeAttrs((1, net.b.types[x].size)), "flat")
     assert refused(net.program(x), TrainSpec("full")) == (
-        "EDGEC-E404: train other layers, or compile with --precision fp32: parameters of an int8 conv1d do not "
-        "train (a)"
+        "EDGEC-E404: train other layers (--train last:N takes convolutions and linear layers alone), or compile with "
+        "--precision fp32: parameters of an int8 conv1d do not train (a)"
     )
 
 
@@ -228,15 +228,53 @@ def test_sums_that_leave_int32_are_refused() -> None:
     )
 
 
-def test_weights_of_an_int8_linear_layer_are_refused_and_its_bias_trains() -> None:
-    def network() -> Program:
-        net = Net()
-        x = net.pooled(net.conv(net.at, 6, "a"))
-        return net.program(net.linear(x, 5, "middle"))
+def hidden_linear() -> Program:
+    net = Net()
+    x = net.pooled(net.conv(net.at, 6, "a"))
+    return net.program(net.linear(x, 5, "middle"))
 
-    assert refused(network(), TrainSpec("full")) == (
-        "EDGEC-E404: train the biases alone of this layer, or compile with --precision fp32: weights of an int8 "
-        "linear layer do not train (middle)"
+
+def test_an_int8_linear_layer_trains_as_a_convolution_of_its_rows() -> None:
+    program = learner(hidden_linear(), TrainSpec("full"))
+    assert ops(step_of(program)).count("train_conv2d_weight") == 2
+    assert program.state["middle.w.rows.trained"].type.dims == (5, 1, 1, 6)
+    assert ops(step_of(learner(hidden_linear(), biases(2)))).count("train_conv2d_bias") == 2
+
+
+def test_a_slice_of_an_int8_linear_layer_saves_its_own_channels() -> None:
+    program = learner(hidden_linear(), biases(1, WeightSlice("middle", None, 0.5)))
+    (gathered,) = (n for n in step_of(program).nodes if n.op == "index_select")
+    assert gathered.outputs[0].type.dims == (1, 1, 1, 3)
+    assert program.state["middle.w.rows.slice"].type.dims == (5, 1, 1, 3)
+
+
+def test_what_a_linear_layer_infers_does_not_change_when_it_trains() -> None:
+    plain = hidden_linear()
+    trained = learner(plain, TrainSpec("full"))
+    for seed in range(5):
+        image = np.random.default_rng(seed).integers(-128, 128, (1, 4, 4, 4)).astype(np.int8)
+        before, _ = interp.run(plain, plain.graphs[0], {"image": image})
+        after, _ = interp.run(trained, trained.graph("infer"), {"image": image})
+        np.testing.assert_array_equal(before["logits"], after["logits"])
+
+
+def test_a_layer_without_bias_trains() -> None:
+    net = Net()
+    x = net.conv(net.at, 6, "a")
+    (weight,) = net.b.nodes[-1].inputs[1:2]
+    x = net.pooled(net.node("conv2d", (net.at, weight), net.b.nodes[-1].attrs, "bare"))
+    middle = net.b.constant(np.ones((5, 6), np.int8), "m.w", per_channel(np.full(5, 0.002), 0))
+    program = learner(net.program(net.node("linear", (x, middle), LinearAttrs(), "m")), TrainSpec("full"))
+    assert [n.inputs[2][:8] for n in step_of(program).nodes if n.op == "trained_conv2d"] == ["@no_bias"] * 2
+
+
+def test_an_int8_weight_of_several_layers_is_refused() -> None:
+    net = Net()
+    x = net.pooled(net.conv(net.at, 6, "a"))
+    w = net.b.constant(np.ones((6, 6), np.int8), "w", per_channel(np.full(6, 0.002), 0))
+    for layer in ("b", "c"):
+        x = net.node("linear", (x, w), LinearAttrs(), layer)
+    assert refused(net.program(x), TrainSpec("full")) == (
+        "EDGEC-E404: train other layers, or compile with --precision fp32: several layers share the int8 weight "
+        "w, whose steps would have to be one"
     )
-    graph = step_of(learner(network(), biases(2)))
-    assert ops(graph).count("train_conv2d_bias") == 2
