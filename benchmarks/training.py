@@ -115,7 +115,7 @@ def measure(program: Program) -> dict[str, Any]:
                 raise
             return planned_alone(program)
         found = artifact.bench(on="qemu", runs=1)
-    forward = {c.name for item in plan.entries[0].items[: _forward_items(plan)] for c in _calls(item)}
+    forward = {c.name for item in plan.entries[0].items[: forward_items(plan)] for c in _calls(item)}
     names = [_calls(item)[0].name in forward for item in plan.entries[0].items]
     by_item = {row["item"]: row["instructions"] for row in found["layers"]}
     return {
@@ -135,7 +135,7 @@ def _calls(item: Any) -> tuple[Any, ...]:
     return getattr(item, "calls", None) or (item,)
 
 
-def _forward_items(plan: Plan) -> int:
+def forward_items(plan: Plan) -> int:
     """Number of items up to the one that makes the loss."""
     buffer = next(p.buffer for p in plan.entries[0].outputs if p.port.label == LOSS)
     for index, item in enumerate(plan.entries[0].items):

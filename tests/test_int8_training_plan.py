@@ -1,4 +1,4 @@
-"""Memory of MCUNet's training step, and its C against the interpreter."""
+"""The C of MCUNet's training step against the interpreter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from artifacts import artifact, interpreted, ran
 from plan_c import Program as Compiled
 
-from benchmarks.schemes import MCUNET, spec_of
+from benchmarks.schemes import spec_of
 from edgec import interp, pipeline
 from edgec.backends.c_names import names_of
 from edgec.backends.kernels_c import KERNELS
@@ -20,22 +20,10 @@ from edgec.frontends.mcu_pickle import Head, import_mcu_pickle
 from edgec.ir import Array, Program
 from edgec.passes.straight_through import Format, integers
 from edgec.passes.train import train
-from edgec.plan import Plan, Target, Use
+from edgec.plan import Plan, Target
 from edgec.targets.load import load_target
 
 pytestmark = mcunet.needed
-
-# Bytes by a liveness model of the network, written apart from the planner: the trained copies T, the whole step on
-# whole maps, and with a line-fused front and float gradients. Its int8 figure takes 86,016 bytes for the fused front,
-# of which the planner's streams need 65,540.
-MODEL = {
-    49: (36_904, 200_744, 128_040, 122_920),
-    74: (54_888, 218_728, 153_704, 140_904),
-    99: (78_088, 241_928, 179_080, 164_104),
-    124: (102_216, 266_056, 203_848, 188_232),
-    148: (124_808, 288_648, 227_080, 210_824),
-}
-FUSED_MODEL, FUSED_OURS = 86_016, 65_540
 
 
 def learning(scheme: int, gradients: Format) -> Program:
@@ -51,25 +39,6 @@ def planned(scheme: int, gradients: Format, stream: Literal["off", "all"]) -> Pl
     options = pipeline.Options(stream=stream)
     return pipeline.lower(
         step_alone(learning(scheme, gradients)), load_target("host"), options, KERNELS, "model"
-    )
-
-
-@pytest.mark.parametrize("scheme", MCUNET)
-def test_arena_is_that_of_the_liveness_model(scheme: int) -> None:
-    copies, whole, fused, _ = MODEL[scheme]
-    plan = planned(scheme, "int8", "off")
-    states = sum(b.bytes for b in plan.buffers if b.use is Use.STATE)
-    assert states == copies + 8  # and the rate and the counter of steps
-    assert plan.arenas[0].bytes == pytest.approx(whole, rel=0.01)
-    assert planned(scheme, "fp32", "off").arenas[0].bytes == pytest.approx(whole, rel=0.01)
-    assert planned(scheme, "fp32", "all").arenas[0].bytes == pytest.approx(fused, rel=0.01)
-
-
-@pytest.mark.parametrize("scheme", MCUNET)
-def test_streamed_int8_arena_is_the_models_with_a_front_of_rings(scheme: int) -> None:
-    fused = MODEL[scheme][3]
-    assert planned(scheme, "int8", "all").arenas[0].bytes == pytest.approx(
-        fused - FUSED_MODEL + FUSED_OURS, rel=0.01
     )
 
 
