@@ -1,5 +1,5 @@
-"""Every op's examples: infer against ref, ref against PyTorch, vjp against finite differences, the integer
-form against float, and its cost."""
+"""Every op's examples: infer against ref, ref against PyTorch, vjp against finite differences and torch.autograd,
+the integer form against float, and its cost."""
 
 from __future__ import annotations
 
@@ -76,6 +76,49 @@ def test_vjp_agrees_with_finite_differences(op: Op, example: Example) -> None:
         for at in rng.choice(x.size, min(PROBES, x.size), replace=False):
             expected = _difference(op, example, inputs, cotangents, index, int(at))
             assert gradient.ravel()[at] == pytest.approx(expected, rel=0.0, abs=2e-6 * scale)
+
+
+# Inputs that torch takes as constants: finite differences alone hold their gradients.
+CONSTANT_IN_TORCH = {"batch_norm": (3, 4)}
+# Inputs without a gradient though torch has one: a table of frequencies, a teacher's logits.
+CONSTANT_HERE = {"rope": (2,), "kl_logits": (1,)}
+
+
+# In float64, too, torch has 1/6 of hardsigmoid in float32.
+@pytest.mark.parametrize(("kind", "tolerance"), [(np.float64, 1e-7), (np.float32, 1e-5)], ids=["f64", "f32"])
+@pytest.mark.parametrize(("op", "example"), [p for p in EXAMPLES if _differentiable(*p.values)])
+def test_vjp_agrees_with_autograd(op: Op, example: Example, kind: type, tolerance: float) -> None:
+    rng = example_rng(op, example)
+    inputs = tuple(x.astype(kind) if x.dtype.kind == "f" else x for x in example.make(rng))
+    outputs = (np.asarray(y) for y in op.ref(example.attrs, inputs))
+    cotangents = tuple(np.asarray(rng.normal(size=y.shape), kind) for y in outputs if _is_float(y))
+    gradients = _vjp(op, example, inputs, cotangents)
+    held = [x.dtype.kind == "f" and i not in CONSTANT_IN_TORCH.get(op.name, ()) for i, x in enumerate(inputs)]
+    wanted = _by_autograd(example, inputs, cotangents, held)
+    assert any(wanted[i] is not None for i, g in enumerate(gradients) if g is not None)
+    for index, (gradient, expected) in enumerate(zip(gradients, wanted, strict=True)):
+        if gradient is None and index not in CONSTANT_HERE.get(op.name, ()):
+            assert expected is None or not expected.any()
+        elif gradient is not None and held[index]:
+            found = np.zeros_like(gradient) if expected is None else expected
+            scale = float(np.abs(found).max(initial=1.0))
+            np.testing.assert_allclose(gradient, found, rtol=0.0, atol=tolerance * scale)
+
+
+def _by_autograd(
+    example: Example, inputs: Arrays, cotangents: Arrays, held: list[bool]
+) -> list[Array | None]:
+    """Gradient of sum(outputs * cotangents) to each input that is held; None where no output depends on it."""
+    import torch
+
+    assert example.torch is not None
+    given = [torch.from_numpy(x.copy()).requires_grad_(own) for x, own in zip(inputs, held, strict=True)]
+    made = example.torch(torch, *given)
+    outputs = [y for y in (made if isinstance(made, (tuple, list)) else (made,)) if y.is_floating_point()]
+    total = sum((y * torch.from_numpy(dy)).sum() for y, dy in zip(outputs, cotangents, strict=True))
+    found = iter(torch.autograd.grad(total, [x for x in given if x.requires_grad], allow_unused=True))
+    rows = [next(found) if own else None for own in held]
+    return [None if g is None else g.numpy() for g in rows]
 
 
 def _is_float(y: Array) -> bool:

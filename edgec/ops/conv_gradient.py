@@ -127,12 +127,13 @@ def _input_grad_torch(attrs: Conv2dInputGradAttrs) -> Callable[..., Any]:
     def torch(t, dy, w):  # type: ignore[no-untyped-def]
         top, bottom, left, right = attrs.pad
         shape = (dy.shape[0], w.shape[3] * attrs.groups, *attrs.size)
-        x = t.zeros(shape, requires_grad=True)
+        x = t.zeros(shape, dtype=dy.dtype, requires_grad=True)
         padded = t.nn.functional.pad(x, (left, right, top, bottom))
         y = t.nn.functional.conv2d(
             padded, w.permute(0, 3, 1, 2), None, attrs.stride, 0, attrs.dilation, attrs.groups
         )
-        return t.autograd.grad(y, x, dy.permute(0, 3, 1, 2))[0].permute(0, 2, 3, 1)
+        (dx,) = t.autograd.grad(y, x, dy.permute(0, 3, 1, 2), create_graph=True)
+        return dx.permute(0, 2, 3, 1)
 
     return torch
 

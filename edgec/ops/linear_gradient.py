@@ -67,8 +67,8 @@ def update_cost(attrs: Attrs, inputs: Types, outputs: Types) -> Cost:
 
 
 def _torch_grad(t: Any, x: Any, dy: Any) -> Any:
-    w = t.zeros(dy.shape[1], x.shape[1], requires_grad=True)
-    return t.autograd.grad(t.nn.functional.linear(x, w), w, dy)[0]
+    w = t.zeros(dy.shape[1], x.shape[1], dtype=dy.dtype, requires_grad=True)
+    return t.autograd.grad(t.nn.functional.linear(x, w), w, dy, create_graph=True)[0]
 
 
 def _torch_update(decay: float) -> Callable[..., Any]:
