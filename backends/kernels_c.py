@@ -16,6 +16,7 @@ from edgec.backends import (
     kernels_c_simd,
     kernels_c_train_dsp,
     kernels_c_train_f32,
+    kernels_c_train_mve,
     kernels_c_train_s8,
 )
 from edgec.plan import Kernel
@@ -33,4 +34,5 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     *kernels_c_train_f32.KERNELS,
     *kernels_c_train_s8.KERNELS,
     *kernels_c_train_dsp.KERNELS,
+    *kernels_c_train_mve.KERNELS,
 )

@@ -50,14 +50,14 @@ def block_size(fixed: int, each: int) -> int:
     return max(2, min(MOST_BLOCK, (MOST_SCRATCH - fixed) // each // 2 * 2))
 
 
-def _is_pointwise(node: NodeView) -> bool:
+def conv_is_pointwise(node: NodeView) -> bool:
     """1x1 kernel, one group, every window inside of the map."""
     attrs, x, y = conv_attrs(node), node.inputs[0].dims, node.outputs[0].dims
     inside = all((y[i] - 1) * attrs.stride[i - 1] < x[i] for i in (1, 2))
     return node.inputs[1].dims[1:3] == (1, 1) and attrs.groups == 1 and not any(attrs.pad[::2]) and inside
 
 
-def _is_depthwise(node: NodeView) -> bool:
+def conv_is_depthwise(node: NodeView) -> bool:
     """One output channel for each of several input channels."""
     attrs, w = conv_attrs(node), node.inputs[1].dims
     return attrs.groups == node.inputs[0].dims[3] == w[0] > 1
@@ -73,14 +73,14 @@ def _depthwise_scratch(node: NodeView, target: Target) -> int:
     return 9 * height * width
 
 
-def _grad_of_small_eff(node: NodeView) -> bool:
+def grad_of_small_eff(node: NodeView) -> bool:
     """Pointwise; eff is constant, and its products with q are int16."""
     eff = node.constants[input_grad_weight(node) + 1]
     small = eff is not None and int(np.abs(eff.astype(np.int64)).max(initial=0)) <= MOST_EFF
     return grad_is_pointwise(node) and small
 
 
-def _grad_is_depthwise(node: NodeView) -> bool:
+def grad_is_depthwise(node: NodeView) -> bool:
     """One output channel for each of several input channels, no dilation, no slice."""
     attrs, w = input_grad_attrs(node), node.inputs[input_grad_weight(node)].dims
     single = attrs.groups == w[0] == node.outputs[0].dims[3] > 1
@@ -160,8 +160,8 @@ KERNELS: Final[tuple[Kernel, ...]] = (
             scratch,
         )
         for kind, rank, shape, scratch in (
-            ("pointwise", 10, _is_pointwise, _pointwise_scratch),
-            ("depthwise", 20, _is_depthwise, _depthwise_scratch),
+            ("pointwise", 10, conv_is_pointwise, _pointwise_scratch),
+            ("depthwise", 20, conv_is_depthwise, _depthwise_scratch),
         )
         for mask in (False, True)
     ),
@@ -169,7 +169,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         "trained_conv2d_input_grad",
         "ec_pointwise_input_grad_s8_dsp",
         10,
-        _also(of_kind(0, True), _grad_of_small_eff),
+        _also(of_kind(0, True), grad_of_small_eff),
         _launch_pointwise_grad,
         _pointwise_grad_scratch,
     ),
@@ -177,7 +177,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         "trained_conv2d_input_grad",
         "ec_depthwise_input_grad_s8_dsp",
         20,
-        _also(of_kind(0, True), _grad_is_depthwise),
+        _also(of_kind(0, True), grad_is_depthwise),
         _launch_depthwise_grad,
         _depthwise_grad_scratch,
     ),

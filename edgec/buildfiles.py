@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from edgec.plan import Arena, Emulator, Memory, Target
+from edgec.plan import Arena, Emulator, Memory, Target, Toolchain
 from edgec.training.ram import DATA_BYTES, kept_bytes
 
 PORT_FOLDER: Final = "src/port"
@@ -271,8 +271,16 @@ $(BOARD)/firmware.elf: $(BOARD_PROGRAM:%.c=$(BOARD)/%.o) {PORT_FOLDER}/$(MACHINE
 $(BOARD)/%.o: %.c
 \t@mkdir -p $(@D)
 \t$(CROSS_CC) $(BOARD_FLAGS) -MMD -MP -c -o $@ $<
-
+{_mve_rule(tool)}
 -include $(BOARD_PROGRAM:%.c=$(BOARD)/%.d)"""
+
+
+def _mve_rule(tool: Toolchain) -> str:
+    """More flags for the sources that alone are compiled with MVE; they come last and so prevail."""
+    if not tool.mve_cflags:
+        return ""
+    objects = " ".join(f"$(BOARD)/src/{folder}/mve/%.o" for folder in ("kernels", "train"))
+    return f"\n{objects}: BOARD_FLAGS += {' '.join(tool.mve_cflags)}\n"
 
 
 def _make_check(target: Target, spec: BuildSpec) -> Iterator[str]:

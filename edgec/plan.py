@@ -30,11 +30,13 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Toolchain:
-    """C compiler, its flags for this target, and the linker's."""
+    """C compiler, its flags for this target, and the linker's. `mve_cflags`: what the sources in folders named mve are
+    compiled with besides."""
 
     cc: str
     cflags: tuple[str, ...]
     ldflags: tuple[str, ...]
+    mve_cflags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

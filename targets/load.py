@@ -284,6 +284,8 @@ def _target(name: str, table: _Table) -> Target | None:
         gpu=_gpu(table.table("gpu")) if cuda else None,
     )
     ram = sum(m.bytes for m in target.rams)
+    if target.has("mve") and not target.toolchain.mve_cflags:
+        table.problems.append("[toolchain]: add the key mve_cflags (a list of texts): features hold mve")
     if not table.problems and not LEAST_RESERVE_BYTES <= target.reserve_ram_bytes < ram:
         table.problems.append(
             f"reserve_ram must lie between 2K and the {ram} bytes of all RAM: "
@@ -297,6 +299,7 @@ def _toolchain(table: _Table) -> Toolchain:
         cc=table.get("cc", str) or "",
         cflags=table.strings("cflags", None),
         ldflags=table.strings("ldflags", None),
+        mve_cflags=table.strings("mve_cflags", None) if "mve_cflags" in table.data else (),
     )
     table.finish()
     return toolchain

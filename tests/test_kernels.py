@@ -20,7 +20,7 @@ from tests.dsp_examples import DSP_EXAMPLES
 # Generated bodies have no source. DSP kernels run here with the C bodies of their instructions.
 RECORDS = tuple(k for k in KERNELS if k.source)
 CASES = [pytest.param(k, id=f"{k.op}-{k.symbol}") for k in RECORDS]
-TARGET = harness.host("dsp", "simd", "unaligned")
+TARGET = harness.host("dsp", "mve", "simd", "unaligned")
 
 
 def nodes(kernel: Kernel) -> Iterator[tuple[ExampleNode, NodeView]]:

@@ -25,7 +25,7 @@ COMPILE = ("arm-none-eabi-gcc", "-mcpu=cortex-m0", "-mthumb", "-Os", "-std=c99",
 LINK = ("-nostartfiles", "-specs=nano.specs", "-Wl,--gc-sections", "-T", str(TESTS_C / "dsp.ld"))
 EMULATE = ("qemu-system-arm", "-M", "mps2-an385", "-nographic", "-monitor", "none", "-serial", "none")
 SEMIHOSTING = ("-semihosting-config", "enable=on,target=native")
-PORTABLE = tuple(k for k in KERNELS if k.source and "/dsp/" not in k.source)
+PORTABLE = tuple(k for k in KERNELS if k.source and not {"dsp", "mve"} & set(k.source.split("/")))
 
 HEAD = """#include "dsp_test.h"
 #include "ec_kernels.h"

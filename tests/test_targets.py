@@ -197,6 +197,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         ('"16K"', '"1K"', "reserve_ram must lie between 2K and the 65536 bytes of all RAM: it is 1024"),
         ('"16K"', '"much"', "reserve_ram must be a size such as \"320K\": it is 'much'"),
         ('["dsp"]', '["DSP"]', "features may hold dsp, fpu, mve, simd, unaligned: it holds 'DSP'"),
+        ('["dsp"]', '["mve"]', "[toolchain]: add the key mve_cflags (a list of texts): features hold mve"),
         ('["dsp"]', "3", "make features a list of texts: it is 3"),
         ('"c"', '"rocm"', "family must be one of c, cuda: it is 'rocm'"),
         ("align = 8", "align = 6", "[[memory]] ram: align must be 4, 8, 16, 32, 64 or 256: it is 6"),

@@ -31,9 +31,10 @@ from tests.test_kernels_m0 import HEAD, LINK, MAIN, TESTS_C, c_case
 NAMES = (
     *("mask_and", "gradient_quantize", "gradient_float", "gradient_sum", "trained_add", "trained_conv2d"),
     *("trained_conv2d_input_grad", "train_conv2d_weight", "train_conv2d_bias"),
+    *("sum_conv2d_weight", "sum_conv2d_bias", "velocity", "sgd_integer"),
 )
 RECORDS = tuple(k for k in KERNELS if k.op in NAMES)
-TARGET = harness.host("dsp", "unaligned")
+TARGET = harness.host("dsp", "mve", "unaligned")
 ROUNDINGS: tuple[Rounding, ...] = ("stochastic", "nearest")
 
 
@@ -135,9 +136,12 @@ def int8(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return rng.integers(-128, 128, shape).astype(np.int8)
 
 
-@pytest.mark.parametrize("plain", [True, False])
-def test_trained_conv2d_on_drawn_shapes(plain: bool) -> None:
-    rng, seen = np.random.default_rng(21), set()
+Drawn = tuple[NodeView, Arrays, Arrays]
+"""A node, its inputs and the outputs that its op gives."""
+
+
+def drawn_convolutions(plain: bool, seed: int = 21) -> Iterator[Drawn]:
+    rng = np.random.default_rng(seed)
     for _ in range(120):
         s = Shapes(rng, plain)
         scales = 10.0 ** rng.uniform(-9, -2, s.w[0])  # from shifts above 55 to such below 33
@@ -151,14 +155,18 @@ def test_trained_conv2d_on_drawn_shapes(plain: bool) -> None:
         mask = bool(rng.integers(2))
         attrs = TrainedConv2dAttrs(s.stride, s.pad, s.dilation, s.groups, act, mask)
         view, expected = made("trained_conv2d", attrs, inputs, quants, y)
-        seen |= assert_all_kernels(view, inputs, expected)
+        yield view, inputs, expected
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_trained_conv2d_on_drawn_shapes(plain: bool) -> None:
+    seen = set().union(*(assert_all_kernels(*drawn) for drawn in drawn_convolutions(plain)))
     assert any("depthwise" in name for name in seen)
     assert any("pointwise" in name for name in seen) or not plain
 
 
-@pytest.mark.parametrize("plain", [True, False])
-def test_input_gradient_on_drawn_shapes(plain: bool) -> None:
-    rng, seen = np.random.default_rng(22), set()
+def drawn_input_gradients(plain: bool, seed: int = 22) -> Iterator[Drawn]:
+    rng = np.random.default_rng(seed)
     for _ in range(120):
         s = Shapes(rng, plain)
         q, e = random_pair(rng, s.y, int(rng.integers(-40, 20)))
@@ -168,14 +176,18 @@ def test_input_gradient_on_drawn_shapes(plain: bool) -> None:
         for gradient, factor in (((q, e), eff), ((q.astype(np.float32),), eff.astype(np.float32) / 7)):
             inputs = (*gradient, *rest, factor, *s.columns(rng))
             view, expected = made("trained_conv2d_input_grad", attrs, inputs)
-            seen |= assert_all_kernels(view, inputs, expected)
+            yield view, inputs, expected
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_input_gradient_on_drawn_shapes(plain: bool) -> None:
+    seen = set().union(*(assert_all_kernels(*drawn) for drawn in drawn_input_gradients(plain)))
     assert "ec_depthwise_input_grad_s8_dsp" in seen
     assert "ec_pointwise_input_grad_s8_dsp" in seen or not plain
 
 
-@pytest.mark.parametrize("plain", [True, False])
-def test_weights_after_a_step_on_drawn_shapes(plain: bool) -> None:
-    rng, seen = np.random.default_rng(23), set()
+def drawn_weight_steps(plain: bool, seed: int = 23) -> Iterator[Drawn]:
+    rng = np.random.default_rng(seed)
     for number in range(100):
         s = Shapes(rng, plain)
         chosen = (s.idx,) if s.rows and len(s.idx) else ()
@@ -198,7 +210,12 @@ def test_weights_after_a_step_on_drawn_shapes(plain: bool) -> None:
         for gradient in ((q, e), ((0.01 * q).astype(np.float32),)):
             inputs = (w, x, *gradient, random_mask(rng, s.y), *rest)
             view, expected = made("train_conv2d_weight", attrs, inputs)
-            seen |= assert_all_kernels(view, inputs, expected)
+            yield view, inputs, expected
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_weights_after_a_step_on_drawn_shapes(plain: bool) -> None:
+    seen = set().union(*(assert_all_kernels(*drawn) for drawn in drawn_weight_steps(plain)))
     assert "ec_pointwise_train_weight_pair_dsp" in seen or not plain
 
 
@@ -261,10 +278,19 @@ def test_no_gradient_at_all_is_zero() -> None:
     assert int(expected[1][0]) == -8
 
 
-def all_examples(portable: bool) -> Iterator[tuple[Kernel, ExampleNode, NodeView]]:
-    """Each example once for each kernel that takes it."""
+CORES = {
+    "cortex-m0": (),
+    "cortex-m4": ("dsp",),
+    "cortex-m7": ("dsp",),
+    "cortex-m33": ("dsp",),
+    "cortex-m55": ("dsp", "mve"),
+}
+
+
+def all_examples(folders: tuple[str, ...]) -> Iterator[tuple[Kernel, ExampleNode, NodeView]]:
+    """Each example once for each kernel that takes it and is portable or in one of the folders."""
     for kernel in RECORDS:
-        if portable and "/dsp/" in kernel.source:
+        if {"dsp", "mve"} & set(kernel.source.split("/")) - set(folders):
             continue
         done: set[str] = set()
         for node, view in nodes(kernel):
@@ -273,27 +299,36 @@ def all_examples(portable: bool) -> Iterator[tuple[Kernel, ExampleNode, NodeView
                 yield kernel, node, view
 
 
-def source_of(portable: bool) -> tuple[str, list[str], int]:
+def source_of(folders: tuple[str, ...]) -> tuple[str, list[str], int]:
     """main.c of a firmware that runs the examples, the kernels' sources, and how many cases there are."""
     cases, sources = [], set()
-    for kernel, node, view in all_examples(portable):
+    for kernel, node, view in all_examples(folders):
         cases.append(c_case(f"case_{len(cases)}", kernel, node, view))
         sources.add(str(harness.RUNTIME / kernel.source))
     calls = "\n".join(f"    failures += case_{i}();" for i in range(len(cases)))
     text = HEAD + "".join(cases) + MAIN % calls
-    return (text if portable else text.replace("    CCR |= 8u;\n", "")), sorted(sources), len(cases)
+    return (text.replace("    CCR |= 8u;\n", "") if folders else text), sorted(sources), len(cases)
 
 
 @pytest.mark.qemu
-@pytest.mark.parametrize("core", ["cortex-m0", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"])
+@pytest.mark.parametrize("core", CORES)
 def test_examples_on_emulated_cores(tmp_path: Path, core: str) -> None:
     portable = core == "cortex-m0"
-    text, sources, count = source_of(portable)
+    text, sources, count = source_of(CORES[core])
     assert count > 60
     (tmp_path / "main.c").write_text(text)
     toolchain = load_target(core).toolchain
     board = "cortex-m4" if portable else core  # Armv6-M code on a board that traps unaligned access
-    command = [toolchain.cc, *toolchain.cflags, "-Os", "-std=c99", "-ffp-contract=off", "-Wall", "-Werror"]
+    command = [
+        toolchain.cc,
+        *toolchain.cflags,
+        *toolchain.mve_cflags,
+        "-Os",
+        "-std=c99",
+        "-ffp-contract=off",
+        "-Wall",
+        "-Werror",
+    ]
     command += [f"-I{harness.RUNTIME / 'include'}", f"-I{TESTS_C}", str(tmp_path / "main.c")]
     command += [str(TESTS_C / "dsp_start.c"), *sources, *LINK[:-2]]
     command += ["-T", str(link_script(tmp_path / "board.ld", board)), "-o", str(tmp_path / "t.elf"), "-lm"]
@@ -304,7 +339,7 @@ def test_examples_on_emulated_cores(tmp_path: Path, core: str) -> None:
 
 
 def test_examples_under_sanitizers(tmp_path: Path) -> None:
-    text, sources, _ = source_of(False)
+    text, sources, _ = source_of(("dsp", "mve"))
     (tmp_path / "main.c").write_text(text)
     command = ["gcc", "-std=c99", "-ffp-contract=off", "-Wall", "-Werror", *SANITIZE]
     command += [f"-I{harness.RUNTIME / 'include'}", f"-I{TESTS_C}", str(tmp_path / "main.c")]
@@ -323,12 +358,13 @@ def test_dsp_record_of_training_is_only_for_targets_with_dsp(kernel: Kernel) -> 
 
 
 @pytest.mark.qemu
-@pytest.mark.parametrize("cpu", ["cortex-m0", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"])
+@pytest.mark.parametrize("cpu", CORES)
 def test_sources_compile_alone_without_warnings(tmp_path: Path, cpu: str) -> None:
     for source in sorted({k.source for k in RECORDS}):
-        if cpu == "cortex-m0" and "/dsp/" in source:
+        if {"dsp", "mve"} & set(source.split("/")) - set(CORES[cpu]):
             continue
-        command = [CC, *WARNINGS, f"-mcpu={cpu}", f"-I{harness.RUNTIME / 'include'}", "-c"]
+        hard = ["-mfloat-abi=hard"] if "/mve/" in source else []
+        command = [CC, *WARNINGS, f"-mcpu={cpu}", *hard, f"-I{harness.RUNTIME / 'include'}", "-c"]
         command += [str(harness.RUNTIME / source), "-o", str(tmp_path / "k.o")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@
 #include "ec_conv.h"
 #include "ec_decoder.h"
 #include "ec_dsp_kernels.h"
+#include "ec_mve_kernels.h"
 #include "ec_norm.h"
 #include "ec_pointwise.h"
 #include "ec_requant.h"

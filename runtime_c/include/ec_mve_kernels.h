@@ -1,0 +1,19 @@
+/* Prototypes of the MVE kernels (kernels/mve/, train/mve/); what each takes stands at the head of
+ * its source. */
+#ifndef EC_MVE_KERNELS_H
+#define EC_MVE_KERNELS_H
+
+#include "ec_conv.h"
+#include "ec_train_s8.h"
+
+void ec_pointwise_trained_conv2d_s8_mve(const ec_trained_conv2d_params *p, const int8_t *x,
+                                        const int8_t *w, const int32_t *bias, const int32_t *idx,
+                                        const int8_t *slice, const int32_t *multiplier,
+                                        const uint8_t *shift, int8_t *y, void *scratch);
+void ec_pointwise_trained_conv2d_mask_s8_mve(const ec_trained_conv2d_params *p, const int8_t *x,
+                                             const int8_t *w, const int32_t *bias,
+                                             const int32_t *idx, const int8_t *slice,
+                                             const int32_t *multiplier, const uint8_t *shift,
+                                             int8_t *y, uint8_t *mask, void *scratch);
+
+#endif

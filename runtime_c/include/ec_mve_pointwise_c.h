@@ -1,0 +1,37 @@
+/* The inner loops of ec_mve_pointwise.h in portable C99; only that header includes this. */
+#ifndef EC_MVE_POINTWISE_C_H
+#define EC_MVE_POINTWISE_C_H
+
+static inline void ec_mve_pixels(const ec_mve_four *to, const ec_mve_run *run, const int8_t *panel)
+{
+    const int8_t *x = run->x;
+    int32_t at = run->at;
+    for (int32_t n = 0; n < run->pixels; n++, x += run->step, at += run->y_step) {
+        int32_t acc[EC_MVE_ROWS];
+        for (int32_t k = 0; k < EC_MVE_ROWS; k++) {
+            uint32_t sum = (uint32_t)to->start[k];
+            for (int32_t i = 0; i < run->inputs; i++) {
+                sum += (uint32_t)(x[i] * panel[(i & -16) * EC_MVE_ROWS + k * 16 + (i & 15)]);
+            }
+            acc[k] = (int32_t)sum;
+        }
+        ec_mve_put_any(to, acc, run->y, run->mask, at);
+    }
+}
+
+static inline void ec_mve_copy_row(int8_t *to, const int8_t *row, int32_t inputs)
+{
+    for (int32_t i = 0; i < ec_mve_whole(inputs, EC_MVE_BYTES); i++) {
+        to[(i & -16) * EC_MVE_ROWS + (i & 15)] = (int8_t)(i < inputs ? row[i] : 0);
+    }
+}
+
+static inline void ec_mve_sum_rows(int32_t *sums, const int8_t *panel, int32_t inputs)
+{
+    memset(sums, 0, EC_MVE_ROWS * sizeof *sums);
+    for (int32_t i = 0; i < ec_mve_panel_bytes(inputs); i++) {
+        sums[i >> 4 & 3] += panel[i];
+    }
+}
+
+#endif
