@@ -195,10 +195,13 @@ def _total(b: Builder, value: str, parts: Sequence[Gradient]) -> Gradient:
     whole = parts[0]
     for part in parts[1:]:
         if value[0] == "$":
+            name = value[1:]
+            for form in (".trained", ".slice", ".rows", ".q"):
+                name = name.removesuffix(form)
             raise UserError(
                 "EDGEC-E404",
-                "train other layers, or compile with --precision fp32: several layers share the int8 weight "
-                f"{value[1:].removesuffix('.trained').removesuffix('.rows')}, whose steps would have to be one",
+                "train other layers, or compile with --precision fp32: several layers share the int8 parameter "
+                f"{name}, whose steps would have to be one",
             )
         assert isinstance(whole, Straight) and isinstance(part, Straight)
         whole = _summed(b, (whole, part))

@@ -27,7 +27,7 @@ from edgec.passes.dead import remove_dead
 from edgec.passes.fuse_updates import fuse_updates
 from edgec.passes.sliced_layer import Slice, Sliced, append
 from edgec.passes.train_order import train_order
-from edgec.passes.trainables import Trainable, is_depthwise, layers_of, trainables
+from edgec.passes.trainables import PARAMETERS, SLICED, Trainable, is_depthwise, layers_of, trainables
 from edgec.training.options import (
     APPLY,
     CORRECT,
@@ -167,35 +167,59 @@ def _operands(
     program: Program, graph: Graph, shared: Builder, chosen: Sequence[Trainable]
 ) -> dict[tuple[str, int], Operand]:
     nodes = {n.outputs[0].name: n for n in graph.nodes}
-    tied: dict[str, Operand] = {}
+    tied: dict[tuple[str, ...], tuple[Trainable, Operand]] = {}
     found: dict[tuple[str, int], Operand] = {}
     for one in chosen:
         node = nodes[one.value]
-        ref = node.inputs[one.position]
-        if node.op == "linear" and one.position == 1 and shared.types[ref].quant is not None:
-            held = convolution_weight(shared, ref)
-        else:
-            held = ref
-        content = shared.constants[held[1:]]
-        if one.channels is not None:
-            axis = 0 if is_depthwise(program, graph, node) else len(content.type.shape) - 1
-            at = np.array(one.channels, np.int32)
-            part = constant(content.data.take(at, axis), _taken(content.type.quant, axis, one.channels))
-            state = shared.add_state(f"{held[1:]}.slice", part, _SAVED)
-            index = shared.constant(at, f"{held[1:]}.trained")
-            found[one.value, one.position] = Operand(state, held, index, axis)
-        elif ref in tied:
-            found[one.value, one.position] = tied[ref]
-        else:
-            operand = Operand(shared.add_state(f"{held[1:]}.trained", content, _SAVED))
-            found[one.value, one.position] = operand
-            if len(content.type.shape) > 1:
-                tied[ref] = operand
-    for node in graph.nodes:  # those that read a tied weight and were not chosen themselves
-        for position, ref in enumerate(node.inputs):
-            if ref in tied:
-                found.setdefault((node.outputs[0].name, position), tied[ref])
+        shared_by = _identity(shared, node, one.position)
+        if shared_by not in tied:
+            tied[shared_by] = one, _operand(program, graph, shared, one, node)
+        first, operand = tied[shared_by]
+        if first.channels != one.channels:
+            raise UserError(
+                "EDGEC-E249",
+                "name one ratio in the scheme for a weight that several layers share: that of "
+                f"{nodes[first.value].loc} is the weight of {node.loc}",
+            )
+        found[one.value, one.position] = operand
+    for node in graph.nodes:  # those that read a parameter that trains and were not chosen themselves
+        for position in range(len(node.inputs)):
+            key = node.outputs[0].name, position
+            if key not in found and _identity(shared, node, position) in tied:
+                first, found[key] = tied[_identity(shared, node, position)]
+                if first.channels is not None and (node.op not in SLICED or position != 1):
+                    raise UserError(
+                        "EDGEC-E249",
+                        f"give the ratio 1 in the scheme for {nodes[first.value].loc}: it shares its weight with the "
+                        f"{node.op} at {node.loc}, which has no slices",
+                    )
     return found
+
+
+def _identity(shared: Builder, node: Node, position: int) -> tuple[str, ...]:
+    """What operands that are one parameter have in common: the constant; where it is a vector, as others may merely
+    hold the same numbers, also the layer and its other constants. Integers of one bias differ by the input's scale."""
+    ref = node.inputs[position]
+    is_vector = position in PARAMETERS.get(node.op, ()) and len(shared.types[ref].shape) == 1
+    if not is_vector:
+        return (ref,)
+    read = [r for r in node.inputs if r[0] == "@" and (r != ref or shared.types[ref].quant is None)]
+    return (node.op, str(position), node.loc.layer, *read)
+
+
+def _operand(program: Program, graph: Graph, shared: Builder, one: Trainable, node: Node) -> Operand:
+    """The new state of a trained operand."""
+    ref = node.inputs[one.position]
+    if node.op == "linear" and one.position == 1 and shared.types[ref].quant is not None:
+        ref = convolution_weight(shared, ref)
+    content = shared.constants[ref[1:]]
+    if one.channels is None:
+        return Operand(shared.add_state(f"{ref[1:]}.trained", content, _SAVED))
+    axis = 0 if is_depthwise(program, graph, node) else len(content.type.shape) - 1
+    at = np.array(one.channels, np.int32)
+    part = constant(content.data.take(at, axis), _taken(content.type.quant, axis, one.channels))
+    state = shared.add_state(f"{ref[1:]}.slice", part, _SAVED)
+    return Operand(state, ref, shared.constant(at, f"{ref[1:]}.trained"), axis)
 
 
 def convolution_weight(b: Builder, ref: str) -> str:
@@ -238,10 +262,10 @@ def _adapters(shared: Builder, graph: Graph, spec: TrainSpec) -> dict[str, tuple
 @dataclass(frozen=True, slots=True)
 class _Forward:
     """What was appended of the inferring graph: `sliced` layers by their value, and by the state that trains the
-    reference whose gradient is the state's."""
+    references whose gradients add up to the state's."""
 
     sliced: Mapping[str, Sliced]
-    wanted: Mapping[str, str]
+    wanted: Mapping[str, tuple[str, ...]]
 
     def walked(self, nodes: Sequence[Node]) -> list[Node]:
         """The nodes as the reverse walk sees them."""
@@ -254,7 +278,7 @@ def _forward(b: Builder, learning: Learning, backward: bool) -> _Forward:
     """Append the inputs and nodes of the inferring graph, with trained operands."""
     graph = learning.graph
     sliced: dict[str, Sliced] = {}
-    wanted = {ref: ref for ref in learning.states}
+    wanted = {ref: (ref,) for ref in learning.states}
     for value, port in zip(graph.inputs, graph.input_ports, strict=True):
         b.input(port.label, value.type, port.axes, value.name)
     b.types.update(learning.shared.types)  # names of later nodes are taken
@@ -275,7 +299,9 @@ def _forward(b: Builder, learning: Learning, backward: bool) -> _Forward:
                 b.copy(now, {})
                 continue
             sliced[name] = append(b, now, part)
-            wanted[part.state] = sliced[name].node.inputs[1]
+            seen = sliced[name].node.inputs[1]
+            others = wanted[part.state] if wanted[part.state] != (part.state,) else ()
+            wanted[part.state] = tuple(dict.fromkeys((*others, seen)))
     return _Forward(sliced, wanted)
 
 
@@ -382,11 +408,13 @@ def _train_step(learning: Learning) -> Graph:
     rules = learning.integers.rules(b, rate, number) if learning.integers is not None else None
     seed = b.constant(np.ones(1, np.float32), "unit")
     walk = Walk({name: layer.rule for name, layer in forward.sliced.items()}, rules)
-    found = gradients(b, walked, {loss: seed}, tuple(forward.wanted.values()), walk)
+    every = tuple(ref for refs in forward.wanted.values() for ref in refs)
+    found = gradients(b, walked, {loss: seed}, every, walk)
     step = partial(_accumulated if spec.accumulate > 1 else _stepped, spec=spec, rate=rate, number=number)
-    for state, ref in forward.wanted.items():
-        if ref in found:
-            _update(b, state, found[ref], step)
+    for state, refs in forward.wanted.items():
+        parts = [found[ref] for ref in refs if ref in found]
+        if parts:
+            _update(b, state, _sum(b, parts), step)
     if spec.accumulate > 1:
         b.updates.append((PENDING, b.call("add", "$" + PENDING, one, attrs=BinaryAttrs(), name=PENDING)))
     else:
@@ -394,6 +422,15 @@ def _train_step(learning: Learning) -> Graph:
     _outputs(b, loss, correct)
     _keep(learning, b)
     return b.graph()
+
+
+def _sum(b: Builder, parts: Sequence[Gradient]) -> Gradient:
+    """Gradients of a parameter that several layers read, as one; several are float."""
+    whole = parts[0]
+    for part in parts[1:]:
+        assert isinstance(whole, str) and isinstance(part, str)
+        whole = b.call("add", whole, part, attrs=BinaryAttrs())
+    return whole
 
 
 def _update(b: Builder, state: str, gradient: Gradient, step: Callable[[Builder, str, str], None]) -> None:

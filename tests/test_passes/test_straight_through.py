@@ -275,6 +275,6 @@ def test_an_int8_weight_of_several_layers_is_refused() -> None:
     for layer in ("b", "c"):
         x = net.node("linear", (x, w), LinearAttrs(), layer)
     assert refused(net.program(x), TrainSpec("full")) == (
-        "EDGEC-E404: train other layers, or compile with --precision fp32: several layers share the int8 weight "
+        "EDGEC-E404: train other layers, or compile with --precision fp32: several layers share the int8 parameter "
         "w, whose steps would have to be one"
     )
