@@ -18,6 +18,7 @@ from edgec.backends import (
     kernels_c_train_f32,
     kernels_c_train_mve,
     kernels_c_train_s8,
+    kernels_c_train_sums,
 )
 from edgec.plan import Kernel
 
@@ -33,6 +34,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     *kernels_c_simd.KERNELS,
     *kernels_c_train_f32.KERNELS,
     *kernels_c_train_s8.KERNELS,
+    *kernels_c_train_sums.KERNELS,
     *kernels_c_train_dsp.KERNELS,
     *kernels_c_train_mve.KERNELS,
 )

@@ -15,6 +15,7 @@ from edgec.backends.kernel_record import Accepts
 from edgec.backends.kernels_c_dsp import has_dsp
 from edgec.backends.kernels_c_train_s8 import (
     PIXELS,
+    accepts_bias,
     accepts_conv,
     accepts_weight,
     conv_attrs,
@@ -194,7 +195,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         "train_conv2d_bias",
         "ec_train_conv2d_bias_pair_dsp",
         10,
-        _also(of_kind(1, True), _bias_by_eights),
+        _also(accepts_bias(True), _bias_by_eights),
         launch_bias,
         in_place=(0,),
     ),

@@ -27,7 +27,9 @@ from edgec.ops.train_conv import (
     TrainConv2dBiasAttrs,
     TrainConv2dWeightAttrs,
     TrainedConv2dInputGradAttrs,
+    weight_inputs,
 )
+from edgec.ops.train_sums import SgdIntegerAttrs, SumConv2dWeightAttrs
 from edgec.ops.trained import TrainedAddAttrs, TrainedConv2dAttrs, by_rows
 from edgec.plan import Kernel, Launch, NodeView, Packed, Target
 
@@ -69,7 +71,7 @@ def wrapped32(value: int) -> int:
 
 
 def geometry(
-    attrs: TrainedConv2dAttrs | TrainedConv2dInputGradAttrs | TrainConv2dWeightAttrs,
+    attrs: TrainedConv2dAttrs | TrainedConv2dInputGradAttrs | TrainConv2dWeightAttrs | SumConv2dWeightAttrs,
     x: tuple[int, ...],
     y: tuple[int, ...],
     kernel: tuple[int, ...],
@@ -233,11 +235,11 @@ def weight_attrs(node: NodeView) -> TrainConv2dWeightAttrs:
 
 def is_chosen(node: NodeView) -> bool:
     """Whether the last input of a train_conv2d_weight is idx."""
-    return len(node.inputs) == (9 if is_pair_node(node, 2) else 8)
+    return weight_inputs(weight_attrs(node), len(node.inputs), is_pair_node(node, 2)).idx is not None
 
 
-def accepts_weight(pair: bool) -> Accepts:
-    """`accepts` of a train_conv2d_weight whose sums stay in int32."""
+def sums_fit(pair: bool) -> Accepts:
+    """Takes weight gradients, at input 2, whose sums stay in int32."""
     kind = of_kind(2, pair)
 
     def accepts(node: NodeView, target: Target) -> bool:
@@ -247,6 +249,23 @@ def accepts_weight(pair: bool) -> Accepts:
     return accepts
 
 
+def accepts_weight(pair: bool) -> Accepts:
+    """`accepts` of a train_conv2d_weight without decay and not in Q8.8, whose sums stay in int32."""
+    fits = sums_fit(pair)
+
+    def accepts(node: NodeView, target: Target) -> bool:
+        attrs = weight_attrs(node)
+        return fits(node, target) and attrs.rounding != "q8.8" and not attrs.decays
+
+    return accepts
+
+
+def accepts_bias(pair: bool) -> Accepts:
+    """`accepts` of a train_conv2d_bias without decay."""
+    kind = of_kind(1, pair)
+    return lambda node, target: kind(node, target) and not bias_attrs(node).decays
+
+
 def launch_weight(node: NodeView, target: Target, block: int = 0) -> Launch:
     """w, x, the gradient, mask, factor, rate, step, idx; `block` of a DSP kernel."""
     attrs, chosen = weight_attrs(node), is_chosen(node)
@@ -254,14 +273,16 @@ def launch_weight(node: NodeView, target: Target, block: int = 0) -> Launch:
     fields = (
         *geometry(attrs, x, g, w[1:3], w[0] if chosen else attrs.groups),
         *int_fields(outputs=w[0], chosen=int(chosen), zero_in=attrs.zero),
-        *_noise_fields(attrs),
-        *int_fields(block=block),
+        *noise_fields(attrs),
+        *int_fields(block=block, decays=int(attrs.decays)),
+        ("keep", 0.0),
     )
     absent = () if chosen else (_NO_IDX,)
     return Launch("ec_train_weight_params", fields, tuple(range(len(node.inputs))), absent)
 
 
-def _noise_fields(attrs: TrainConv2dWeightAttrs | TrainConv2dBiasAttrs) -> Fields:
+def noise_fields(attrs: TrainConv2dWeightAttrs | TrainConv2dBiasAttrs | SgdIntegerAttrs) -> Fields:
+    """salt, seed and nearest."""
     return int_fields(
         salt=wrapped32(attrs.salt), seed=wrapped32(attrs.seed), nearest=int(attrs.rounding == "nearest")
     )
@@ -275,28 +296,45 @@ def weight_is_pointwise(node: NodeView) -> bool:
 
 
 def _accepts_pointwise_weight(node: NodeView, target: Target) -> bool:
-    return of_kind(2, False)(node, target) and weight_is_pointwise(node)
+    return accepts_weight(False)(node, target) and weight_is_pointwise(node)
 
 
 def _pointwise_weight_scratch(node: NodeView, target: Target) -> int:
-    return 8 * PIXELS + _weight_scratch(node, target)
+    return 8 * PIXELS + weight_scratch(node, target)
 
 
-def _weight_scratch(node: NodeView, target: Target) -> int:
+def weight_scratch(node: NodeView, target: Target) -> int:
+    """The gradient of one output at one kernel position."""
     return 4 * node.inputs[0].dims[3]
 
 
-def launch_bias(node: NodeView, target: Target) -> Launch:
-    """b, the gradient, mask, factor, rate, step."""
+def bias_attrs(node: NodeView) -> TrainConv2dBiasAttrs:
+    """Attributes of a train_conv2d_bias."""
     attrs = node.node.attrs
     assert isinstance(attrs, TrainConv2dBiasAttrs)
+    return attrs
+
+
+def launch_bias(node: NodeView, target: Target) -> Launch:
+    """b, the gradient, mask, factor, rate, step, decay."""
+    attrs = bias_attrs(node)
+    fields = (
+        *bias_sizes(node),
+        *noise_fields(attrs),
+        *int_fields(decays=int(attrs.decays)),
+        ("keep", 0.0),
+    )
+    return Launch("ec_train_bias_params", fields, tuple(range(len(node.inputs))), ())
+
+
+def bias_sizes(node: NodeView) -> Fields:
+    """pixels and channels of an op whose first inputs are a vector and a gradient."""
     channels = node.inputs[0].size
-    fields = int_fields(pixels=node.inputs[1].size // channels, channels=channels)
-    inputs = tuple(range(len(node.inputs)))
-    return Launch("ec_train_bias_params", (*fields, *_noise_fields(attrs)), inputs, ())
+    return int_fields(pixels=node.inputs[1].size // channels, channels=channels)
 
 
-def _bias_scratch(node: NodeView, target: Target) -> int:
+def bias_scratch(node: NodeView, target: Target) -> int:
+    """The gradient."""
     return 4 * node.inputs[0].size
 
 
@@ -426,7 +464,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
             f"ec_train_conv2d_weight_{'pair' if pair else 'f32'}",
             accepts_weight(pair),
             launch_weight,
-            _weight_scratch,
+            weight_scratch,
             (0,),
         )
         for pair in (True, False)
@@ -435,9 +473,9 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         _portable(
             "train_conv2d_bias",
             f"ec_train_conv2d_bias_{'pair' if pair else 'f32'}",
-            of_kind(1, pair),
+            accepts_bias(pair),
             launch_bias,
-            _bias_scratch,
+            bias_scratch,
             (0,),
         )
         for pair in (True, False)

@@ -126,9 +126,10 @@ def truncation() -> Any:
     kept = train_conv.update_weight, train_conv.update_bias
     exact = train_conv.integer_step
 
-    def shortened(gradient: Any, rate: Any, u: Any, limit: float = 2.0**31) -> Any:
+    def shortened(gradient: Any, rate: Any, u: Any, limit: float = 2.0**31, pull: Any = None) -> Any:
         # floor of a negative number, ceil of a positive one: what a cast of w - d does depends on the sign of w,
         # which the step does not know; `_old` holds it.
+        assert pull is None  # the schemes are learnt without weight decay
         step = -(gradient.astype(rate.dtype) * rate)
         return np.clip(np.trunc(_old[0] + step.astype(np.float64)) - _old[0], -limit, limit).astype(np.int64)
 

@@ -19,6 +19,7 @@ FILES: Final = (
     "gradient",
     "gradient_float",
     "train_conv",
+    "train_sums",
     "resize",
     "unary",
     "activation",

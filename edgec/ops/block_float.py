@@ -17,13 +17,14 @@ from edgec.ir import Array, DType, Type
 from edgec.ops.define import require
 from edgec.ops.token_choice import LOW, MULTIPLIERS, ROUNDS, U64, WEYL
 
-Rounding = Literal["stochastic", "nearest"]
+Rounding = Literal["stochastic", "nearest", "q8.8"]
 Numbers = npt.NDArray[Any]
 
 QUANTUM: Final = 2.0**-24  # of the noise: 24 bits of a random word
 FACTOR_BITS: Final = 14  # of the mantissa of a factor
 HEADROOM: Final = 8  # bits by which the larger term of a sum is moved up
 FARTHEST: Final = 30  # right shifts beyond it leave nothing
+FRACTION: Final = 256  # of a weight in Q8.8: one step of the weight holds so many
 
 
 def pack_mask(inside: Array) -> Array:
@@ -141,20 +142,35 @@ def random_words(count: int, step: int, salt: int, seed: int) -> U64:
 
 
 def noise(rounding: Rounding, count: int, step: int, salt: int, seed: int) -> npt.NDArray[np.float32]:
-    """What is added before `floor`, f32[count] in [0, 1): 1/2, or the upper 24 bits of a random word."""
+    """What is added before `floor`, f32[count] in [0, 1): 1/2 to the nearest, else the upper 24 bits of a random
+    word."""
     if rounding == "nearest":
         return np.full(count, 0.5, np.float32)
     words = random_words(count, step, salt, seed) >> np.uint64(8)
     return np.asarray(words.astype(np.float32) * np.float32(QUANTUM), np.float32)
 
 
-def integer_step(gradient: Numbers, rate: Numbers, u: Numbers, limit: float = 2.0**31) -> I64:
-    """floor(u - gradient * rate), each operation rounded to the dtype of `rate`, within +-limit; 0 where it is
-    not finite."""
+def integer_step(
+    gradient: Numbers, rate: Numbers, u: Numbers, limit: float = 2.0**31, pull: Numbers | None = None
+) -> I64:
+    """floor(u - gradient * rate), or floor(u - (gradient * rate + pull)), each operation rounded to the dtype of
+    `rate`, within +-limit; 0 where it is not finite."""
     with np.errstate(over="ignore", invalid="ignore"):
-        moved = np.floor(u.astype(rate.dtype) - gradient.astype(rate.dtype) * rate)
+        step = gradient.astype(rate.dtype) * rate
+        moved = np.floor(u.astype(rate.dtype) - (step if pull is None else step + pull))
     moved = np.where(np.isfinite(moved), moved, 0)
     return np.asarray(np.clip(moved, -limit, limit), np.int64)
+
+
+def q8_8(w: Numbers, fraction: Numbers) -> I64:
+    """The weights in Q8.8 whose rounded upper byte is w: 256 w + fraction, w within +-127, fraction int8."""
+    return np.asarray(np.maximum(w.astype(np.int64), -127) * FRACTION + fraction.astype(np.int64), np.int64)
+
+
+def split_q8_8(master: I64) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
+    """(w, fraction) of weights in Q8.8 within +-127: w is rounded half up."""
+    w = (master + FRACTION // 2) // FRACTION
+    return w.astype(np.int8), (master - w * FRACTION).astype(np.int8)
 
 
 def power_of_two(exponent: int) -> np.float32:

@@ -6,11 +6,13 @@ q * 2**e (or g, float) is the gradient of the output in its integer steps; h = q
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from edgec.ir import Array, Attrs, DType, Type
 from edgec.ops.block_float import (
+    FRACTION,
     Numbers,
     Rounding,
     block_float,
@@ -18,13 +20,16 @@ from edgec.ops.block_float import (
     is_pair,
     noise,
     power_of_two,
+    q8_8,
     require_mask,
     require_scalar,
+    split_q8_8,
     unpack_mask,
 )
 from edgec.ops.conv2d import Conv2dAttrs, out_size, windows
 from edgec.ops.define import Arrays, Cost, Example, Op, Types, define, require
 from edgec.ops.gradient import NO_SECOND, PLAIN, random_gradient, random_mask
+from edgec.ops.train_cases import CASES, Case, weights
 from edgec.ops.trained import by_rows, require_columns, whole_weight
 
 WEIGHT_LIMIT = 127
@@ -44,7 +49,8 @@ class TrainedConv2dInputGradAttrs(Attrs):
 
 @dataclass(frozen=True, slots=True)
 class TrainConv2dWeightAttrs(Attrs):
-    """The convolution's fields; `zero` of its input; `salt` makes the noise of this parameter its own."""
+    """The convolution's fields; `zero` of its input; `salt` makes the noise of this parameter its own. `decays`: an
+    input holds the weight decay of each output."""
 
     zero: int
     salt: int
@@ -54,6 +60,7 @@ class TrainConv2dWeightAttrs(Attrs):
     pad: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    decays: bool = False
 
     @property
     def forward(self) -> Conv2dAttrs:
@@ -63,11 +70,12 @@ class TrainConv2dWeightAttrs(Attrs):
 
 @dataclass(frozen=True, slots=True)
 class TrainConv2dBiasAttrs(Attrs):
-    """`salt` makes the noise of this parameter its own."""
+    """`salt` makes the noise of this parameter its own. `decays`: an input holds the weight decay of each output."""
 
     salt: int
     seed: int
     rounding: Rounding = "stochastic"
+    decays: bool = False
 
 
 def infer_input_grad(attrs: TrainedConv2dInputGradAttrs, types: Types) -> Types:
@@ -81,26 +89,40 @@ def infer_input_grad(attrs: TrainedConv2dInputGradAttrs, types: Types) -> Types:
     (o, r, s, i), n = w.dims, g.dims[0]
     require(g.dims[3] == o and o % attrs.groups == 0, f"the gradient has {g.dims[3]} channels, w {o} outputs")
     require(eff.shape == (o,) and eff.dtype is (DType.I16 if pair else g.dtype), "eff is i16[O], or float")
-    _require_sizes(attrs.size, (r, s), g.dims[1:3], attrs)
+    require_sizes(attrs.size, (r, s), g.dims[1:3], attrs)
     if len(types) == at + 5:
         require_columns(w, attrs.groups, *types[at + 3 :])
     dx = Type((n, *attrs.size, i * attrs.groups), g.dtype)
     return (dx, Type((1,), DType.I32)) if pair else (dx,)
 
 
-def _require_sizes(
-    size: tuple[int, ...],
-    kernel: tuple[int, int],
-    out: tuple[int, ...],
-    attrs: TrainedConv2dInputGradAttrs | TrainConv2dWeightAttrs,
+class Windows(Protocol):
+    """How windows lie on a map, as attributes of convolutions say it."""
+
+    @property
+    def stride(self) -> tuple[int, int]: ...
+
+    @property
+    def pad(self) -> tuple[int, int, int, int]: ...
+
+    @property
+    def dilation(self) -> tuple[int, int]: ...
+
+    @property
+    def groups(self) -> int: ...
+
+
+def require_sizes(
+    size: tuple[int, ...], kernel: tuple[int, int], out: tuple[int, ...], attrs: Windows
 ) -> None:
+    """Raise TypeRule unless windows of `kernel` on a map of `size` give rows and columns `out`."""
     for axis in range(2):
         before, after = attrs.pad[2 * axis : 2 * axis + 2]
         rows = out_size(size[axis], kernel[axis], attrs.stride[axis], before, after, attrs.dilation[axis])
         require(rows == out[axis], f"the convolution has {rows} rows or columns, the gradient {out[axis]}")
 
 
-def _masked(gradient: Array, mask: Array) -> Array:
+def masked(gradient: Array, mask: Array) -> Array:
     """h: the gradient where the mask is 1."""
     return np.where(unpack_mask(mask, gradient.shape), gradient, np.zeros((), gradient.dtype))
 
@@ -109,7 +131,7 @@ def input_grad(attrs: TrainedConv2dInputGradAttrs, inputs: Arrays) -> Arrays:
     """dx = sum over taps and outputs of h * eff * w. Float sums run over r, then s, then the outputs of a group."""
     pair = inputs[0].dtype == np.int8
     at = 2 if pair else 1
-    h = _masked(inputs[0], inputs[at])
+    h = masked(inputs[0], inputs[at])
     w = whole_weight(inputs[at + 1], attrs.groups, inputs[at + 3 :])
     eff = inputs[at + 2]
     if not pair:
@@ -157,38 +179,94 @@ def cost_input_grad(attrs: TrainedConv2dInputGradAttrs, inputs: Types, outputs: 
     return Cost(inputs[0].size * w.size // w.dims[0])
 
 
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """Inputs of an update behind the step's number, by their positions; None: there is none."""
+
+    fraction: int | None
+    decay: int | None
+    idx: int | None
+    count: int
+
+    @staticmethod
+    def of(first: int, count: int, fraction: bool, decays: bool) -> Behind:
+        """`first`: of them, of `count` inputs; idx is the one that is left."""
+        decay = first + fraction
+        end = decay + decays
+        return Behind(
+            first if fraction else None, decay if decays else None, end if count > end else None, end
+        )
+
+
+def weight_inputs(attrs: TrainConv2dWeightAttrs, count: int, pair: bool) -> Behind:
+    """What follows the step's number of a train_conv2d_weight with `count` inputs."""
+    return Behind.of(8 if pair else 7, count, attrs.rounding == "q8.8", attrs.decays)
+
+
 def infer_weight(attrs: TrainConv2dWeightAttrs, types: Types) -> Types:
-    """w[O,R,S,k], x[N,H,W,k*groups], q, e | g, mask, factor f32[O], rate f32[1], step i32[1] (, idx) -> the new w.
+    """w[O,R,S,k], x[N,H,W,k*groups], q, e | g, mask, factor f32[O], rate f32[1], step i32[1] (, fraction i8 like w)
+    (, decay f32[O]) (, idx) -> the new w (, fraction).
 
     With idx i32[k] (depthwise) w is [k,R,S,1], x has its k channels and factor is f32[k].
     """
-    require(len(types) >= 2, "takes w and x")
-    w, x = types[:2]
+    require(len(types) >= 3, "takes w, x and a gradient")
+    w = types[0]
     pair = is_pair(types, 2)
     at = 4 if pair else 3
+    behind = weight_inputs(attrs, len(types), pair)
     require(
-        len(types) in (at + 4, at + 5), "takes w, x, a gradient, mask, factor, rate, step, optionally idx"
+        behind.count <= len(types) <= behind.count + 1,
+        f"takes {behind.count} inputs: w, x, a gradient, mask, factor, rate, step; and optionally idx",
     )
-    g, (mask, factor, rate, step) = types[2], types[at : at + 4]
-    require(w.dtype is DType.I8 and x.dtype is DType.I8, "w and x are int8")
+    factor, rate, step = types[at + 1 : at + 4]
+    require(w.dtype is DType.I8, "w is int8")
+    require_gradient(attrs, types, at, None if behind.idx is None else types[behind.idx])
+    require_scalar(rate, factor.dtype, "rate")
+    require_scalar(step, DType.I32, "step")
+    require_decay(types, behind, factor)
+    if behind.fraction is None:
+        return (w,)
+    fraction = types[behind.fraction]
+    require((fraction.shape, fraction.dtype) == (w.shape, DType.I8), "the fraction is i8, like w")
+    return w, fraction
+
+
+def require_gradient(attrs: Windows, types: Types, at: int, idx: Type | None) -> None:
+    """Raise TypeRule unless w (or a sum like it), x, the gradient, its mask at input `at` and the factor behind it
+    belong together; `idx`: of trained channels of a depthwise w."""
+    (w, x, g), (mask, factor) = types[:3], types[at : at + 2]
+    require(x.dtype is DType.I8, "x is int8")
     require([len(t.shape) for t in (w, x, g)] == [4, 4, 4], "w, x and the gradient have 4 axes")
     require_mask(mask, g)
     o, r, s, i = w.dims
-    chosen = len(types) == at + 5
-    groups = o if chosen else attrs.groups
+    groups = o if idx is not None else attrs.groups
     require(x.dims[3] == i * groups, f"x has {x.dims[3]} channels, w takes {i} in each of {groups} groups")
-    require(chosen or g.dims[3] == o, f"the gradient has {g.dims[3]} channels, w {o} outputs")
-    if chosen:
+    require(idx is not None or g.dims[3] == o, f"the gradient has {g.dims[3]} channels, w {o} outputs")
+    if idx is not None:
         require(by_rows(w, attrs.groups), "idx belongs to depthwise weights")
-        require((types[-1].shape, types[-1].dtype) == ((o,), DType.I32), "idx is i32[k]")
+        require((idx.shape, idx.dtype) == ((o,), DType.I32), "idx is i32[k]")
     require(factor.shape == (o,) and factor.dtype.is_float, "factor is float, one an output")
-    require_scalar(rate, factor.dtype, "rate")
-    require_scalar(step, DType.I32, "step")
-    _require_sizes(x.dims[1:3], (r, s), g.dims[1:3], attrs)
-    return (w,)
+    require_sizes(x.dims[1:3], (r, s), g.dims[1:3], attrs)
 
 
-def weight_gradient(attrs: TrainConv2dWeightAttrs, x: Numbers, h: Numbers, dims: tuple[int, ...]) -> Numbers:
+def require_decay(types: Types, behind: Behind, factor: Type) -> None:
+    """Raise TypeRule unless the decay, where there is one, is like the factor."""
+    if behind.decay is not None:
+        t = types[behind.decay]
+        require((t.shape, t.dtype) == (factor.shape, factor.dtype), "decay is float, one an output")
+
+
+class Correlation(Windows, Protocol):
+    """Windows on a map with a zero point."""
+
+    @property
+    def zero(self) -> int: ...
+
+    @property
+    def forward(self) -> Conv2dAttrs: ...
+
+
+def weight_gradient(attrs: Correlation, x: Numbers, h: Numbers, dims: tuple[int, ...]) -> Numbers:
     """sum over pixels of h * (x - zero), [O,R,S,k]: int64 of an integer h, else float, pixel after pixel."""
     o, r, s, i = dims
     groups = x.shape[3] // i
@@ -208,29 +286,69 @@ def weight_gradient(attrs: TrainConv2dWeightAttrs, x: Numbers, h: Numbers, dims:
     return total.reshape(dims)
 
 
+def summed_weight(attrs: Correlation, inputs: Arrays, idx: int | None) -> Numbers:
+    """The weight gradient of inputs that begin with w (or a sum like it), x, the gradient and its mask."""
+    at = 4 if inputs[2].dtype == np.int8 else 3
+    h = masked(inputs[2], inputs[at])
+    if idx is not None:
+        h = h[..., np.asarray(inputs[idx], np.int64)]
+    return weight_gradient(attrs, inputs[1], h, inputs[0].shape)
+
+
 def update_weight(attrs: TrainConv2dWeightAttrs, inputs: Arrays) -> Arrays:
-    """w + floor(u - gradient * (rate * factor * 2**e)), within +-127."""
-    w, x = inputs[:2]
-    pair = inputs[2].dtype == np.int8
+    """w + floor(u - gradient * (rate * factor * 2**e)), within +-127; the gradient's step is added to that of the
+    decay, (rate * decay) * w. With q8.8 the same of 256 w + fraction, by 256 times the step."""
+    w, pair = inputs[0], inputs[2].dtype == np.int8
     at = 4 if pair else 3
-    h = _masked(inputs[2], inputs[at])
     factor, rate, step = inputs[at + 1 : at + 4]
-    if len(inputs) == at + 5:
-        h = h[..., np.asarray(inputs[-1], np.int64)]
-    gradient = weight_gradient(attrs, x, h, w.shape)
+    behind = weight_inputs(attrs, len(inputs), pair)
+    scale = by_output(rates(rate, factor, inputs[3] if pair else None))
+    pull = None if behind.decay is None else by_output(rates(rate, inputs[behind.decay], None))
+    gradient = summed_weight(attrs, inputs, behind.idx)
     u = noise(attrs.rounding, w.size, int(step[0]), attrs.salt, attrs.seed).reshape(w.shape)
-    scale = _rates(rate, factor, inputs[3] if pair else None)[:, None, None, None]
-    moved = w.astype(np.int64) + integer_step(gradient, scale, u)
-    return (np.clip(moved, -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8),)
+    fraction = None if behind.fraction is None else inputs[behind.fraction]
+    return moved_weight(w, fraction, gradient, scale, pull, u)
 
 
-def _rates(rate: Array, factor: Array, exponent: Array | None) -> Array:
+def by_output(numbers: Array) -> Array:
+    """[O] as [O,1,1,1]."""
+    return numbers[:, None, None, None]
+
+
+def moved_weight(
+    w: Array, fraction: Array | None, gradient: Numbers, scale: Numbers, pull: Numbers | None, u: Numbers
+) -> Arrays:
+    """(w,), or (w, fraction), after floor(u - (gradient * scale + pull * w)) within +-127; in Q8.8 by 1/256."""
+    old = w.astype(np.int64) if fraction is None else q8_8(w, fraction)
+    if fraction is not None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            scale = np.multiply(scale, scale.dtype.type(FRACTION))
+    if pull is not None:
+        with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+            pull = np.multiply(pull, old.astype(pull.dtype))
+    moved = old + integer_step(gradient, scale, u, pull=pull)
+    if fraction is None:
+        return (np.clip(moved, -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8),)
+    limit = WEIGHT_LIMIT * FRACTION
+    return split_q8_8(np.clip(moved, -limit, limit))
+
+
+def moved_bias(b: Array, gradient: Numbers, scale: Numbers, pull: Numbers | None, u: Numbers) -> Arrays:
+    """(b,) after floor(u - (gradient * scale + pull * b)), within int32."""
+    if pull is not None:
+        with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+            pull = np.multiply(pull, b.astype(pull.dtype))
+    moved = b.astype(np.int64) + integer_step(gradient, scale, u, pull=pull)
+    return (np.clip(moved, -(2**31), 2**31 - 1).astype(np.int32),)
+
+
+def rates(rate: Array, factor: Array, exponent: Array | None) -> Array:
     """(rate * factor) * 2**e, one rounding each."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        rates: Array = np.multiply(rate, factor)
+        found: Array = np.multiply(rate, factor)
         if exponent is not None:
-            rates = np.multiply(rates, power_of_two(int(exponent[0])).astype(rates.dtype))
-    return rates
+            found = np.multiply(found, power_of_two(int(exponent[0])).astype(found.dtype))
+    return found
 
 
 def cost_weight(attrs: TrainConv2dWeightAttrs, inputs: Types, outputs: Types) -> Cost:
@@ -238,19 +356,36 @@ def cost_weight(attrs: TrainConv2dWeightAttrs, inputs: Types, outputs: Types) ->
     return Cost(inputs[2].size // inputs[2].dims[3] * w.size, 4 * w.size)
 
 
+def bias_inputs(attrs: TrainConv2dBiasAttrs, count: int, pair: bool) -> Behind:
+    """What follows the step's number of a train_conv2d_bias."""
+    return Behind.of(7 if pair else 6, count, False, attrs.decays)
+
+
 def infer_bias(attrs: TrainConv2dBiasAttrs, types: Types) -> Types:
-    """b i32[O], q[...,O], e | g, mask, factor f32[O], rate f32[1], step i32[1] -> the new b."""
+    """b i32[O], q[...,O], e | g, mask, factor f32[O], rate f32[1], step i32[1] (, decay f32[O]) -> the new b."""
     require(len(types) >= 2, "takes b and a gradient")
     pair = is_pair(types, 1)
     at = 3 if pair else 2
-    require(len(types) == at + 4, "takes b, a gradient, mask, factor, rate and step")
-    b, g, (mask, factor, rate, step) = types[0], types[1], types[at:]
-    require(b.dtype is DType.I32 and b.shape == g.shape[-1:], "b is i32, one an output")
-    require_mask(mask, g)
-    require(factor.shape == b.shape and factor.dtype.is_float, "factor is float, one an output")
+    behind = bias_inputs(attrs, len(types), pair)
+    require(
+        len(types) == behind.count, f"takes {behind.count} inputs: b, a gradient, mask, factor, rate and step"
+    )
+    b, factor, rate, step = types[0], *types[at + 1 : at + 4]
+    require(b.dtype is DType.I32, "b is i32, one an output")
+    require_bias_gradient(types, at)
     require_scalar(rate, factor.dtype, "rate")
     require_scalar(step, DType.I32, "step")
+    require_decay(types, behind, factor)
     return (b,)
+
+
+def require_bias_gradient(types: Types, at: int) -> None:
+    """Raise TypeRule unless b (or a sum like it), the gradient, its mask at input `at` and the factor behind it
+    belong together."""
+    (b, g), (mask, factor) = types[:2], types[at : at + 2]
+    require(b.shape == g.shape[-1:], "b has one element an output")
+    require_mask(mask, g)
+    require(factor.shape == b.shape and factor.dtype.is_float, "factor is float, one an output")
 
 
 def bias_gradient(h: Numbers) -> Numbers:
@@ -265,72 +400,29 @@ def bias_gradient(h: Numbers) -> Numbers:
 
 
 def update_bias(attrs: TrainConv2dBiasAttrs, inputs: Arrays) -> Arrays:
-    """b + floor(u - gradient * (rate * factor * 2**e)), within int32."""
-    b = inputs[0]
-    pair = inputs[1].dtype == np.int8
+    """b + floor(u - gradient * (rate * factor * 2**e)), within int32; decay as of weights."""
+    b, pair = inputs[0], inputs[1].dtype == np.int8
     at = 3 if pair else 2
-    gradient = bias_gradient(_masked(inputs[1], inputs[at]))
-    factor, rate, step = inputs[at + 1 :]
+    gradient = bias_gradient(masked(inputs[1], inputs[at]))
+    factor, rate, step = inputs[at + 1 : at + 4]
+    behind = bias_inputs(attrs, len(inputs), pair)
+    pull = None if behind.decay is None else rates(rate, inputs[behind.decay], None)
     u = noise(attrs.rounding, b.size, int(step[0]), attrs.salt, attrs.seed)
-    moved = b.astype(np.int64) + integer_step(gradient, _rates(rate, factor, inputs[2] if pair else None), u)
-    return (np.clip(moved, -(2**31), 2**31 - 1).astype(np.int32),)
+    return moved_bias(b, gradient, rates(rate, factor, inputs[2] if pair else None), pull, u)
 
 
 def cost_bias(attrs: TrainConv2dBiasAttrs, inputs: Types, outputs: Types) -> Cost:
     return Cost(0, inputs[1].size + 4 * inputs[0].size)
 
 
-PLAIN_CONV = Conv2dAttrs()
+def random_decay(rng: np.random.Generator, outputs: int) -> Array:
+    """Weight decays, one of them 0."""
+    decay = rng.uniform(0.0, 2.0, outputs).astype(np.float32)
+    decay[0] = 0.0
+    return decay
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """A convolution of the examples: x[N,H,W,C], w[O,R,S,I]; `idx`: the trained channels, none: all."""
-
-    label: str
-    x: tuple[int, int, int, int]
-    w: tuple[int, int, int, int]
-    forward: Conv2dAttrs = PLAIN_CONV
-    idx: tuple[int, ...] = ()
-
-    @property
-    def out(self) -> tuple[int, int, int, int]:
-        a, (n, h, w, _) = self.forward, self.x
-        p = out_size(h, self.w[1], a.stride[0], a.pad[0], a.pad[1], a.dilation[0])
-        q = out_size(w, self.w[2], a.stride[1], a.pad[2], a.pad[3], a.dilation[1])
-        return n, p, q, self.w[0]
-
-    @property
-    def rows(self) -> bool:
-        return self.forward.groups > 1 and self.w[3] == 1
-
-
-CASES = (
-    _Case("1x1", (1, 4, 4, 6), (7, 1, 1, 6)),
-    _Case("1x1, some columns", (1, 3, 5, 12), (8, 1, 1, 12), idx=(1, 4, 5, 11)),
-    _Case("1x1, batch", (2, 3, 3, 8), (9, 1, 1, 8)),
-    _Case(
-        "3x3 stride 2, some columns", (1, 6, 7, 5), (4, 3, 3, 5), Conv2dAttrs((2, 2), (1, 0, 1, 1)), (0, 3)
-    ),
-    _Case("depthwise 3x3", (1, 5, 4, 6), (6, 3, 3, 1), Conv2dAttrs(pad=(1, 1, 1, 1), groups=6)),
-    _Case(
-        "depthwise 7x7 stride 2",
-        (1, 8, 8, 5),
-        (5, 7, 7, 1),
-        Conv2dAttrs((2, 2), (3, 3, 3, 3), groups=5),
-    ),
-    _Case(
-        "depthwise 5x5, some channels",
-        (1, 6, 5, 9),
-        (9, 5, 5, 1),
-        Conv2dAttrs(pad=(2, 2, 2, 2), groups=9),
-        (2, 3, 8),
-    ),
-    _Case("groups, dilation", (2, 5, 6, 6), (4, 2, 3, 3), Conv2dAttrs((1, 2), (1, 1, 0, 2), (2, 1), 2)),
-)
-
-
-def _input_grad_example(case: _Case, pair: bool) -> Example:
+def _input_grad_example(case: Case, pair: bool) -> Example:
     a = case.forward
     attrs = TrainedConv2dInputGradAttrs(
         case.x[1:3], a.stride, a.pad, a.dilation, a.groups, -10 if pair else 0
@@ -342,52 +434,48 @@ def _input_grad_example(case: _Case, pair: bool) -> Example:
         eff = (
             rng.integers(0, 129, o).astype(np.int16) if pair else rng.uniform(0.01, 0.1, o).astype(np.float32)
         )
-        w = rng.integers(-127, 128, case.w).astype(np.int8)
-        return (*g, random_mask(rng, case.out), w, eff, *_columns(rng, case))
+        return (*g, random_mask(rng, case.out), weights(rng, case.w), eff, *case.columns(rng))
 
     return Example(f"{case.label}, {'pair' if pair else 'float'}", attrs, make, None)
 
 
-def _columns(rng: np.random.Generator, case: _Case) -> Arrays:
-    if not case.idx:
-        return ()
-    shape = (len(case.idx), *case.w[1:]) if case.rows else (*case.w[:3], len(case.idx))
-    return np.array(case.idx, np.int32), rng.integers(-127, 128, shape).astype(np.int8)
-
-
-def _weight_example(case: _Case, pair: bool, rounding: Rounding) -> Example:
+def _weight_example(case: Case, pair: bool, rounding: Rounding, decays: bool = False) -> Example:
     a = case.forward
-    attrs = TrainConv2dWeightAttrs(-3, 5, 17, rounding, a.stride, a.pad, a.dilation, a.groups)
+    attrs = TrainConv2dWeightAttrs(-3, 5, 17, rounding, a.stride, a.pad, a.dilation, a.groups, decays)
 
     def make(rng: np.random.Generator) -> Arrays:
-        n, h, wd, c = case.x
-        k = len(case.idx)
-        channels = k if k else c
-        shape = case.w if not k else (k, *case.w[1:]) if case.rows else (*case.w[:3], k)
-        w = rng.integers(-127, 128, shape).astype(np.int8)
-        x = rng.integers(-128, 128, (n, h, wd, channels)).astype(np.int8)
-        g = random_gradient(rng, case.out, pair)
+        shape = case.trained
+        w, given = weights(rng, shape), case.gradient(rng, pair)
         factor = rng.uniform(0.0, 0.6, shape[0]).astype(np.float32)
         rest = factor, np.array([0.02], np.float32), np.array([12345], np.int32)
-        last = (np.array(case.idx, np.int32),) if case.rows and k else ()
-        return (w, x, *g, random_mask(rng, case.out), *rest, *last)
+        fraction = (rng.integers(-128, 128, shape).astype(np.int8),) if rounding == "q8.8" else ()
+        decay = (random_decay(rng, shape[0]),) if decays else ()
+        return (w, *given, *rest, *fraction, *decay, *case.chosen())
 
-    return Example(f"{case.label}, {'pair' if pair else 'float'}, {rounding}", attrs, make, None)
+    label = f"{case.label}, {'pair' if pair else 'float'}, {rounding}{', decays' * decays}"
+    return Example(label, attrs, make, None)
 
 
 def _bias_example(
-    label: str, shape: tuple[int, ...], pair: bool, rounding: Rounding, rate: float = 0.5
+    label: str,
+    shape: tuple[int, ...],
+    pair: bool,
+    rounding: Rounding,
+    rate: float = 0.5,
+    decays: bool = False,
 ) -> Example:
     def make(rng: np.random.Generator) -> Arrays:
         b = rng.integers(-(2**31), 2**31, shape[-1]).astype(np.int32)
         b[0], b[-1] = 2**31 - 1, -(2**31)
         factor = rng.uniform(0.0, 90.0, shape[-1]).astype(np.float32)
         rest = factor, np.array([rate], np.float32), np.array([-7], np.int32)
-        return (b, *random_gradient(rng, shape, pair), random_mask(rng, shape), *rest)
+        decay = (random_decay(rng, shape[-1]),) if decays else ()
+        return (b, *random_gradient(rng, shape, pair), random_mask(rng, shape), *rest, *decay)
 
-    return Example(label, TrainConv2dBiasAttrs(9, -4, rounding), make, None)
+    return Example(label, TrainConv2dBiasAttrs(9, -4, rounding, decays), make, None)
 
 
+_STATES: tuple[tuple[Rounding, bool], ...] = (("stochastic", True), ("q8.8", False), ("q8.8", True))
 _SHARED = "q i8[N,P,Q,O] and e i32[1], or g f32, is the gradient to the output's steps, counted where its mask is 1. "
 
 define(
@@ -414,7 +502,9 @@ define(
         "pixels of (x - zero) times the gradient. "
         + _SHARED
         + "u: 1/2, or 24 bits of Philox for (element / 4, step, salt), key "
-        "seed, word element % 4. x holds the trained channels alone; idx i32[k] are those of a depthwise w.",
+        "seed, word element % 4. x holds the trained channels alone; idx i32[k] are those of a depthwise w. With "
+        "decays, (rate * decay[O]) * w is added to what u is less. Rounding q8.8: the same of 256 w + fraction i8, by "
+        "256 times the step, within 256 * +-127; the new w is its rounded upper byte.",
         attrs=TrainConv2dWeightAttrs,
         infer=infer_weight,
         ref=update_weight,
@@ -426,6 +516,12 @@ define(
             for index, c in enumerate(replace(c) for c in CASES)
             for pair in (True, False)
             for rounding in (("stochastic", "nearest") if index == 0 else ("stochastic",))
+        )
+        + tuple(
+            _weight_example(case, pair, rounding, decays)
+            for case in (CASES[0], CASES[1], CASES[3], CASES[6])
+            for pair in (True, False)
+            for rounding, decays in _STATES
         ),
     )
 )
@@ -434,7 +530,7 @@ define(
     Op(
         name="train_conv2d_bias",
         doc="b int32 after one step: b + floor(u - db * (rate * factor[O] * 2^e)) within int32, db the gradient's "
-        "sum over pixels. " + _SHARED + "u as in train_conv2d_weight.",
+        "sum over pixels. " + _SHARED + "u and decays as in train_conv2d_weight.",
         attrs=TrainConv2dBiasAttrs,
         infer=infer_bias,
         ref=update_bias,
@@ -447,6 +543,8 @@ define(
             _bias_example("pair, many pixels", (1, 21, 25, 16), True, "stochastic"),
             _bias_example("float, stochastic", (1, 4, 5, 7), False, "stochastic"),
             _bias_example("rate beyond all bounds", (1, 2, 2, 6), False, "nearest", 1e38),
+            _bias_example("pair, decays", (1, 4, 4, 8), True, "stochastic", 0.25, True),
+            _bias_example("float, decays", (2, 2, 4, 5), False, "nearest", 0.25, True),
         ),
     )
 )

@@ -133,10 +133,9 @@ static inline float ec_noise_next(ec_noise *noise)
     return (float)(int32_t)(noise->words[at] >> 8) * 5.9604644775390625e-8f; /* 2^-24 */
 }
 
-/* floor(u - gradient * rate); 0 where that is not finite. Beyond +-2^31 it is +-2^31. */
-static inline float ec_update(float gradient, float rate, float u)
+/* floor(moved); 0 where that is not finite. Beyond +-2^31 it is +-2^31. */
+static inline float ec_whole(float moved)
 {
-    float moved = u - gradient * rate;
     if (!(moved - moved == 0.0f)) {
         return 0.0f;
     }
@@ -146,10 +145,9 @@ static inline float ec_update(float gradient, float rate, float u)
     return (float)ec_floor(moved);
 }
 
-/* The weight after one step, within +-127. */
-static inline int8_t ec_update_weight(int8_t w, float gradient, float rate, float u)
+/* w + floor(moved), within +-127. */
+static inline int8_t ec_moved_weight(int8_t w, float moved)
 {
-    float moved = u - gradient * rate;
     if (moved > -512.0f && moved < 512.0f) {
         return (int8_t)ec_clamp(w + ec_floor(moved), -127, 127);
     }
@@ -159,11 +157,51 @@ static inline int8_t ec_update_weight(int8_t w, float gradient, float rate, floa
     return moved < 0.0f ? -127 : 127;
 }
 
+/* b + floor(moved), saturated. */
+static inline int32_t ec_moved_bias(int32_t b, float moved)
+{
+    int64_t sum = b + (int64_t)ec_whole(moved);
+    return sum < INT32_MIN ? INT32_MIN : sum > INT32_MAX ? INT32_MAX : (int32_t)sum;
+}
+
+/* The weight after one step, within +-127. */
+static inline int8_t ec_update_weight(int8_t w, float gradient, float rate, float u)
+{
+    return ec_moved_weight(w, u - gradient * rate);
+}
+
 /* The bias after one step, saturated. */
 static inline int32_t ec_update_bias(int32_t b, float gradient, float rate, float u)
 {
-    int64_t moved = b + (int64_t)ec_update(gradient, rate, u);
-    return moved < INT32_MIN ? INT32_MIN : moved > INT32_MAX ? INT32_MAX : (int32_t)moved;
+    return ec_moved_bias(b, u - gradient * rate);
+}
+
+/* Weights in Q8.8: 256 w + fraction, within 256 * +-127; w is their upper byte, rounded half up. */
+#define EC_Q88_MOST (127 * 256)
+
+static inline int32_t ec_q88(int8_t w, int8_t fraction)
+{
+    return 256 * (w < -127 ? -127 : w) + fraction;
+}
+
+/* Writes the weight after floor(moved) steps of 1/256. */
+static inline void ec_q88_put(int32_t master, float moved, int8_t *w, int8_t *fraction)
+{
+    if (moved > -131072.0f && moved < 131072.0f) {
+        master += ec_floor(moved);
+    } else if (moved - moved == 0.0f) {
+        master = moved < 0.0f ? -EC_Q88_MOST : EC_Q88_MOST;
+    }
+    master = ec_clamp(master, -EC_Q88_MOST, EC_Q88_MOST);
+    int32_t upper = (master + 128) >> 8;
+    *w = (int8_t)upper;
+    *fraction = (int8_t)(master - 256 * upper);
+}
+
+/* `made`, or `kept` where that is not finite. */
+static inline float ec_finite_or(float made, float kept)
+{
+    return made - made == 0.0f ? made : kept;
 }
 
 #endif

@@ -121,7 +121,8 @@ typedef struct ec_input_grad_params {
 
 /* train_conv2d_weight: in_c counts the channels of the saved x, out_c the outputs of the gradient,
  * `outputs` those of w; `chosen` not 0: the outputs of w are idx int32[outputs] of the gradient's.
- * `nearest` not 0: u is 1/2. `block`: outputs that an Armv7E-M kernel takes at a time. */
+ * `nearest` not 0: u is 1/2. `block`: outputs that an Armv7E-M kernel takes at a time. `keep`: what
+ * stays of a sum of gradients. `decays`: 0: there is no decay; 1: of w; 2: of 256 w + fraction. */
 typedef struct ec_train_weight_params {
     int32_t batch;
     int32_t in_h;
@@ -146,16 +147,32 @@ typedef struct ec_train_weight_params {
     int32_t seed;
     int32_t nearest;
     int32_t block;
+    int32_t decays;
+    float keep;
 } ec_train_weight_params;
 
-/* train_conv2d_bias: `pixels` vectors of `channels`. */
+/* train_conv2d_bias: `pixels` vectors of `channels`; keep and decays (0 or 1) as of weights. */
 typedef struct ec_train_bias_params {
     int32_t pixels;
     int32_t channels;
     int32_t salt;
     int32_t seed;
     int32_t nearest;
+    int32_t decays;
+    float keep;
 } ec_train_bias_params;
+
+/* sgd_integer and velocity: `outputs` times `each` elements; the rest as of ec_train_weight_params,
+ * `keep`: what stays of a velocity. */
+typedef struct ec_integer_params {
+    int32_t outputs;
+    int32_t each;
+    int32_t salt;
+    int32_t seed;
+    int32_t nearest;
+    int32_t decays;
+    float keep;
+} ec_integer_params;
 
 void ec_mask_and_u8(const ec_mask_and_params *p, const uint8_t *a, const uint8_t *b, uint8_t *y);
 
@@ -215,6 +232,66 @@ void ec_train_conv2d_bias_pair(const ec_train_bias_params *p, const int32_t *b, 
 void ec_train_conv2d_bias_f32(const ec_train_bias_params *p, const int32_t *b, const float *g,
                               const uint8_t *mask, const float *factor, const float *rate,
                               const int32_t *step, int32_t *y, void *scratch);
+
+/* With weight decay, in Q8.8, along sums. */
+void ec_train_conv2d_weight_decay_pair(const ec_train_weight_params *p, const int8_t *w,
+                                       const int8_t *x, const int8_t *q, const int32_t *e,
+                                       const uint8_t *mask, const float *factor, const float *rate,
+                                       const int32_t *step, const float *decay, const int32_t *idx,
+                                       int8_t *y, void *scratch);
+void ec_train_conv2d_weight_decay_f32(const ec_train_weight_params *p, const int8_t *w,
+                                      const int8_t *x, const float *g, const uint8_t *mask,
+                                      const float *factor, const float *rate, const int32_t *step,
+                                      const float *decay, const int32_t *idx, int8_t *y,
+                                      void *scratch);
+void ec_train_conv2d_weight_q88_pair(const ec_train_weight_params *p, const int8_t *w,
+                                     const int8_t *x, const int8_t *q, const int32_t *e,
+                                     const uint8_t *mask, const float *factor, const float *rate,
+                                     const int32_t *step, const int8_t *fraction,
+                                     const float *decay, const int32_t *idx, int8_t *y,
+                                     int8_t *next, void *scratch);
+void ec_train_conv2d_weight_q88_f32(const ec_train_weight_params *p, const int8_t *w,
+                                    const int8_t *x, const float *g, const uint8_t *mask,
+                                    const float *factor, const float *rate, const int32_t *step,
+                                    const int8_t *fraction, const float *decay, const int32_t *idx,
+                                    int8_t *y, int8_t *next, void *scratch);
+void ec_train_conv2d_bias_decay_pair(const ec_train_bias_params *p, const int32_t *b,
+                                     const int8_t *q, const int32_t *e, const uint8_t *mask,
+                                     const float *factor, const float *rate, const int32_t *step,
+                                     const float *decay, int32_t *y, void *scratch);
+void ec_train_conv2d_bias_decay_f32(const ec_train_bias_params *p, const int32_t *b,
+                                    const float *g, const uint8_t *mask, const float *factor,
+                                    const float *rate, const int32_t *step, const float *decay,
+                                    int32_t *y, void *scratch);
+void ec_sum_conv2d_weight_pair(const ec_train_weight_params *p, const float *sum, const int8_t *x,
+                               const int8_t *q, const int32_t *e, const uint8_t *mask,
+                               const float *factor, const float *share, const int8_t *w,
+                               const float *decay, const int8_t *fraction, const int32_t *idx,
+                               float *y, void *scratch);
+void ec_sum_conv2d_weight_f32(const ec_train_weight_params *p, const float *sum, const int8_t *x,
+                              const float *g, const uint8_t *mask, const float *factor,
+                              const float *share, const int8_t *w, const float *decay,
+                              const int8_t *fraction, const int32_t *idx, float *y, void *scratch);
+void ec_sum_conv2d_bias_pair(const ec_train_bias_params *p, const float *sum, const int8_t *q,
+                             const int32_t *e, const uint8_t *mask, const float *factor,
+                             const float *share, const int32_t *b, const float *decay, float *y,
+                             void *scratch);
+void ec_sum_conv2d_bias_f32(const ec_train_bias_params *p, const float *sum, const float *g,
+                            const uint8_t *mask, const float *factor, const float *share,
+                            const int32_t *b, const float *decay, float *y, void *scratch);
+void ec_velocity_weight_f32(const ec_integer_params *p, const float *v, const float *sum,
+                            const int8_t *w, const float *decay, const int8_t *fraction, float *y);
+void ec_velocity_bias_f32(const ec_integer_params *p, const float *v, const float *sum,
+                          const int32_t *b, const float *decay, float *y);
+void ec_sgd_integer_weight_f32(const ec_integer_params *p, const int8_t *w, const float *sum,
+                               const float *rate, const int32_t *step, const float *decay,
+                               int8_t *y);
+void ec_sgd_integer_q88_f32(const ec_integer_params *p, const int8_t *w, const float *sum,
+                            const float *rate, const int32_t *step, const int8_t *fraction,
+                            const float *decay, int8_t *y, int8_t *next);
+void ec_sgd_integer_bias_f32(const ec_integer_params *p, const int32_t *b, const float *sum,
+                             const float *rate, const int32_t *step, const float *decay,
+                             int32_t *y);
 
 /* 1x1 kernels, one group, stride 1, no padding. */
 void ec_pointwise_input_grad_f32(const ec_input_grad_params *p, const float *g, const uint8_t *mask,

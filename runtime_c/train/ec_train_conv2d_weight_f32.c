@@ -10,38 +10,7 @@
  * is not finite changes nothing. w, y int8[outputs][R][S][I]; y may be w.
  * scratch: 4 * I bytes, aligned to 4. Equals update_weight of edgec/ops/train_conv.py.
  */
-#include "ec_gradient.h"
-#include "ec_train_s8.h"
-
-/* sums[i] = dw[o,r,s,i]; x at the first channel of the group. */
-static void ec_train_weight_tap(const ec_train_weight_params *p, const int8_t *x, const float *g,
-                                const uint8_t *mask, int32_t o, int32_t tap, int32_t inputs,
-                                float *sums)
-{
-    int32_t top = tap / p->kernel_w * p->dilation_h - p->pad_top;
-    int32_t left = tap % p->kernel_w * p->dilation_w - p->pad_left;
-    for (int32_t c = 0; c < inputs; c++) {
-        sums[c] = 0.0f;
-    }
-    int32_t at = o;
-    for (int32_t n = 0; n < p->batch; n++, x += p->in_h * p->in_w * p->in_c) {
-        for (int32_t i = 0; i < p->out_h; i++) {
-            int32_t row = i * p->stride_h + top;
-            for (int32_t j = 0; j < p->out_w; j++, at += p->out_c) {
-                int32_t column = j * p->stride_w + left;
-                if (ec_mask_bit(mask, at) == 0) {
-                    continue;
-                }
-                /* A tap outside of the map adds h * 0, which is no number where h is none. */
-                int32_t inside = row >= 0 && row < p->in_h && column >= 0 && column < p->in_w;
-                const int8_t *in = inside != 0 ? x + (row * p->in_w + column) * p->in_c : x;
-                for (int32_t c = 0; c < inputs; c++) {
-                    sums[c] += g[at] * (float)(inside != 0 ? in[c] - p->zero_in : 0);
-                }
-            }
-        }
-    }
-}
+#include "ec_train_weight.h"
 
 void ec_train_conv2d_weight_f32(const ec_train_weight_params *p, const int8_t *w, const int8_t *x,
                                 const float *g, const uint8_t *mask, const float *factor,
@@ -57,7 +26,7 @@ void ec_train_conv2d_weight_f32(const ec_train_weight_params *p, const int8_t *w
         int32_t of = p->chosen != 0 ? idx[o] : o;
         float scale = *rate * factor[o];
         for (int32_t tap = 0; tap < taps; tap++, w += inputs, y += inputs) {
-            ec_train_weight_tap(p, x + o / outputs * inputs, g, mask, of, tap, inputs, sums);
+            ec_train_weight_tap_f32(p, x + o / outputs * inputs, g, mask, of, tap, inputs, sums);
             for (int32_t i = 0; i < inputs; i++) {
                 y[i] = ec_update_weight(w[i], sums[i], scale, ec_noise_next(&noise));
             }

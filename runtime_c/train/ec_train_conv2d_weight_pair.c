@@ -10,35 +10,7 @@
  * w, y int8[outputs][R][S][I]; y may be w. N * P * Q <= 66311, so that dw stays in int32.
  * scratch: 4 * I bytes, aligned to 4. Equals update_weight of edgec/ops/train_conv.py.
  */
-#include "ec_gradient.h"
-#include "ec_train_s8.h"
-
-/* sums[i] = dw[o,r,s,i]; x at the first channel of the group. */
-static void ec_train_weight_tap(const ec_train_weight_params *p, const int8_t *x, const int8_t *q,
-                                const uint8_t *mask, int32_t o, int32_t tap, int32_t inputs,
-                                int32_t *sums)
-{
-    int32_t top = tap / p->kernel_w * p->dilation_h - p->pad_top;
-    int32_t left = tap % p->kernel_w * p->dilation_w - p->pad_left;
-    memset(sums, 0, sizeof *sums * (size_t)inputs);
-    int32_t at = o;
-    for (int32_t n = 0; n < p->batch; n++, x += p->in_h * p->in_w * p->in_c) {
-        for (int32_t i = 0; i < p->out_h; i++) {
-            int32_t row = i * p->stride_h + top;
-            for (int32_t j = 0; j < p->out_w; j++, at += p->out_c) {
-                int32_t column = j * p->stride_w + left;
-                int32_t h = q[at] & -ec_mask_bit(mask, at);
-                if (h == 0 || row < 0 || row >= p->in_h || column < 0 || column >= p->in_w) {
-                    continue;
-                }
-                const int8_t *in = x + (row * p->in_w + column) * p->in_c;
-                for (int32_t c = 0; c < inputs; c++) {
-                    sums[c] += h * (in[c] - p->zero_in);
-                }
-            }
-        }
-    }
-}
+#include "ec_train_weight.h"
 
 void ec_train_conv2d_weight_pair(const ec_train_weight_params *p, const int8_t *w, const int8_t *x,
                                  const int8_t *q, const int32_t *e, const uint8_t *mask,
@@ -56,7 +28,7 @@ void ec_train_conv2d_weight_pair(const ec_train_weight_params *p, const int8_t *
         float scale = *rate * factor[o];
         scale *= power;
         for (int32_t tap = 0; tap < taps; tap++, w += inputs, y += inputs) {
-            ec_train_weight_tap(p, x + o / outputs * inputs, q, mask, of, tap, inputs, sums);
+            ec_train_weight_tap_s8(p, x + o / outputs * inputs, q, mask, of, tap, inputs, sums);
             for (int32_t i = 0; i < inputs; i++) {
                 y[i] = ec_update_weight(w[i], (float)sums[i], scale, ec_noise_next(&noise));
             }
