@@ -11,6 +11,7 @@ from edgec.build import Builder
 from edgec.fixedpoint import quantize_array
 from edgec.ir import OF_NUMPY, Array, DType, Type
 from edgec.ops import OPS
+from edgec.ops.cast import CastAttrs
 from edgec.ops.define import Arrays, Example, NoGrad, NoQuant, Op, QuantRule
 from edgec.ops.examples import example_rng, float_node, float_of_quantized, quantized_node
 
@@ -119,6 +120,22 @@ def _by_autograd(
     found = iter(torch.autograd.grad(total, [x for x in given if x.requires_grad], allow_unused=True))
     rows = [next(found) if own else None for own in held]
     return [None if g is None else g.numpy() for g in rows]
+
+
+def test_every_op_with_a_gradient_has_an_example_that_holds_it() -> None:
+    held = {p.values[0].name for p in EXAMPLES if _differentiable(*p.values)}
+    rest = {op.name for op in OPS.values() if not isinstance(op.vjp, NoGrad)} - held
+    assert rest == {"cast"}  # its examples make integers or booleans: the next test
+
+
+@pytest.mark.parametrize(("to", "back"), [("f64", "f32"), ("i32", None)])
+def test_the_gradient_of_a_cast_between_floats_is_the_cast_back(to: str, back: str | None) -> None:
+    b = Builder("backward")
+    b.call("cast", b.input("x", Type((3,), DType.F32)), attrs=CastAttrs(to))
+    vjp = OPS["cast"].vjp
+    assert not isinstance(vjp, NoGrad)
+    (found,) = vjp(b, b.nodes[-1], [b.input("dy", Type((3,), DType.F64))])
+    assert (None if found is None else b.types[found].dtype.value) == back
 
 
 def _is_float(y: Array) -> bool:
