@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from edgec import __version__, config, log
+from edgec.control import command as control_command
 from edgec.errors import EdgecError, Exit, TargetError, UserError, cannot_write
 from edgec.tune import command as tune_command
 
@@ -239,6 +240,12 @@ def _train_options(p: argparse.ArgumentParser) -> None:
         help="of int8 layers' activations (default int8)",
     )
     p.add_argument(
+        "--head",
+        choices=("fp32", "int8"),
+        default="fp32",
+        help="of the last layer of an int8 network (default fp32)",
+    )
+    p.add_argument(
         "--rounding",
         choices=("stochastic", "nearest"),
         default="stochastic",
@@ -381,6 +388,9 @@ def _other_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
         default=1e-3,
         help="relative to the largest magnitude (default 1e-3; an int8 step alone is 4e-3, so try 0.05 with int8)",
     )
+
+    p = _add(sub, "control", "The control loop of a robot whose policy takes longer than a period.")
+    control_command.options(p)
 
     _add(sub, "doctor", "Check the tools that edgec uses, and how to get what is missing.")
     p = _add(sub, "completion", "Print a shell completion script.")

@@ -90,6 +90,7 @@ def _train_spec(args: argparse.Namespace) -> TrainSpec:
             args.rounding,
             args.seed,
             parse_size(args.train_ram) if args.train_ram else None,
+            head=args.head,
         )
     )
 
@@ -337,6 +338,15 @@ def tune(args: argparse.Namespace) -> Json:
 
     tune_command.refuse_incomplete(args)
     found, text = tune_command.run(args, _request(args, args.target or "host"))
+    _show(args, text)
+    return found
+
+
+def control(args: argparse.Namespace) -> Json:
+    """`edgec control`: the control loop of a robot."""
+    from edgec.control import command as control_command
+
+    found, text = control_command.run(args)
     _show(args, text)
     return found
 

@@ -26,7 +26,7 @@ DRIVERS = {
     f"edgec/{name}.py"
     for name in (
         *("pipeline", "compiler", "commands", "artifact", "verdict", "support", "bisect", "__init__"),
-        *("cuda/artifact", "cuda/library", "tune/search", "tune/command", "tune/training"),
+        *("control/core", "cuda/artifact", "cuda/library", "tune/search", "tune/command", "tune/training"),
     )
 }
 SOURCES = sorted(p for folder in ("kernels", "train") for p in (RUNTIME / folder).rglob("*.c"))

@@ -33,7 +33,17 @@ class CAxis(ctypes.Structure):
         *(
             (name, c_float)
             for name in (
-                *("gain", "travel", "brake", "alpha", "rate", "hold_action", "action_min", "action_max"),
+                *(
+                    "gain",
+                    "travel",
+                    "brake",
+                    "brake_max",
+                    "alpha",
+                    "rate",
+                    "hold_action",
+                    "action_min",
+                    "action_max",
+                ),
                 *("position_min", "position_max", "motion_max", "change_max", "jerk_max"),
             )
         ),
@@ -237,7 +247,7 @@ def declared(found: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def _c_axis(axis: Axis) -> CAxis:
-    same = ("position", "velocity", "gain", "travel", "brake", "alpha", "rate", "hold_action")
+    same = ("position", "velocity", "gain", "travel", "brake", "brake_max", "alpha", "rate", "hold_action")
     same += ("motion_max", "change_max", "jerk_max", "wraps", "action_scale", "action_offset")
     made = CAxis(kind=KINDS.index(axis.kind), **{name: getattr(axis, name) for name in same})
     made.action_min, made.action_max = axis.action_range

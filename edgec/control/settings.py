@@ -13,6 +13,9 @@ Mode = Literal["sync", "naive", "aligned", "ensemble", "rtc-prefix", "vlash"]
 Kind = Literal["delta", "absolute", "lag", "velocity", "acceleration", "discrete", "model"]
 Late = Literal["drop", "play"]
 Beyond = Literal["clamp", "lengthen", "stop"]
+# Of simulations (worlds.py).
+Task = Literal["mole", "ball"]
+Actuation = Literal["delta", "accel", "lag"]
 # In the order of the C enums.
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -40,6 +43,7 @@ class Axis:
     gain: float = 1.0
     travel: float = 1.0
     brake: float = 1.0
+    brake_max: float = INFINITE
     alpha: float = 1.0
     rate: float = INFINITE
     hold_action: float = 0.0

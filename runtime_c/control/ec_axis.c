@@ -8,6 +8,17 @@ static float clamp(float x, float low, float high) {
     return x < low ? low : x > high ? high : x;
 }
 
+static float wrapped(const ec_axis *axis, float position) {
+    if (axis->wraps == 0 || (position > -PI && position <= PI)) {
+        return position;
+    }
+    return position - 2.0f * PI * ceilf((position - PI) / (2.0f * PI));
+}
+
+float ec_axis_way(const ec_axis *axis, float from, float to) {
+    return wrapped(axis, to - from);
+}
+
 /* Whether the command is a target: its motion is the way from the last one. */
 static bool is_target(ec_axis_kind kind) {
     return kind == EC_ABSOLUTE || kind == EC_LAG || kind == EC_DISCRETE;
@@ -48,7 +59,8 @@ static float hold(const ec_axis *axis, const ec_command *command, const float *s
     case EC_DISCRETE:
         return target_of(axis, command, state, i);
     case EC_ACCELERATION:
-        return -axis->brake * state[axis->velocity] / axis->gain;
+        return clamp(-axis->brake * state[axis->velocity] / axis->gain, -axis->brake_max,
+                     axis->brake_max);
     case EC_MODEL:
         return axis->hold_action;
     default:
@@ -56,51 +68,64 @@ static float hold(const ec_axis *axis, const ec_command *command, const float *s
     }
 }
 
+/* The most that a motion may change now so that the change can fall to 0, by `jerk` a period, where
+ * the motion has come `way` further: change + (change - jerk) + ... = way. */
+static float change_towards(float way, float jerk) {
+    float steps = 0.5f * (sqrtf(1.0f + 8.0f * fabsf(way) / jerk) - 1.0f);
+    return way < 0.0f ? -jerk * steps : jerk * steps;
+}
+
 /* `action` with its motion, the change of that and the jerk within their limits. */
 static float limit_motion(const ec_axis *axis, const ec_command *command, uint32_t i,
                           float reference, float action) {
-    float wanted = action - reference;
-    float motion = wanted;
-    if (command->started) {
-        float next = command->motion[i] + command->change[i];
-        motion = clamp(motion, next - axis->jerk_max, next + axis->jerk_max);
-        motion = clamp(motion, command->motion[i] - axis->change_max,
-                       command->motion[i] + axis->change_max);
+    bool target = is_target(axis->kind);
+    float wanted = target ? ec_axis_way(axis, reference, action) : action;
+    float motion = clamp(wanted, -axis->motion_max, axis->motion_max);
+    float change = motion - command->motion[i];
+    if (axis->jerk_max < INFINITY) {
+        float most = change_towards(change, axis->jerk_max);
+        change = fabsf(change) < fabsf(most) ? change : most;
+        change = clamp(change, command->change[i] - axis->jerk_max,
+                       command->change[i] + axis->jerk_max);
     }
-    motion = clamp(motion, -axis->motion_max, axis->motion_max);
-    return motion == wanted ? action : reference + motion;
-}
-
-/* `action` such that the position stays inside its limits, or comes nearer to them. */
-static float limit_position(const ec_axis *axis, const float *state, float action) {
-    if (is_target(axis->kind)) {
-        return clamp(action, axis->position_min, axis->position_max);
+    if (fabsf(change) > axis->change_max || axis->jerk_max < INFINITY) {
+        change = clamp(change, -axis->change_max, axis->change_max);
+        motion = clamp(command->motion[i] + change, -axis->motion_max, axis->motion_max);
     }
-    if ((axis->kind != EC_DELTA && axis->kind != EC_VELOCITY) || axis->position < 0 ||
-        axis->wraps != 0) {
+    if (motion == wanted) {
         return action;
     }
-    float position = state[axis->position];
-    float next = position + axis->gain * action;
-    if (next > axis->position_max) {
-        return (axis->position_max - position) / axis->gain;
-    }
-    if (next < axis->position_min) {
-        return (axis->position_min - position) / axis->gain;
-    }
-    return action;
+    return target ? wrapped(axis, reference + motion) : motion;
 }
 
-/* What the actuator takes of `action`, remembered. Whether it is another number. */
-static bool send(const ec_axis *axis, ec_command *command, uint32_t i, float reference,
-                 float wanted, float action, float *sent) {
+/* `action` such that the position stays inside its limits; where it is outside, such that it goes
+ * no further out. */
+static float limit_position(const ec_axis *axis, const float *state, float reference,
+                            float action) {
+    if (is_target(axis->kind)) {
+        float low = reference < axis->position_min ? reference : axis->position_min;
+        float high = reference > axis->position_max ? reference : axis->position_max;
+        return clamp(action, low, high);
+    }
+    if ((axis->kind != EC_DELTA && axis->kind != EC_VELOCITY) || axis->position < 0) {
+        return action;
+    }
+    float low = (axis->position_min - state[axis->position]) / axis->gain;
+    float high = (axis->position_max - state[axis->position]) / axis->gain;
+    return clamp(action, low < 0.0f ? low : 0.0f, high > 0.0f ? high : 0.0f);
+}
+
+/* What the actuator takes of `action`, remembered. `planned`: what the limits of motion made of the
+ * wish; a motion that was broken off has no change that the next one could go on with. */
+static void send(const ec_axis *axis, ec_command *command, uint32_t i, float reference,
+                 float planned, float action, float *sent) {
     action = clamp(action, axis->action_min, axis->action_max);
-    float motion = action - reference;
-    command->change[i] = motion - command->motion[i];
+    float motion =
+        is_target(axis->kind) ? ec_axis_way(axis, reference, action) : action - reference;
+    command->change[i] = action == planned ? motion - command->motion[i] : 0.0f;
     command->motion[i] = motion;
     command->last[i] = action;
     *sent = action;
-    return action != wanted;
 }
 
 uint32_t ec_command_send(const ec_control_config *config, ec_command *command, const float *state,
@@ -109,14 +134,20 @@ uint32_t ec_command_send(const ec_control_config *config, ec_command *command, c
     for (uint32_t i = 0; i < config->axes; i++) {
         const ec_axis *axis = &config->axis[i];
         float reference = is_target(axis->kind) ? target_of(axis, command, state, i) : 0.0f;
-        float asked = wanted != NULL ? wanted[i] : hold(axis, command, state, i);
-        float action = asked;
-        if (wanted != NULL && axis->kind != EC_DISCRETE) {
-            action = limit_motion(axis, command, i, reference, action);
-            action = limit_position(axis, state, action);
+        float held = hold(axis, command, state, i);
+        if (wanted == NULL || !isfinite(wanted[i])) {
+            send(axis, command, i, reference, NAN, isfinite(held) ? held : 0.0f, &sent[i]);
+            limited += wanted != NULL ? 1u : 0u;
+            continue;
         }
-        limited +=
-            send(axis, command, i, reference, asked, action, &sent[i]) && wanted != NULL ? 1u : 0u;
+        float planned = wanted[i], action = wanted[i];
+        if (axis->kind != EC_DISCRETE) {
+            action = clamp(action, axis->action_min, axis->action_max);
+            planned = limit_motion(axis, command, i, reference, action);
+            action = limit_position(axis, state, reference, planned);
+        }
+        send(axis, command, i, reference, planned, action, &sent[i]);
+        limited += sent[i] != wanted[i] ? 1u : 0u;
     }
     command->started = true;
     return limited;
@@ -129,20 +160,29 @@ void ec_command_stop(const ec_control_config *config, ec_command *command, const
         const ec_axis *axis = &config->axis[i];
         float reference = is_target(axis->kind) ? target_of(axis, command, state, i) : 0.0f;
         float action = hold(axis, command, state, i);
-        if (axis->kind == EC_DELTA || axis->kind == EC_VELOCITY || axis->kind == EC_ABSOLUTE ||
-            axis->kind == EC_LAG) {
-            action = limit_position(axis, state, reference + share * from[i]);
+        if (axis->kind == EC_DELTA || axis->kind == EC_VELOCITY) {
+            action = limit_position(axis, state, reference, share * from[i]);
+        } else if (axis->kind == EC_ABSOLUTE || axis->kind == EC_LAG) {
+            action = wrapped(axis, reference + share * from[i]);
+            action = limit_position(axis, state, reference, action);
         }
-        send(axis, command, i, reference, action, action, &sent[i]);
+        send(axis, command, i, reference, NAN, isfinite(action) ? action : 0.0f, &sent[i]);
     }
     command->started = true;
 }
 
-static float wrapped(const ec_axis *axis, float position) {
-    if (axis->wraps == 0 || (position > -PI && position <= PI)) {
-        return position;
+bool ec_command_reaches(const ec_control_config *config, const float *state) {
+    for (uint32_t i = 0; i < config->axes; i++) {
+        const ec_axis *axis = &config->axis[i];
+        if (is_target(axis->kind) && axis->kind != EC_DISCRETE && axis->position >= 0) {
+            float place = state[axis->position];
+            float nearest = clamp(place, axis->action_min, axis->action_max);
+            if (fabsf(nearest - place) > axis->motion_max) {
+                return false;
+            }
+        }
     }
-    return position - 2.0f * PI * ceilf((position - PI) / (2.0f * PI));
+    return true;
 }
 
 void ec_roll(const ec_control_config *config, float *state, const float *action) {
@@ -163,8 +203,8 @@ void ec_roll(const ec_control_config *config, float *state, const float *action)
         if (axis->kind == EC_ABSOLUTE || axis->kind == EC_DISCRETE) {
             position = action[i];
         } else if (axis->kind == EC_LAG) {
-            position =
-                position + clamp(axis->alpha * (action[i] - position), -axis->rate, axis->rate);
+            float way = ec_axis_way(axis, position, action[i]);
+            position = position + clamp(axis->alpha * way, -axis->rate, axis->rate);
         } else {
             position = position + axis->gain * action[i];
         }

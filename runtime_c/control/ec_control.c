@@ -72,7 +72,8 @@ static ec_control_status check_numbers(const ec_axis *axis) {
              axis->action_max >= 0.0f;
     }
     if (axis->kind == EC_ACCELERATION) {
-        ok = ok && isfinite(axis->travel) && axis->brake > 0.0f && axis->brake <= 1.0f;
+        ok = ok && isfinite(axis->travel) && axis->brake > 0.0f && axis->brake <= 1.0f &&
+             is_limit(axis->brake_max);
     }
     if (axis->kind == EC_LAG) {
         ok = ok && axis->alpha > 0.0f && axis->alpha <= 1.0f && is_limit(axis->rate);

@@ -82,6 +82,8 @@ typedef struct {
     int32_t velocity; /* acceleration only */
     float gain, travel;
     float brake;       /* acceleration only, in (0, 1]: share of v that a held period takes away */
+    float brake_max;   /* the most of an action that does so; infinite: action_min and action_max
+                          alone */
     float alpha, rate; /* lag only */
     float hold_action; /* of model; of a target that has no position, until the first command */
     /* What the actuator takes; both finite. Nothing outside is ever sent. */

@@ -75,7 +75,7 @@ def test_a_computer_without_enough_memory_is_told(edgec: Command, monkeypatch: p
 def test_the_subcommands_are_those_of_the_design() -> None:
     assert list(subcommands()) == [
         "compile", "run", "generate", "finetune", "bench", "report", "check", "quantize", "tune", "targets", "ops",
-        "bisect", "doctor", "completion",
+        "bisect", "control", "doctor", "completion",
     ]  # fmt: skip
 
 

@@ -1,0 +1,86 @@
+"""`edgec control`: its words, and what it does with them."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, replace
+from typing import Any, Final, get_args
+
+from edgec.control.settings import MODES, Actuation, Task
+from edgec.errors import UserError
+
+ACTIONS: Final = ("simulate",)
+ALL: Final = "all"
+
+
+def options(p: argparse.ArgumentParser) -> None:
+    """The words of `edgec control`."""
+    p.add_argument("what", choices=ACTIONS, help="simulate: score a mode on a task, in virtual time")
+    p.add_argument("--task", choices=get_args(Task), default="mole", help="default mole")
+    p.add_argument(
+        "--action", choices=get_args(Actuation), default="delta", help="what actions are (default delta)"
+    )
+    p.add_argument("--mode", choices=(*MODES, ALL), default="vlash", help="default vlash; all: a table")
+    p.add_argument(
+        "--delay", type=_natural, default=4, metavar="N", help="periods that the policy takes (default 4)"
+    )
+    p.add_argument(
+        "--horizon", type=_natural, default=16, metavar="N", help="actions of a chunk (default 16)"
+    )
+    p.add_argument("--execute", type=_natural, default=8, metavar="N", help="of which are played (default 8)")
+    p.add_argument(
+        "--quantum", type=_natural, default=1, metavar="N", help="actions joined to one (default 1)"
+    )
+    p.add_argument("--policy", default="expert", help="expert (default), the analytic one")
+    p.add_argument("--knows-age", action="store_true", help="the expert moves the target on by the delay")
+    p.add_argument("--envs", type=_natural, default=128, metavar="N", help="robots at once (default 128)")
+    p.add_argument("--steps", type=_natural, default=240, metavar="N", help="periods (default 240)")
+
+
+def _natural(text: str) -> int:
+    if not (text.isdecimal() and text.isascii() and len(text) < 7):
+        raise argparse.ArgumentTypeError(f"give a whole number from 0 up, not {text!r}")
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> tuple[Any, str]:
+    """(the result for machines, the same for people) of `edgec control`."""
+    from edgec.control import worlds
+    from edgec.control.simulate import Case, simulate
+
+    if args.policy != "expert":
+        raise UserError("EDGEC-E282", f"give --policy expert: {args.policy} is no policy")
+    if args.envs < 1 or args.steps <= worlds.SETTLE + worlds.LIFE:
+        least = worlds.SETTLE + worlds.LIFE + 1
+        raise UserError("EDGEC-E283", f"give --envs from 1 and --steps from {least} up: scores need both")
+    case = Case(
+        task=args.task,
+        actuation=args.action,
+        mode="sync" if args.mode == ALL else args.mode,
+        delay=args.delay,
+        horizon=args.horizon,
+        execute=args.execute,
+        quantum=args.quantum,
+        robots=args.envs,
+        periods=args.steps,
+        seed=args.seed,
+        knows_age=args.knows_age,
+    )
+    modes = MODES if args.mode == ALL else (args.mode,)
+    rows = []
+    for mode in modes:
+        score = asdict(simulate(replace(case, mode=mode)))
+        score["reaction_steps"] = score.pop("reaction_periods")
+        rows.append({"mode": mode, "delay": args.delay, **score})
+    return (rows if args.mode == ALL else rows[0]), "\n".join(map(_text, rows))
+
+
+def _text(row: dict[str, Any]) -> str:
+    parts = [f"{row['mode']:<11} delay {row['delay']}"]
+    if row["hit_percent"] is not None:
+        parts.append(f"hits {row['hit_percent']:5.1f} %")
+    parts.append(f"rmse {row['rmse']:7.1f} /100, within reach {row['in_percent']:5.1f} %")
+    parts.append(f"action change {row['action_change']:.3f}")
+    if row["reaction_steps"] is not None:
+        parts.append(f"reaction {row['reaction_steps']:.1f} periods")
+    return ", ".join(parts)
