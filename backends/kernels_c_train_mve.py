@@ -9,12 +9,15 @@ from collections.abc import Callable
 from typing import Final
 
 from edgec.backends.kernel_record import Accepts
-from edgec.backends.kernels_c_train_dsp import conv_is_pointwise
-from edgec.backends.kernels_c_train_s8 import accepts_conv, launch_conv
+from edgec.backends.kernels_c_train_dsp import MOST_BLOCK, conv_is_pointwise, grad_of_small_eff
+from edgec.backends.kernels_c_train_s8 import accepts_conv, launch_conv, launch_input_grad, of_kind
 from edgec.plan import Kernel, Launch, NodeView, Target
 
 RANK: Final = 5
 VECTOR: Final = 16  # bytes
+MOST_STEP: Final = 9000  # channels between elements that a vector gathers
+MOST_SCRATCH: Final = 12 << 10  # bytes that blocks of more than the fewest pixels or outputs may take
+PIXELS: Final = 3  # that input gradients take at once
 
 Scratch = Callable[[NodeView, Target], int]
 
@@ -30,6 +33,32 @@ def _also(accepts: Accepts, more: Callable[[NodeView], bool]) -> Accepts:
 
 def _pointwise_scratch(node: NodeView, target: Target) -> int:
     return 4 * whole(node.inputs[0].dims[3])
+
+
+def block_size(fixed: int, each: int, of: int) -> int:
+    """How many are taken at a time: a multiple of `of`, as many as MOST_SCRATCH holds."""
+    return max(1, min(MOST_BLOCK, (MOST_SCRATCH - fixed) // each) // of) * of
+
+
+def _grad_accepted(node: NodeView) -> bool:
+    channels = (node.inputs[0].dims[3], node.outputs[0].dims[3])
+    return grad_of_small_eff(node) and max(channels) <= MOST_STEP
+
+
+def _grad_block(node: NodeView) -> tuple[int, int, int]:
+    """Pixels at a time; bytes of scratch for all, and for each pixel."""
+    eights, inputs = whole(node.inputs[0].dims[3], 8), node.outputs[0].dims[3]
+    fixed, each = 2 * eights, 2 * eights + 4 * inputs
+    return block_size(fixed, each, PIXELS), fixed, each
+
+
+def _launch_pointwise_grad(node: NodeView, target: Target) -> Launch:
+    return launch_input_grad(node, target, _grad_block(node)[0])
+
+
+def _pointwise_grad_scratch(node: NodeView, target: Target) -> int:
+    block, fixed, each = _grad_block(node)
+    return fixed + block * each
 
 
 def _mve(
@@ -53,5 +82,12 @@ KERNELS: Final[tuple[Kernel, ...]] = (
             _pointwise_scratch,
         )
         for mask in (False, True)
+    ),
+    _mve(
+        "trained_conv2d_input_grad",
+        "ec_pointwise_input_grad_s8_mve",
+        _also(of_kind(0, True), _grad_accepted),
+        _launch_pointwise_grad,
+        _pointwise_grad_scratch,
     ),
 )

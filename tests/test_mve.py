@@ -84,6 +84,7 @@ DRAWS = {
         True,
         {"ec_pointwise_trained_conv2d_s8_mve", "ec_pointwise_trained_conv2d_mask_s8_mve"},
     ),
+    "input_grad-pointwise": (drawn_input_gradients, True, {"ec_pointwise_input_grad_s8_mve"}),
 }
 
 

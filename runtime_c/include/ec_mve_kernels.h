@@ -16,4 +16,9 @@ void ec_pointwise_trained_conv2d_mask_s8_mve(const ec_trained_conv2d_params *p, 
                                              const int32_t *multiplier, const uint8_t *shift,
                                              int8_t *y, uint8_t *mask, void *scratch);
 
+void ec_pointwise_input_grad_s8_mve(const ec_input_grad_params *p, const int8_t *q,
+                                    const int32_t *e, const uint8_t *mask, const int8_t *w,
+                                    const int16_t *eff, const int32_t *idx, const int8_t *slice,
+                                    int8_t *dx, int32_t *exponent, void *scratch);
+
 #endif
