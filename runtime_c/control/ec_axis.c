@@ -81,16 +81,16 @@ static float limit_motion(const ec_axis *axis, const ec_command *command, uint32
     bool target = is_target(axis->kind);
     float wanted = target ? ec_axis_way(axis, reference, action) : action;
     float motion = clamp(wanted, -axis->motion_max, axis->motion_max);
-    float change = motion - command->motion[i];
+    float change = motion - command->motion[i], allowed = change;
     if (axis->jerk_max < INFINITY) {
         float most = change_towards(change, axis->jerk_max);
-        change = fabsf(change) < fabsf(most) ? change : most;
-        change = clamp(change, command->change[i] - axis->jerk_max,
-                       command->change[i] + axis->jerk_max);
+        allowed = fabsf(change) < fabsf(most) ? change : most;
+        allowed = clamp(allowed, command->change[i] - axis->jerk_max,
+                        command->change[i] + axis->jerk_max);
     }
-    if (fabsf(change) > axis->change_max || axis->jerk_max < INFINITY) {
-        change = clamp(change, -axis->change_max, axis->change_max);
-        motion = clamp(command->motion[i] + change, -axis->motion_max, axis->motion_max);
+    allowed = clamp(allowed, -axis->change_max, axis->change_max);
+    if (allowed != change) {
+        motion = clamp(command->motion[i] + allowed, -axis->motion_max, axis->motion_max);
     }
     if (motion == wanted) {
         return action;

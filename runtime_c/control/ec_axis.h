@@ -25,6 +25,13 @@ uint32_t ec_command_send(const ec_control_config *config, ec_command *command, c
 void ec_command_stop(const ec_control_config *config, ec_command *command, const float *state,
                      const float *from, uint32_t step, uint32_t steps, float *sent);
 
+/* Whether the first command can be sent within the limits: no target's axis lies further outside of
+ * what its actuator takes than it may move in a period. */
+bool ec_command_reaches(const ec_control_config *config, const float *state);
+
+/* From one position to another; of an angle the short way. */
+float ec_axis_way(const ec_axis *axis, float from, float to);
+
 /* The state a period later, in place. */
 void ec_roll(const ec_control_config *config, float *state, const float *action);
 
