@@ -248,8 +248,8 @@ def declared(found: ctypes.CDLL) -> ctypes.CDLL:
 
 def _c_axis(axis: Axis) -> CAxis:
     same = ("position", "velocity", "gain", "travel", "brake", "brake_max", "alpha", "rate", "hold_action")
-    same += ("motion_max", "change_max", "jerk_max", "wraps", "action_scale", "action_offset")
-    made = CAxis(kind=KINDS.index(axis.kind), **{name: getattr(axis, name) for name in same})
+    more = ("motion_max", "change_max", "jerk_max", "wraps", "action_scale", "action_offset")
+    made = CAxis(kind=KINDS.index(axis.kind), **{name: getattr(axis, name) for name in (*same, *more)})
     made.action_min, made.action_max = axis.action_range
     made.position_min, made.position_max = axis.position_range
     return made
@@ -272,7 +272,7 @@ def c_config(settings: Settings) -> CConfig:
         "continuous",
         "blend",
     )
-    same += (
+    more = (
         "blend_quintic",
         "extra",
         "stop_after",
@@ -281,7 +281,6 @@ def c_config(settings: Settings) -> CConfig:
         "frozen_max",
         "overrun_max",
     )
-    same += ("absurd",)
     estimate = settings.estimate
     trained = settings.execute if settings.delay_trained is None else settings.delay_trained
     return CConfig(
@@ -304,7 +303,7 @@ def c_config(settings: Settings) -> CConfig:
         axis=(CAxis * len(settings.axes))(*map(_c_axis, settings.axes)),
         state_scale=_floats(settings.state_scale),
         state_offset=_floats(settings.state_offset),
-        **{name: getattr(settings, name) for name in same},
+        **{name: getattr(settings, name) for name in (*same, *more, "absurd")},
     )
 
 

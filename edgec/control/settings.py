@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[Any]  # arithmetic on numbers whose dtype the docstring says
 
 Mode = Literal["sync", "naive", "aligned", "ensemble", "rtc-prefix", "vlash"]
 Kind = Literal["delta", "absolute", "lag", "velocity", "acceleration", "discrete", "model"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,11 +12,13 @@ from edgec.control import worlds
 from edgec.control.settings import Actuation, Mode, Settings, Task
 from edgec.control.virtual import VirtualLoops
 from edgec.control.worlds import World
-from edgec.ir import Array
+
+if TYPE_CHECKING:
+    from edgec.control.settings import Floats
 
 # (told state f32[M,S], measured target f32[M,2], its velocity f32[M,2], measured position f32[M,2], delay i64[M],
 # prefix f32[M,H,2]) -> chunk f32[M,H,2]
-Policy = Callable[[Array, Array, Array, Array, Array, Array], Array]
+Policy = Callable[[Floats, Floats, Floats, Floats, Floats, Floats], Floats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,8 @@ def expert_policy(case: Case) -> Policy:
     """The analytic expert. In mode rtc-prefix it begins with the committed actions, as such a policy does."""
 
     def answer(
-        told: Array, target: Array, velocity: Array, place: Array, delay: Array, prefix: Array
-    ) -> Array:
+        told: Floats, target: Floats, velocity: Floats, place: Floats, delay: Floats, prefix: Floats
+    ) -> Floats:
         age = delay[:, None].astype(np.float32) if case.knows_age else np.float32(0)
         target = target + velocity * age
         if case.mode != "rtc-prefix":
@@ -119,13 +122,13 @@ class _Tally:
         self.hit = np.zeros(robots, bool)
         self.since = np.full(robots, -1)  # period of the last jump, -1 once answered
         self.hits = self.targets = 0
-        self.squares: list[Array] = []
-        self.within: list[Array] = []
-        self.changes: list[Array] = []
-        self.reactions: list[Array] = []
-        self.action: Array | None = None
+        self.squares: list[Floats] = []
+        self.within: list[Floats] = []
+        self.changes: list[Floats] = []
+        self.reactions: list[Floats] = []
+        self.action: Floats | None = None
 
-    def jumped(self, jumps: Array, period: int) -> None:
+    def jumped(self, jumps: Floats, period: int) -> None:
         if period > worlds.SETTLE:
             self.hits += int(self.hit[jumps].sum())
             self.targets += int(jumps.sum())
@@ -133,7 +136,7 @@ class _Tally:
         self.hit[jumps] = False
         self.near[jumps] = 0
 
-    def period(self, world: World, before: Array, action: Array, period: int) -> None:
+    def period(self, world: World, before: Floats, action: Floats, period: int) -> None:
         way = world.state[:, :2] - world.target
         distance = np.sqrt((way**2).sum(1))
         inside = distance < worlds.NEAR

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgec.control.core import COUNTS, CTick, aligned_bytes, c_config, check, library, pointer
 from edgec.control.settings import Settings
-from edgec.ir import Array
+
+if TYPE_CHECKING:
+    from edgec.control.settings import Floats
 
 TICK = np.dtype(
     {
@@ -26,10 +29,10 @@ class Questions:
     """Who asks its policy in this period: `who` i64[M], the `state` f32[M,S] that it is told, the committed actions
     `prefix` f32[M,H,A], of which the first `delay` i64[M] count."""
 
-    who: Array
-    state: Array
-    prefix: Array
-    delay: Array
+    who: Floats
+    state: Floats
+    prefix: Floats
+    delay: Floats
 
 
 class VirtualLoops:
@@ -52,7 +55,7 @@ class VirtualLoops:
         self._actions = np.zeros((count, axes), np.float32)
         self._ticks = np.zeros(count, TICK)
 
-    def begin(self, states: Array) -> Questions:
+    def begin(self, states: Floats) -> Questions:
         """A period begins with these states f32[count,S]."""
         given = np.ascontiguousarray(states, np.float32)
         assert given.shape == self._told.shape, given.shape
@@ -61,7 +64,7 @@ class VirtualLoops:
         who, told, prefix, delay = (a[:asked].copy() for a in outputs)
         return Questions(who.astype(np.int64), told, prefix, delay.astype(np.int64))
 
-    def answer(self, who: Array, chunks: Array, latency_s: Array) -> None:
+    def answer(self, who: Floats, chunks: Floats, latency_s: Floats) -> None:
         """Chunks f32[M,H,A] for these loops, so many seconds [M] after the period began."""
         given = np.ascontiguousarray(chunks, np.float32)
         assert given.shape == (len(who), *self._prefix.shape[1:]), given.shape
@@ -71,7 +74,7 @@ class VirtualLoops:
             self._loops, len(who), pointer(numbers), pointer(given), pointer(nanoseconds)
         )
 
-    def end(self) -> tuple[Array, Array]:
+    def end(self) -> tuple[Floats, Floats]:
         """(actions f32[count,A], what C says of each as records of ec_tick_result) of the period."""
         self._c.ec_virtual_end(self._loops, pointer(self._actions), pointer(self._ticks))
         return self._actions.copy(), self._ticks.copy()

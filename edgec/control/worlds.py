@@ -8,12 +8,14 @@ and is hit where the robot is within 0.08 of it for 3 periods; `ball`, a target 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from edgec.control.settings import Actuation, Axis, Task
-from edgec.ir import Array
+
+if TYPE_CHECKING:
+    from edgec.control.settings import Floats
 
 NEAR, HIT_PERIODS, LIFE, SETTLE = 0.08, 3, 20, 40
 REACH: Final = 0.9  # targets of `mole` are within it
@@ -38,7 +40,7 @@ def axes(actuation: Actuation) -> tuple[Axis, ...]:
     return tuple(Axis("delta", (-limit, limit), position=i) for i in range(2))
 
 
-def moved(actuation: Actuation, state: Array, action: Array) -> Array:
+def moved(actuation: Actuation, state: Floats, action: Floats) -> Floats:
     """The robots' states f32[N,S] a period later, without noise."""
     state = state.copy()
     limit = np.float32(_LIMIT[actuation])
@@ -55,13 +57,13 @@ def moved(actuation: Actuation, state: Array, action: Array) -> Array:
     return state
 
 
-def shortened(x: Array, most: float) -> Array:
+def shortened(x: Floats, most: float) -> Floats:
     """The vectors [N,2], none longer than `most`."""
     length = np.sqrt((x * x).sum(-1, keepdims=True))
     return np.asarray(x * np.minimum(1.0, most / np.maximum(length, 1e-9)), np.float32)
 
 
-def expert(actuation: Actuation, state: Array, target: Array, velocity: Array) -> Array:
+def expert(actuation: Actuation, state: Floats, target: Floats, velocity: Floats) -> Floats:
     """The action [N,2] of one who sees the target [N,2] and how it moves."""
     place = state[:, :2]
     if actuation == "accel":
@@ -71,7 +73,9 @@ def expert(actuation: Actuation, state: Array, target: Array, velocity: Array) -
     return shortened(0.7 * (target + velocity - place), 0.10)
 
 
-def expert_chunk(actuation: Actuation, state: Array, target: Array, velocity: Array, horizon: int) -> Array:
+def expert_chunk(
+    actuation: Actuation, state: Floats, target: Floats, velocity: Floats, horizon: int
+) -> Floats:
     """[N,horizon,2]: the expert's actions for a target that goes on as it does."""
     chunk = np.zeros((len(state), horizon, 2), np.float32)
     for step in range(horizon):
@@ -88,10 +92,10 @@ class World:
     task: Task
     actuation: Actuation
     rng: np.random.Generator
-    state: Array
-    target: Array
-    velocity: Array
-    phase: Array
+    state: Floats
+    target: Floats
+    velocity: Floats
+    phase: Floats
     noise: float
 
     @classmethod
@@ -105,7 +109,7 @@ class World:
         state = np.zeros((count, STATES[actuation]), np.float32)
         return cls(task, actuation, rng, state, target, velocity, rng.integers(0, LIFE, count), noise)
 
-    def jumps(self, period: int) -> Array:
+    def jumps(self, period: int) -> Floats:
         """Which targets [N] go elsewhere as the period begins; they do."""
         due = (period + self.phase) % LIFE == 0
         if self.task != "mole":
@@ -119,7 +123,7 @@ class World:
             waiting, length = waiting[~fits], length[~fits]
         return np.asarray(due)
 
-    def move(self, action: Array) -> None:
+    def move(self, action: Floats) -> None:
         """The robots move; so they stand to the targets that they aimed at."""
         self.state = moved(self.actuation, self.state, action)
         self.state[:, :2] += self.rng.normal(0.0, self.noise, self.target.shape).astype(np.float32)
@@ -137,7 +141,7 @@ class World:
         self.velocity = np.where(turns[:, None], _headed(self.rng, speed), self.velocity)
 
 
-def _headed(rng: np.random.Generator, length: Array) -> Array:
+def _headed(rng: np.random.Generator, length: Floats) -> Floats:
     """Vectors [N,2] of these lengths, in any direction."""
     angle = rng.uniform(0.0, 2 * np.pi, len(length))
-    return (length[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)).astype(np.float32)
+    return np.asarray(length[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1), np.float32)
