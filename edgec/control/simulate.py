@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -14,11 +13,13 @@ from edgec.control.virtual import VirtualLoops
 from edgec.control.worlds import World
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgec.control.settings import Floats
 
 # (told state f32[M,S], measured target f32[M,2], its velocity f32[M,2], measured position f32[M,2], delay i64[M],
 # prefix f32[M,H,2]) -> chunk f32[M,H,2]
-Policy = Callable[[Floats, Floats, Floats, Floats, Floats, Floats], Floats]
+Policy: TypeAlias = "Callable[[Floats, Floats, Floats, Floats, Floats, Floats], Floats]"
 
 
 @dataclass(frozen=True, slots=True)
