@@ -95,41 +95,56 @@ def trainables(program: Program, graph: Graph, spec: TrainSpec) -> tuple[Trainab
 
 
 def _scheme_layers(body: Sequence[Node], head: Node, scheme: Scheme) -> list[tuple[Node, float]]:
-    """(layer, ratio) of each slice that is not empty."""
+    """(layer, ratio) of each slice that is not empty. Raises UserError EDGEC-E249."""
+    layers = (*body, head)
+    _refuse_unknown(layers, scheme)
     found: list[tuple[Node, float]] = []
     for part in scheme.weights:
-        nodes = _named(body, head, part)
-        if part.ratio > 0.0:
-            found += [(node, part.ratio) for node in nodes]
-    return found
+        for node in _named(layers, part):
+            if any(node is other for other, _ in found):
+                raise UserError(
+                    "EDGEC-E249",
+                    f"name each layer once in the scheme: {part.title} is there already ({node.loc})",
+                )
+            if node is head and part.ratio < 1.0:
+                raise UserError(
+                    "EDGEC-E249",
+                    f"leave {part.title} out of the scheme: it is the head, which trains whole ({node.loc})",
+                )
+            if node.op not in SLICED and part.ratio not in (0.0, 1.0):
+                raise UserError(
+                    "EDGEC-E249",
+                    f"give the ratio 1 in the scheme: slices of {node.op} do not train ({part.title} at {node.loc})",
+                )
+            found.append((node, part.ratio))
+    return [(node, ratio) for node, ratio in found if ratio > 0.0]
 
 
-def _named(body: Sequence[Node], head: Node, part: WeightSlice) -> list[Node]:
+def _named(layers: Sequence[Node], part: WeightSlice) -> list[Node]:
+    """The layers that the scheme means; several where a layer of the model runs more than once."""
     if part.conv is not None:
-        convolutions = [n for n in (*body, head) if n.op in CONVOLUTIONS]
-        if part.conv < len(convolutions):
-            return [convolutions[part.conv]]
-        raise UserError(
-            "EDGEC-E249",
-            f"give a conv from 0 to {len(convolutions) - 1} in the scheme: the model has {len(convolutions)} "
-            f"convolutions, there is no {part.title}",
-        )
-    nodes = [n for n in (*body, head) if n.loc.layer == part.layer]
-    if not nodes:
-        names = list(dict.fromkeys(n.loc.layer for n in (*body, head)))
-        near = difflib.get_close_matches(str(part.layer), names, n=3, cutoff=0.3) or names[:3]
-        raise UserError(
-            "EDGEC-E249",
-            f"name a layer of the model in the scheme, such as {', '.join(near)}: {part.title} has no weights or "
-            "does not exist",
-        )
-    for node in nodes:
-        if node.op not in SLICED and part.ratio not in (0.0, 1.0):
-            raise UserError(
-                "EDGEC-E249",
-                f"give the ratio 1 in the scheme: slices of {node.op} do not train ({part.title} at {node.loc})",
-            )
-    return nodes
+        return [n for n in layers if n.op in CONVOLUTIONS][part.conv : part.conv + 1]
+    return [n for n in layers if n.loc.layer == part.layer]
+
+
+def _refuse_unknown(layers: Sequence[Node], scheme: Scheme) -> None:
+    """Raise UserError EDGEC-E249, which names all that the scheme names and the model lacks."""
+    unknown = [part for part in scheme.weights if not _named(layers, part)]
+    count = sum(n.op in CONVOLUTIONS for n in layers)
+    cures, causes = [], []
+    convolutions = [part.title for part in unknown if part.conv is not None]
+    if convolutions:
+        cures.append(f"give a conv from 0 to {count - 1}" if count else "name layers, not convolutions")
+        causes.append(f"the model has {count} convolutions, there is no {', '.join(convolutions)}")
+    titles = [part.layer for part in unknown if part.layer is not None]
+    if titles:
+        names = list(dict.fromkeys(n.loc.layer for n in layers if n.loc.layer))
+        near = [name for t in titles for name in difflib.get_close_matches(t, names, n=3, cutoff=0.3)]
+        cures.append(f"name a layer of the model, such as {', '.join(dict.fromkeys(near or names[:3]))}")
+        verb = "have no weights or do not exist" if len(titles) > 1 else "has no weights or does not exist"
+        causes.append(f"{', '.join(map(repr, titles))} {verb}")
+    if unknown:
+        raise UserError("EDGEC-E249", f"in the scheme, {' and '.join(cures)}: {'; '.join(causes)}")
 
 
 def _channels(

@@ -29,13 +29,6 @@ def net():  # type: ignore[no-untyped-def]
     return Net().eval(), (torch.zeros(1, 1, 8, 8),)
 
 
-def hidden():  # type: ignore[no-untyped-def]
-    """A convolution, a hidden linear layer and a head."""
-    torch.manual_seed(0)
-    layers = nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 3)
-    return nn.Sequential(*layers), (torch.zeros(1, 1, 8, 8),)
-
-
 class Twice(nn.Module):
     """One linear layer that runs twice, and a head."""
 

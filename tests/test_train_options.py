@@ -60,6 +60,10 @@ def test_a_scheme_file(tmp_path: Path) -> None:
             "ratio of [[weights]] number 1 is 0 to 1, such as 0.25 or '1/8', not 1.5",
         ),
         (
+            "[[weights]]\nconv = 1\nratio = true",
+            "ratio of [[weights]] number 1 is 0 to 1, such as 0.25 or '1/8', not True",
+        ),
+        (
             "[[weights]]\nconv = 1\nratio = '1/0'",
             "ratio of [[weights]] number 1 is 0 to 1, such as 0.25 or '1/8', not '1/0'",
         ),

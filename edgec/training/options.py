@@ -168,7 +168,8 @@ def _slice(row: dict[str, Any], number: int) -> WeightSlice:
 def _ratio(value: object, where: str) -> float:
     """0 to 1, as a number or as a fraction in text ("1/8")."""
     try:
-        ratio = float(Fraction(value)) if isinstance(value, (str, int, float)) else math.nan
+        given = value if isinstance(value, (str, int, float)) and not isinstance(value, bool) else math.nan
+        ratio = float(Fraction(given))
     except (ValueError, ZeroDivisionError, OverflowError):
         ratio = math.nan
     if not 0.0 <= ratio <= 1.0:

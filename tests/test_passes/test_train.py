@@ -347,18 +347,49 @@ def refused(spec: TrainSpec, name: str = "digits") -> str:
     return str(error.value)
 
 
-def test_a_scheme_with_an_unknown_layer_is_refused_with_near_names() -> None:
-    scheme = Scheme(0, (WeightSlice("wide.1", None, 1.0),))
-    assert refused(TrainSpec("sparse", scheme=scheme)) == (
-        "EDGEC-E249: name a layer of the model in the scheme, such as wide.0, deep.0, stem.0: 'wide.1' has no weights "
-        "or does not exist"
+def slices(*parts: WeightSlice) -> TrainSpec:
+    return TrainSpec("sparse", scheme=Scheme(0, parts))
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        (
+            [WeightSlice("wide.1", None, 1.0)],
+            "in the scheme, name a layer of the model, such as wide.0, deep.0, stem.0: 'wide.1' has no weights or does "
+            "not exist",
+        ),
+        (
+            [WeightSlice("zzzz", None, 1.0), WeightSlice("hea", None, 1.0)],
+            "in the scheme, name a layer of the model, such as head: 'zzzz', 'hea' have no weights or do not "
+            "exist",
+        ),
+        (
+            [WeightSlice(None, 3, 1.0)],
+            "in the scheme, give a conv from 0 to 2: the model has 3 convolutions, there is no conv 3",
+        ),
+        (
+            [WeightSlice(None, 9, 1.0), WeightSlice("steam", None, 1.0), WeightSlice(None, 8, 1.0)],
+            "in the scheme, give a conv from 0 to 2 and name a layer of the model, such as stem.0, head: the model has "
+            "3 convolutions, there is no conv 9, conv 8; 'steam' has no weights or does not exist",
+        ),
+    ],
+)
+def test_a_scheme_with_unknown_layers_is_refused_with_near_names(parts: list[WeightSlice], text: str) -> None:
+    assert refused(slices(*parts)) == f"EDGEC-E249: {text}"
+
+
+def test_a_scheme_that_names_a_layer_twice_is_refused() -> None:
+    (layer,) = (n for n in network("digits").program.graphs[0].nodes if n.loc.layer == SECOND_CONV)
+    assert refused(slices(WeightSlice(SECOND_CONV, None, 0.5), WeightSlice(None, 1, 0.25))) == (
+        f"EDGEC-E249: name each layer once in the scheme: conv 1 is there already ({layer.loc})"
     )
 
 
-def test_a_scheme_with_a_convolution_too_many_is_refused() -> None:
-    scheme = Scheme(0, (WeightSlice(None, 3, 1.0),))
-    assert refused(TrainSpec("sparse", scheme=scheme)) == (
-        "EDGEC-E249: give a conv from 0 to 2 in the scheme: the model has 3 convolutions, there is no conv 3"
+def test_a_scheme_with_a_slice_of_the_head_is_refused() -> None:
+    (layer,) = (n for n in network("digits").program.graphs[0].nodes if n.loc.layer == HEAD)
+    assert refused(slices(WeightSlice(HEAD, None, 0.5))) == (
+        f"EDGEC-E249: leave 'head' out of the scheme: it is the head, which trains whole ({layer.loc})"
     )
 
 
