@@ -27,7 +27,7 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 LATES: Final[tuple[Late, ...]] = get_args(Late)
 BEYONDS: Final[tuple[Beyond, ...]] = get_args(Beyond)
 # Why a loop stops, in the order of ec_stop.
-STOPS: Final = ("none", "asked", "late", "stall", "observation", "frozen", "overrun", "beyond")
+STOPS: Final = ("none", "asked", "late", "stall", "observation", "frozen", "overrun", "beyond", "chunk")
 # Where an action comes from, in the order of ec_source.
 SOURCES: Final = ("chunk", "extra", "hold", "stop", "rest", "nothing")
 ESTIMATED: Final = -1

@@ -52,6 +52,13 @@ static float target_of(const ec_axis *axis, const ec_command *command, const flo
     return axis->position >= 0 ? state[axis->position] : axis->hold_action;
 }
 
+void ec_command_start(const ec_control_config *config, ec_command *command, const float *state) {
+    for (uint32_t i = 0; i < config->axes && !command->started; i++) {
+        const ec_axis *axis = &config->axis[i];
+        command->last[i] = is_target(axis->kind) ? target_of(axis, command, state, i) : 0.0f;
+    }
+}
+
 static float hold(const ec_axis *axis, const ec_command *command, const float *state, uint32_t i) {
     switch (axis->kind) {
     case EC_ABSOLUTE:

@@ -16,6 +16,9 @@ typedef struct {
 void ec_command_clear(const ec_control_config *config, ec_command *command);
 void ec_command_copy(const ec_control_config *config, ec_command *to, const ec_command *from);
 
+/* Before anything is sent: the targets are where the robot is. */
+void ec_command_start(const ec_control_config *config, ec_command *command, const float *state);
+
 /* Send `wanted` [axes] within all limits; NULL: hold. The number of axes that were limited. */
 uint32_t ec_command_send(const ec_control_config *config, ec_command *command, const float *state,
                          const float *wanted, float *sent);

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdbool.h>
 
+#include "ec_axis.h"
+
 ec_control_status ec_chunk_check(const ec_control_config *config, const float *raw) {
     for (uint32_t t = 0; t < config->horizon; t++) {
         for (uint32_t i = 0; i < config->axes; i++) {
@@ -36,7 +38,7 @@ static bool too_far(const ec_axis *axis, float before, float joined) {
         return joined < axis->action_min || joined > axis->action_max ||
                fabsf(joined) > axis->motion_max;
     }
-    return axis->kind != EC_DISCRETE && fabsf(joined - before) > axis->motion_max;
+    return axis->kind != EC_DISCRETE && fabsf(ec_axis_way(axis, before, joined)) > axis->motion_max;
 }
 
 /* Join the action `raw` to the last one of `chunk`, where the actuators can do it. */

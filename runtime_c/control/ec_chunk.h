@@ -2,6 +2,8 @@
 #ifndef EC_CHUNK_H
 #define EC_CHUNK_H
 
+#include <stdbool.h>
+
 #include "ec_control.h"
 
 typedef struct {
@@ -10,6 +12,7 @@ typedef struct {
     uint32_t start;   /* with this action */
     uint32_t count;   /* actions, after joining */
     uint32_t execute; /* of which are to be played */
+    bool joins;       /* the chunk before was played up to this one: it may fade out */
     float *action;    /* [horizon][axes] */
 } ec_chunk;
 

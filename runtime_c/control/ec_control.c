@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdbool.h>
 
+static const float PI = 3.14159265358979f;
+
 const char *ec_control_text(ec_control_status status) {
     switch (status) {
     case EC_CONTROL_OK:
@@ -46,6 +48,8 @@ const char *ec_stop_text(ec_stop stop) {
         return "periods in a row took too long";
     case EC_STOP_BEYOND:
         return "the delay is beyond what the policy was trained for";
+    case EC_STOP_CHUNK:
+        return "the policy's chunks are bad or too late";
     case EC_STOPS:
         break;
     }
@@ -65,6 +69,10 @@ static ec_control_status check_numbers(const ec_axis *axis) {
         return EC_CONTROL_BAD_LIMIT;
     }
     bool target = axis->kind == EC_ABSOLUTE || axis->kind == EC_LAG || axis->kind == EC_DISCRETE;
+    if (axis->wraps != 0 && (isfinite(axis->position_min) || isfinite(axis->position_max) ||
+                             (target && (axis->action_min > -PI || axis->action_max < PI)))) {
+        return EC_CONTROL_BAD_LIMIT;
+    }
     bool ok =
         isfinite(axis->action_scale) && axis->action_scale != 0.0f && isfinite(axis->action_offset);
     if (axis->kind == EC_DELTA || axis->kind == EC_VELOCITY || axis->kind == EC_ACCELERATION) {

@@ -37,6 +37,7 @@ extern "C" {
 #define EC_CONTROL_MAX_STATES 128
 #define EC_CONTROL_MAX_HORIZON 256
 #define EC_CONTROL_MAX_CHUNKS 16 /* of an ensemble */
+#define EC_CONTROL_HISTORY 32    /* actions that are remembered, for old observations */
 
 typedef enum {
     EC_CONTROL_OK = 0,
@@ -95,7 +96,8 @@ typedef struct {
      * no limit. Of delta, velocity and acceleration the command itself is the motion, of absolute
      * and lag the way from the last target. */
     float motion_max, change_max, jerk_max;
-    int32_t wraps; /* 1: the position is an angle in (-pi, pi] */
+    int32_t wraps; /* 1: the position is an angle in (-pi, pi], ways are the short ones; it has no
+                      position limits, and a target's actuator takes all angles */
     /* Action of the actuator = scale * action of the policy + offset. */
     float action_scale, action_offset;
 } ec_axis;
@@ -130,8 +132,9 @@ typedef struct {
     uint32_t blend;       /* periods in which a new chunk replaces the old one; 0: at once */
     uint32_t blend_quintic;
     uint32_t extra;        /* actions beyond K that may be played while a chunk is late */
-    uint32_t stop_after;   /* periods in a row without a planned action that stop the loop; not in
-                              mode sync */
+    uint32_t stop_after;   /* periods in a row without a planned action that stop the loop, not in
+                              mode sync; as many answers in a row that are bad or dropped stop it
+                              too, where the delay is estimated after warm_up + 1 more */
     uint32_t stop_periods; /* in which it comes to rest */
     ec_late late;
     uint32_t late_tolerance; /* periods; EC_LATE_PLAY takes no chunk that is later */
@@ -160,6 +163,7 @@ typedef enum {
     EC_STOP_FROZEN,
     EC_STOP_OVERRUN,
     EC_STOP_BEYOND, /* the delay is beyond what was trained */
+    EC_STOP_CHUNK,  /* stop_after answers in a row that were bad or dropped */
     EC_STOPS
 } ec_stop;
 
@@ -175,6 +179,11 @@ typedef enum {
     EC_FROM_NOTHING /* no good observation so far: send nothing */
 } ec_source;
 
+/* An observation is bad, and left, where a number is not finite, where it is older than the last
+ * one or than age_max_ns, or more than a period in the future; before the first command also where
+ * an actuator cannot reach the position within its limits. The state is brought to now by the
+ * actions that were sent since `observed_ns`, in whole periods; without a good observation by those
+ * since the last good one. Where now_ns falls, the clock was set back, and all times with it. */
 typedef struct {
     int64_t now_ns;
     int64_t observed_ns;

@@ -32,6 +32,7 @@ void ec_delay_add(ec_delay *delay, const ec_delay_config *config, int64_t latenc
         delay->skipped++;
         return;
     }
+    latency_ns = latency_ns < INT64_MAX / 4 ? latency_ns : INT64_MAX / 4;
     delay->latency[delay->next] = latency_ns > 0 ? latency_ns : 0;
     delay->next = (delay->next + 1u) % config->window;
     if (delay->count < config->window) {

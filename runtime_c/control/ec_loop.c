@@ -9,7 +9,9 @@
 struct ec_loop {
     const ec_control_config *config;
     ec_command command, ahead;        /* what was sent; the same, of periods to come */
-    float *state, *rolled, *expected; /* measured; ahead; as it was to be at the next hand-over */
+    float *state, *rolled, *expected; /* now; ahead; as it was to be at the next hand-over */
+    float *history;                   /* [EC_CONTROL_HISTORY][axes], actions by period */
+    int64_t first;                    /* period of the first of them */
     float *asked_state, *prefix;      /* of the request */
     float *incoming;                  /* [horizon][axes], the policy's numbers */
     float *wanted, *sent, *stop_from; /* [axes] */
@@ -24,6 +26,9 @@ struct ec_loop {
     int64_t tick, now_ns, observed_ns;
     uint64_t frame;
     uint32_t frozen, overruns, starved; /* periods in a row */
+    uint32_t blind;                     /* periods in a row without a good observation */
+    uint32_t unusable;                  /* answers in a row that were bad or dropped */
+    bool held;                          /* the last period had no action */
     ec_stop stop;
     uint32_t stopping; /* periods of the stop that have passed */
     bool fresh;        /* the observation of this period is good */
@@ -62,6 +67,7 @@ static size_t lay_out(const ec_control_config *config, uint8_t *memory, ec_loop 
     loop->state = take(memory, &used, states);
     loop->rolled = take(memory, &used, states);
     loop->expected = take(memory, &used, states);
+    loop->history = take(memory, &used, (size_t)EC_CONTROL_HISTORY * axes);
     loop->asked_state = take(memory, &used, states);
     loop->prefix = take(memory, &used, chunk);
     loop->incoming = take(memory, &used, chunk);
@@ -93,6 +99,10 @@ static void restart(ec_loop *loop) {
     loop->frozen = 0;
     loop->overruns = 0;
     loop->starved = 0;
+    loop->blind = 0;
+    loop->unusable = 0;
+    loop->held = false;
+    loop->first = loop->tick;
     loop->stop = EC_STOP_NONE;
     loop->stopping = 0;
 }
@@ -158,25 +168,36 @@ static int64_t remaining(const ec_loop *loop) {
 }
 
 /* The weighted mean of all chunks that speak of a period: of each, `ensemble_ratio` times the next
- * older one's weight. */
+ * older one's weight. Of angles the mean of the ways from the newest one's; there is no mean of
+ * discrete commands, the newest one's counts. */
 static void mean_action(const ec_loop *loop, int64_t tick, float *wanted) {
     const ec_control_config *config = loop->config;
     float total = 0.0f, weight = 1.0f;
+    const ec_chunk *chunk = newest(loop);
+    const float *last = chunk->action + (size_t)index_of(chunk, tick) * config->axes;
     memset(wanted, 0, config->axes * sizeof(float));
     for (uint32_t age = loop->held_chunks; age-- > 0u;) { /* the oldest first */
-        const ec_chunk *chunk = older(loop, age);
-        int64_t index = index_of(chunk, tick);
-        if (index < (int64_t)chunk->count) {
-            const float *action = chunk->action + (size_t)index * config->axes;
+        const ec_chunk *one = older(loop, age);
+        int64_t index = index_of(one, tick);
+        if (index < (int64_t)one->count) {
+            const float *action = one->action + (size_t)index * config->axes;
             for (uint32_t i = 0; i < config->axes; i++) {
-                wanted[i] += weight * action[i];
+                const ec_axis *axis = &config->axis[i];
+                wanted[i] +=
+                    weight * (axis->wraps != 0 ? ec_axis_way(axis, last[i], action[i]) : action[i]);
             }
             total += weight;
             weight *= config->ensemble_ratio;
         }
     }
     for (uint32_t i = 0; i < config->axes; i++) {
+        const ec_axis *axis = &config->axis[i];
         wanted[i] /= total;
+        if (axis->kind == EC_DISCRETE) {
+            wanted[i] = last[i];
+        } else if (axis->wraps != 0) {
+            wanted[i] = ec_axis_way(axis, 0.0f, last[i] + wanted[i]);
+        }
     }
 }
 
@@ -184,7 +205,7 @@ static void mean_action(const ec_loop *loop, int64_t tick, float *wanted) {
 static void blend(const ec_loop *loop, int64_t tick, float *wanted) {
     const ec_control_config *config = loop->config;
     int64_t step = tick - newest(loop)->taken;
-    if (step >= (int64_t)config->blend || loop->held_chunks < 2u) {
+    if (step >= (int64_t)config->blend || loop->held_chunks < 2u || !newest(loop)->joins) {
         return;
     }
     const ec_chunk *old = older(loop, 1);
@@ -198,7 +219,11 @@ static void blend(const ec_loop *loop, int64_t tick, float *wanted) {
     }
     const float *action = old->action + (size_t)index * config->axes;
     for (uint32_t i = 0; i < config->axes; i++) {
-        if (config->axis[i].kind != EC_DISCRETE) {
+        const ec_axis *axis = &config->axis[i];
+        if (axis->wraps != 0) {
+            float way = ec_axis_way(axis, action[i], wanted[i]);
+            wanted[i] = ec_axis_way(axis, 0.0f, action[i] + share * way);
+        } else if (axis->kind != EC_DISCRETE) {
             wanted[i] = (1.0f - share) * action[i] + share * wanted[i];
         }
     }
@@ -296,6 +321,23 @@ static const ec_request *ask(ec_loop *loop) {
     return &loop->request;
 }
 
+/* From one time to another, without overflow. */
+static int64_t elapsed(int64_t from, int64_t to) {
+    if (from < 0 && to > INT64_MAX + from) {
+        return INT64_MAX;
+    }
+    if (from > 0 && to < INT64_MIN + from) {
+        return INT64_MIN;
+    }
+    return to - from;
+}
+
+/* How long so many periods take. */
+static int64_t lasting(const ec_loop *loop, int64_t periods) {
+    int64_t period = loop->config->period_ns;
+    return periods > INT64_MAX / period ? INT64_MAX : periods * period;
+}
+
 static float distance(const float *a, const float *b, uint32_t count) {
     float sum = 0.0f;
     for (uint32_t i = 0; i < count; i++) {
@@ -308,20 +350,38 @@ static int64_t millionths(float x) {
     return x < 9e12f ? (int64_t)(x * 1e6f) : INT64_MAX;
 }
 
-static void count_handover(ec_loop *loop, const ec_chunk *chunk) {
+/* From where the robot was to be to where it is; `expected` is lost. */
+static float roll_error(ec_loop *loop) {
+    const ec_control_config *config = loop->config;
+    for (uint32_t i = 0; i < config->axes; i++) {
+        const ec_axis *axis = &config->axis[i];
+        if (axis->wraps != 0 && axis->position >= 0) {
+            float place = loop->state[axis->position];
+            loop->expected[axis->position] =
+                place + ec_axis_way(axis, place, loop->expected[axis->position]);
+        }
+    }
+    return distance(loop->expected, loop->state, config->states);
+}
+
+static void count_handover(ec_loop *loop, const ec_chunk *chunk, uint32_t late) {
     const ec_control_config *config = loop->config;
     if (loop->command.started) {
         const float *first = chunk->action + (size_t)chunk->start * config->axes;
-        float jump = distance(first, loop->command.last, config->axes);
+        for (uint32_t i = 0; i < config->axes; i++) {
+            loop->wanted[i] = loop->command.last[i] +
+                              ec_axis_way(&config->axis[i], loop->command.last[i], first[i]);
+        }
+        float jump = distance(loop->wanted, loop->command.last, config->axes);
         ec_histogram_add(&loop->histogram[EC_SEAM_JUMP], millionths(jump));
     }
-    if (loop->expects && loop->fresh) {
-        float error = distance(loop->expected, loop->state, config->states);
-        ec_histogram_add(&loop->histogram[EC_ROLL_ERROR], millionths(error));
+    if (loop->expects && loop->fresh && late == 0u) {
+        ec_histogram_add(&loop->histogram[EC_ROLL_ERROR], millionths(roll_error(loop)));
     }
-    ec_histogram_add(&loop->histogram[EC_AGE], loop->now_ns - loop->request.observed_ns);
+    ec_histogram_add(&loop->histogram[EC_AGE], elapsed(loop->request.observed_ns, loop->now_ns));
     loop->counts.taken++;
     loop->took = 1;
+    loop->unusable = 0;
 }
 
 /* Take up the answer that is here, if this is its period. */
@@ -340,45 +400,71 @@ static void take_up(ec_loop *loop) {
         loop->counts.split += ec_chunk_read(config, loop->incoming, loop->command.last, chunk);
         chunk->sequence = loop->request.sequence;
         chunk->taken = loop->tick;
+        chunk->joins = !loop->held;
         chunk->start = is_aligned(config->mode) ? loop->request.delay + late : 0u;
         chunk->execute += is_aligned(config->mode) ? loop->request.delay : 0u;
         chunk->execute = chunk->execute < chunk->count ? chunk->execute : chunk->count;
     }
     if (!plays || chunk->start >= chunk->execute) {
         loop->counts.dropped++;
+        loop->unusable++;
         loop->held_chunks =
             loop->held_chunks < loop->chunks ? loop->held_chunks : loop->chunks - 1u;
         return;
     }
     loop->newest = next;
     loop->held_chunks += loop->held_chunks < loop->chunks ? 1u : 0u;
-    count_handover(loop, chunk);
+    count_handover(loop, chunk, late);
+}
+
+/* The clock was set back: so are the times that are remembered. */
+static void set_back(ec_loop *loop, int64_t by) {
+    loop->observed_ns = elapsed(by, loop->observed_ns);
+    loop->request.observed_ns = elapsed(by, loop->request.observed_ns);
+    loop->request.asked_ns = elapsed(by, loop->request.asked_ns);
+}
+
+/* Bring the state over the last `periods`, as far as the actions sent are remembered. */
+static void catch_up(ec_loop *loop, int64_t periods) {
+    const ec_control_config *config = loop->config;
+    int64_t known = loop->tick - loop->first;
+    known = known < EC_CONTROL_HISTORY ? known : EC_CONTROL_HISTORY;
+    for (int64_t back = periods < known ? periods : known; back > 0; back--) {
+        size_t at = (size_t)((loop->tick - back) % EC_CONTROL_HISTORY);
+        ec_roll(config, loop->state, loop->history + at * config->axes);
+    }
 }
 
 /* Whether the observation may be used. What it says of itself is remembered. */
 static bool check_observation(ec_loop *loop, const ec_observation *observation) {
     const ec_control_config *config = loop->config;
+    int64_t age = elapsed(observation->observed_ns, loop->now_ns);
     bool good = !loop->seen || observation->observed_ns >= loop->observed_ns;
+    good =
+        good && age >= -config->period_ns && (config->age_max_ns == 0 || age <= config->age_max_ns);
     for (uint32_t i = 0; i < config->states; i++) {
         good = good && isfinite(observation->state[i]);
     }
-    int64_t age = loop->now_ns - observation->observed_ns;
-    good = good && age >= 0 && (config->age_max_ns == 0 || age <= config->age_max_ns);
+    good = good && (loop->seen || ec_command_reaches(config, observation->state));
     bool frozen = observation->frame != 0u && loop->seen && observation->frame == loop->frame;
     loop->frozen = frozen ? loop->frozen + 1u : 0u;
+    loop->blind = good ? 0u : loop->blind + 1u;
     if (!good) {
         loop->counts.bad_observations++;
+        catch_up(loop, 1);
         return false;
     }
     memcpy(loop->state, observation->state, config->states * sizeof(float));
+    catch_up(loop, age / config->period_ns + (age % config->period_ns > config->period_ns / 2));
+    ec_command_start(config, &loop->command, loop->state);
     loop->frame = observation->frame;
     loop->observed_ns = observation->observed_ns;
     loop->seen = true;
     return true;
 }
 
-/* Stop where something has gone on for too long. */
-static void watch(ec_loop *loop, const ec_observation *observation) {
+/* Stop where no good observation has come for too long, by the clock or by the periods. */
+static void watch_observation(ec_loop *loop, const ec_observation *observation) {
     const ec_control_config *config = loop->config;
     loop->overruns = observation->overrun != 0u ? loop->overruns + 1u : 0u;
     loop->counts.overruns += observation->overrun != 0u ? 1u : 0u;
@@ -388,29 +474,44 @@ static void watch(ec_loop *loop, const ec_observation *observation) {
     if (config->frozen_max > 0u && loop->frozen >= config->frozen_max) {
         ec_loop_stop(loop, EC_STOP_FROZEN);
     }
-    if (config->age_max_ns > 0 && loop->seen && loop->now_ns - loop->observed_ns > config->age_max_ns) {
+    if (config->age_max_ns > 0 && loop->seen &&
+        (elapsed(loop->observed_ns, loop->now_ns) > config->age_max_ns ||
+         lasting(loop, loop->blind) > config->age_max_ns)) {
         ec_loop_stop(loop, EC_STOP_OBSERVATION);
     }
+}
+
+/* Stop where the policy does not answer, or not well. */
+static void watch_policy(ec_loop *loop) {
+    const ec_control_config *config = loop->config;
+    uint32_t cold = config->delay < 0 ? config->estimate.warm_up + 1u : 0u;
     if (loop->starved >= config->stop_after) {
         ec_loop_stop(loop, EC_STOP_LATE);
     }
-    if (!loop->pending) {
-        return;
+    if (loop->unusable >= config->stop_after + cold) {
+        ec_loop_stop(loop, EC_STOP_CHUNK);
     }
-    if (config->stall_ns > 0 && loop->now_ns - loop->request.asked_ns > config->stall_ns) {
+    if (config->stall_ns > 0 && loop->pending && !loop->ready &&
+        (elapsed(loop->request.asked_ns, loop->now_ns) > config->stall_ns ||
+         lasting(loop, loop->tick - loop->request.tick) > config->stall_ns)) {
         ec_loop_stop(loop, EC_STOP_STALL);
     }
-    loop->counts.late += config->mode != EC_SYNC && loop->tick == loop->request.handover ? 1u : 0u;
 }
 
 const ec_request *ec_loop_begin(ec_loop *loop, const ec_observation *observation) {
+    if (loop->counts.ticks > 0u && observation->now_ns < loop->now_ns) {
+        int64_t lost = elapsed(observation->now_ns, loop->now_ns);
+        set_back(loop, lost < INT64_MAX - loop->config->period_ns ? lost + loop->config->period_ns
+                                                                  : lost);
+    }
     loop->now_ns = observation->now_ns;
     loop->took = 0;
     loop->counts.ticks++;
     loop->fresh = check_observation(loop, observation);
     if (loop->stop == EC_STOP_NONE) {
         take_up(loop);
-        watch(loop, observation);
+        watch_observation(loop, observation);
+        watch_policy(loop);
     }
     loop->asked_delay = next_delay(loop);
     int64_t due = loop->config->mode == EC_SYNC ? 0 : (int64_t)loop->asked_delay;
@@ -428,12 +529,17 @@ ec_control_status ec_loop_deliver(ec_loop *loop, uint64_t sequence, const float 
         loop->counts.refused++;
         return EC_CONTROL_BAD_CHUNK;
     }
-    int64_t latency = published_ns - loop->request.observed_ns;
+    int64_t latency = elapsed(loop->request.observed_ns, published_ns);
     ec_histogram_add(&loop->histogram[EC_LATENCY], latency);
-    ec_delay_add(&loop->delay, &config->estimate, latency, config->period_ns);
+    /* No more than the periods that have passed: the clock may have jumped. */
+    int64_t age = elapsed(loop->request.observed_ns, loop->request.asked_ns);
+    int64_t most = elapsed(-age, lasting(loop, loop->tick - loop->request.tick + 1));
+    ec_delay_add(&loop->delay, &config->estimate, latency < most ? latency : most,
+                 config->period_ns);
     ec_control_status status = ec_chunk_check(config, actions);
     if (status != EC_CONTROL_OK) {
         loop->counts.refused++;
+        loop->unusable++;
         loop->pending = false; /* ask again */
         return status;
     }
@@ -478,9 +584,18 @@ ec_tick_result ec_loop_end(ec_loop *loop, float *action) {
         loop->counts.clipped += result.clipped;
         loop->counts.held += acts ? 0u : 1u;
         loop->counts.extra += result.source == EC_FROM_EXTRA ? 1u : 0u;
+        loop->held = !acts;
         bool waits = chunk == NULL || config->mode == EC_SYNC || result.source == EC_FROM_CHUNK;
         loop->starved = waits ? 0u : loop->starved + 1u;
     }
+    if (result.source != EC_FROM_NOTHING) {
+        size_t at = (size_t)(loop->tick % EC_CONTROL_HISTORY);
+        memcpy(loop->history + at * config->axes, action, config->axes * sizeof(float));
+    } else {
+        loop->first = loop->tick + 1;
+    }
+    bool missing = loop->pending && !loop->ready && config->mode != EC_SYNC;
+    loop->counts.late += missing && loop->tick == loop->request.handover ? 1u : 0u;
     result.handover = loop->took;
     result.stop = loop->stop;
     loop->tick++;
@@ -491,7 +606,7 @@ void ec_loop_stop(ec_loop *loop, ec_stop why) {
     if (loop->stop != EC_STOP_NONE) {
         return;
     }
-    loop->stop = why;
+    loop->stop = why > EC_STOP_NONE && why < EC_STOPS ? why : EC_STOP_ASKED;
     loop->stopping = 0;
     loop->pending = false;
     loop->ready = false;
