@@ -1,0 +1,106 @@
+/* Hammers ec_slot.h: two threads, no pause, checksums. Prints what was published, taken and lost.
+ *
+ *   control_exchange COUNT
+ *
+ * The writer publishes at least COUNT slots and goes on until a tenth as many were taken. Exit 1: a
+ * slot was a mixture, older than the one before, or not accounted for.
+ */
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "ec_slot.h"
+
+#define WORDS 32u
+#define BYTES (WORDS * sizeof(uint64_t))
+
+typedef struct {
+    ec_slots *slots;
+    uint64_t count, published;
+    _Atomic uint64_t taken; /* relaxed: orders nothing */
+    _Atomic uint32_t done;
+    uint64_t lost, last, wrong;
+} hammer;
+
+static uint64_t mix(uint64_t x) {
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+static void *write_all(void *given) {
+    hammer *h = (hammer *)given;
+    uint64_t number = 0;
+    while (number < h->count ||
+           atomic_load_explicit(&h->taken, memory_order_relaxed) < h->count / 10u) {
+        number++;
+        uint64_t *word = (uint64_t *)ec_slots_back_payload(h->slots);
+        uint64_t sum = 0;
+        for (uint32_t i = 0; i < WORDS - 1u; i++) {
+            word[i] = mix(number + i);
+            sum += word[i];
+        }
+        word[WORDS - 1u] = sum;
+        ec_slot_header *header = ec_slots_back(h->slots);
+        header->sequence = number;
+        header->published_ns = (int64_t)mix(number);
+        ec_slots_publish(h->slots);
+    }
+    h->published = number;
+    atomic_store_explicit(&h->done, 1u, memory_order_release);
+    return NULL;
+}
+
+static void check(hammer *h) {
+    const ec_slot_header *header = ec_slots_front(h->slots);
+    const uint64_t *word = (const uint64_t *)ec_slots_front_payload(h->slots);
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < WORDS - 1u; i++) {
+        sum += word[i];
+        h->wrong += word[i] != mix(header->sequence + i) ? 1u : 0u;
+    }
+    h->wrong += word[WORDS - 1u] != sum ? 1u : 0u;
+    h->wrong += header->published_ns != (int64_t)mix(header->sequence) ? 1u : 0u;
+    h->wrong += header->sequence <= h->last ? 1u : 0u;
+    h->last = header->sequence;
+    h->lost = header->lost;
+}
+
+static void *read_all(void *given) {
+    hammer *h = (hammer *)given;
+    uint64_t taken = 0;
+    bool more = true;
+    while (more) {
+        more = atomic_load_explicit(&h->done, memory_order_acquire) == 0u;
+        while (ec_slots_take(h->slots)) {
+            check(h);
+            atomic_store_explicit(&h->taken, ++taken, memory_order_relaxed);
+        }
+    }
+    return NULL;
+}
+
+int main(int count, char **words) {
+    hammer h = {.count = count > 1 ? strtoull(words[1], NULL, 10) : 1000000u};
+    size_t bytes = ec_slots_bytes(BYTES);
+    void *memory = aligned_alloc(64, bytes);
+    h.slots = ec_slots_init(memory, BYTES);
+    if (h.slots == NULL || ec_slots_init((uint8_t *)memory + 8, BYTES) != NULL) {
+        return 2;
+    }
+    pthread_t writer, reader;
+    if (pthread_create(&reader, NULL, read_all, &h) != 0 ||
+        pthread_create(&writer, NULL, write_all, &h) != 0) {
+        return 2;
+    }
+    pthread_join(writer, NULL);
+    pthread_join(reader, NULL);
+    uint64_t taken = atomic_load(&h.taken);
+    printf("published=%" PRIu64 " taken=%" PRIu64 " lost=%" PRIu64 " wrong=%" PRIu64 "\n",
+           h.published, taken, h.lost, h.wrong);
+    bool whole = h.last == h.published && taken + h.lost == h.published;
+    free(memory);
+    return h.wrong == 0u && whole ? 0 : 1;
+}
