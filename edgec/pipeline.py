@@ -20,7 +20,7 @@ from edgec.ir import Array, DType, Pass, Program
 from edgec.passes.attention_places import attention_places
 from edgec.passes.bias_correct import bias_correct
 from edgec.passes.cache_places import cache_places
-from edgec.passes.calibrate import calibrate
+from edgec.passes.calibrate import Ranges, calibrate
 from edgec.passes.choose_kernels import choose_kernels
 from edgec.passes.dead import remove_dead
 from edgec.passes.equalize import equalize
@@ -64,6 +64,7 @@ Precision = Literal["int8", "fp32", "fp16", "bf16", "w8a8", "w4a16"]
 HALVES: Final = {"fp16": DType.F16, "bf16": DType.BF16, "w8a8": DType.F16, "w4a16": DType.F16}
 # Steps after which the network is not the float one.
 ROUNDING: Final = ("awq", "quantize", "half", "fuse w4", "train", "schedule")
+LOGITS: Final = 8.0  # logits of +-8 tell two classes apart with a probability of 1 - 1e-7
 Arrays = Mapping[str, Array]
 
 
@@ -198,6 +199,12 @@ def _train_steps(options: Options, gpu: Gpu | None) -> tuple[Step, ...]:
             f"{options.precision} does not learn on {'a GPU' if gpu is not None else 'a device'}",
         )
     spec = options.train
+    if spec.head == "int8" and options.precision != "int8":
+        raise UserError(
+            "EDGEC-E24A",
+            "give --precision int8 with --head int8, or leave --head out: in "
+            f"{options.precision} no layer has integers",
+        )
     how = integers(spec.gradients, spec.rounding, spec.seed) if options.precision == "int8" else None
     return (
         Step("train", partial(train, spec=spec, integers=how)),
@@ -207,15 +214,30 @@ def _train_steps(options: Options, gpu: Gpu | None) -> tuple[Step, ...]:
 def _quantize(program: Program, *, arrays: Arrays, options: Options) -> Program:
     samples = _samples(program, arrays)
     scheme = Scheme(keep_float=kept_layers(program, options) | _float_head(program, options))
-    quantized = quantize(program, calibrate(program, samples, options.calibration), scheme)
+    ranges = _with_room(program, calibrate(program, samples, options.calibration), options.train)
+    quantized = quantize(program, ranges, scheme)
     return bias_correct(program, quantized, samples) if options.bias_correct else quantized
 
 
 def _float_head(program: Program, options: Options) -> frozenset[str]:
-    """The last layer where it learns: losses are computed in float, and so is what makes their logits."""
-    if options.train.mode == "none":
+    """The last layer where it learns in float: no output has a scale that logits could leave."""
+    if options.train.mode == "none" or options.train.head == "int8":
         return frozenset()
     return frozenset(n.loc.layer for n in layers_of(program.graphs[0])[-1:] if n.loc.layer)
+
+
+def _with_room(program: Program, ranges: Ranges, spec: TrainSpec) -> Ranges:
+    """The ranges with that of an int8 head's logits from -LOGITS to LOGITS at least: calibration saw those of the
+    network before it learns."""
+    if spec.mode == "none" or spec.head != "int8" or spec.loss == "mse":
+        return ranges
+    graph = program.graphs[0]
+    wide = dict(ranges.of)
+    for node in layers_of(graph)[-1:]:
+        key = graph.name, node.outputs[0].name
+        low, high = wide[key]
+        wide[key] = min(low, -LOGITS), max(high, LOGITS)
+    return replace(ranges, of=wide)
 
 
 def _samples(program: Program, arrays: Arrays) -> list[dict[str, Array]]:

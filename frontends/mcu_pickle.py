@@ -15,7 +15,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -37,10 +37,13 @@ _CODES: Final = {"i1": "int8", "i4": "int32", "f4": "float32"}
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The head that replaces the file's int8 classifier: float, `classes` rows drawn with `seed`."""
+    """The head that replaces the file's int8 classifier: `classes` rows drawn with `seed`. An int8 one has no samples
+    to take ranges from: its logits have the scale and zero of the file's classifier, its weights the median scale of
+    that one's, in which those that are drawn take about a quarter of the range."""
 
     classes: int
     seed: int = 0
+    precision: Literal["fp32", "int8"] = "fp32"
 
 
 class _Dtype:
@@ -241,9 +244,22 @@ class _Importer:
             return
         bound = 1 / np.sqrt(channels)
         rng = np.random.default_rng(head.seed)
-        w = self.b.constant(
-            rng.uniform(-bound, bound, (head.classes, channels)).astype(np.float32), "classifier.w"
-        )
-        b = self.b.constant(rng.uniform(-bound, bound, head.classes).astype(np.float32), "classifier.b")
+        weight = rng.uniform(-bound, bound, (head.classes, channels)).astype(np.float32)
+        bias = rng.uniform(-bound, bound, head.classes).astype(np.float32)
+        if head.precision == "int8":
+            self.at = self.integer_head(flat, weight, bias, conv["params"])
+            return
+        w, b = self.b.constant(weight, "classifier.w"), self.b.constant(bias, "classifier.b")
         real = self.b.call("dequantize", flat, name="features_real")
         self.at = self.b.call("linear", real, w, b, attrs=LinearAttrs(), name="logits")
+
+    def integer_head(self, x: str, weight: Array, bias: Array, p: Mapping[str, Any]) -> str:
+        """A linear layer with these weights, rounded, and the scales of the classifier `p`."""
+        scale_x, scale = np.float32(p["x_scale"]), np.median(np.asarray(p["w_scales"], np.float32))
+        scales = np.full(len(weight), scale, np.float32)
+        data = np.clip(np.floor(weight / scale + 0.5), -127, 127).astype(np.int8)
+        steps = np.floor(bias / (scale * scale_x) + 0.5).astype(np.int32)
+        w = self.b.constant(data, "classifier.w", per_channel(scales, 0))
+        b = self.b.constant(steps, "classifier.b", per_channel(scales * scale_x, 0))
+        quant = per_tensor(p["y_scale"], p["y_zero"])
+        return self.b.node("linear", (x, w, b), LinearAttrs(), name="logits", quants=(quant,))[0]

@@ -108,6 +108,7 @@ def train(program: Program, spec: TrainSpec, integers: Integers | None = None) -
 
 def _learning(program: Program, spec: TrainSpec, integers: Integers | None) -> Learning:
     graph = program.graphs[0]
+    _refuse_float_head(program, graph, spec)
     shared = Builder("shared", program.constants, program.state)
     shared.types.update(program.type_of(graph))
     operands: dict[tuple[str, int], Operand] = {}
@@ -129,6 +130,16 @@ def _learning(program: Program, spec: TrainSpec, integers: Integers | None) -> L
     if spec.accumulate > 1:
         _add_state(shared, PENDING, np.zeros(1, np.int32), _KEPT)
     return learning
+
+
+def _refuse_float_head(program: Program, graph: Graph, spec: TrainSpec) -> None:
+    """Raise UserError EDGEC-E248 where an int8 head is asked for and the last layer is float."""
+    for node in layers_of(graph)[-1:] if spec.head == "int8" else ():
+        if program.constants[node.inputs[1][1:]].type.quant is None:
+            raise UserError(
+                "EDGEC-E248",
+                f"give --head fp32, or no --keep-float for the last layer: it runs in float ({node.loc})",
+            )
 
 
 def _refuse_integers(learning: Learning) -> None:

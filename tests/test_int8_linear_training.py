@@ -24,7 +24,7 @@ from edgec.passes.straight_through import Format, integers
 from edgec.passes.train import train
 from edgec.targets.load import load_target
 from edgec.training.learned import learned_of
-from edgec.training.options import Scheme, TrainSpec, WeightSlice
+from edgec.training.options import Head, Loss, Scheme, TrainSpec, WeightSlice
 
 SLICES = Scheme(3, (WeightSlice("a", None, 0.5), WeightSlice("b", None, 0.25), WeightSlice("c", None, 1.0)))
 SPECS = pytest.mark.parametrize(
@@ -191,16 +191,19 @@ def test_integer_steps_are_those_of_the_definition(spec: TrainSpec) -> None:
     assert changed > 50
 
 
+@pytest.mark.parametrize("head", ["fp32", "int8"])
 @pytest.mark.parametrize("name", networks.MAKERS)
-def test_gradients_of_whole_networks_are_those_of_autograd(name: str) -> None:
+def test_gradients_of_whole_networks_are_those_of_autograd(name: str, head: Head) -> None:
     """Of every convolution and linear layer of the body, through attention, norms and pools, within 2e-6: where a
     gradient passes floats, the graph takes float32 of the integers."""
-    spec = TrainSpec("last", 6)
+    spec = TrainSpec("last", 6, head=head)
     plain, program = networks.quantized(name, spec), networks.trained(name, spec, "fp64")
     run = one_step(program)
-    features = next(n for n in plain.graphs[0].nodes if n.op == "dequantize")
-    walk = Walk(plain, run.values, features.outputs[0].name)
-    walk.values[features.outputs[0].name].backward(torch.tensor(run.features.astype(np.float64)))
+    features = plain.graphs[0].outputs[0]  # the logits, or what a float head reads
+    for node in plain.graphs[0].nodes:
+        features = node.outputs[0].name if node.op == "dequantize" else features
+    walk = Walk(plain, run.values, features)
+    walk.values[features].backward(torch.tensor(run.features.astype(np.float64)))
     seen = set()
     for node, inputs in run.updates:
         weight, bias = walk.parameters[node.loc.layer]
@@ -232,8 +235,11 @@ NETWORKS = pytest.mark.parametrize(
         ("digits", TrainSpec("full", rate=0.05)),
         ("digits", TrainSpec("sparse", scheme=Scheme(1, (WeightSlice("hidden", None, 0.25),)), rate=0.05)),
         ("vit", TrainSpec("last", 6, rate=0.05)),
+        ("mlp", TrainSpec("full", rate=0.05, head="int8")),
+        ("digits", TrainSpec("last", 2, rate=0.2, head="int8")),
+        ("vit", TrainSpec("last", 6, rate=0.05, head="int8")),
     ],
-    ids=lambda v: v if isinstance(v, str) else v.title,
+    ids=lambda v: v if isinstance(v, str) else f"{v.title}-{v.head}",
 )
 
 
@@ -248,7 +254,7 @@ def test_the_loss_falls_and_integers_move(name: str, spec: TrainSpec, gradients:
         outputs, state = interp.run(program, graph, given[step % 3], state)
         losses.append(float(outputs["loss"][0]))
     assert state is not None
-    assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
+    assert np.mean(losses[-3:]) < 0.6 * np.mean(losses[:3])
     weights = {n: s for n, s in program.state.items() if ".rows." in n}
     assert weights
     for n, s in weights.items():
@@ -279,15 +285,42 @@ def test_c_steps_are_the_interpreters_bit_for_bit(
 
 
 @pytest.mark.qemu
-@pytest.mark.parametrize("name", ["mlp", "digits"])
-def test_the_emulated_board_gives_the_interpreters_bits(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "head"), [("mlp", "int8"), ("digits", "fp32"), ("digits", "int8")])
+def test_the_emulated_board_gives_the_interpreters_bits(tmp_path: Path, name: str, head: Head) -> None:
     """Two steps and the logits after them, by the kernels of Armv7E-M."""
-    program = networks.trained(name, TrainSpec("full", rate=0.05))
+    program = networks.trained(name, TrainSpec("full", rate=0.05, head=head))
     calls = [("train_step", given) for given in networks.samples(program.graph("train_step"), 2, 3)]
     x = program.graph("infer").inputs[0].name
     calls.append(("infer", {x: calls[0][1][x]}))
     made = artifact(program, "cortex-m7", tmp_path / "a")
     assert ran(made, program, calls, on="qemu", fill=0xA5) == interpreted(program, calls)
+
+
+def test_the_loss_is_that_of_the_logits_real_numbers() -> None:
+    """An int8 head's logits count with their scale and zero."""
+    spec = TrainSpec("full", head="int8")
+    program = networks.trained("mlp", spec)
+    (logits,) = program.graph("infer").outputs
+    quant = program.type_of(program.graph("infer"))[logits].quant
+    assert quant is not None
+    for given in networks.samples(program.graph("evaluate"), 4, 3):
+        x, label = given.values()
+        ints, _ = interp.run(program, program.graph("infer"), {next(iter(given)): x})
+        real = torch.tensor((ints[logits].astype(np.float64) - quant.zero[0]) * quant.scale[0])
+        wanted = nnf.cross_entropy(real, torch.tensor(label.astype(np.int64)))
+        found, _ = interp.run(program, program.graph("evaluate"), given)
+        np.testing.assert_allclose(found["loss"][0], float(wanted), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("loss", "widened"), [("cross-entropy", True), ("mse", False)])
+def test_logits_of_an_int8_head_have_room_to_grow(loss: Loss, widened: bool) -> None:
+    """Those of the untrained network reach 0.5; a loss of other targets keeps the calibrated range."""
+    plain = networks.quantized("mlp", TrainSpec("full", head="int8", loss=loss))
+    (logits,) = plain.graphs[0].outputs
+    quant = plain.type_of(plain.graphs[0])[logits].quant
+    assert quant is not None
+    low, high = (quant.scale[0] * (end - quant.zero[0]) for end in (-128, 127))
+    assert (low <= -7.9 and high >= 7.9) == widened
 
 
 def test_the_graphs_hash_is_that_of_the_network_whatever_trains() -> None:

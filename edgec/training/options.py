@@ -18,6 +18,7 @@ Optimizer = Literal["sgd", "momentum", "adam"]
 Criterion = Literal["magnitude+", "first", "random"]
 Gradients = Literal["int8", "fp32"]
 Rounding = Literal["stochastic", "nearest"]
+Head = Literal["fp32", "int8"]
 
 # Graphs of a trained Program beside `infer`; the last where gradients are accumulated.
 TRAIN_STEP: Final = "train_step"
@@ -63,7 +64,8 @@ class TrainSpec:
     """`count`: n of last:n and r of lora:r. `rate`: the learning rate at the start, which the application may change.
     `accumulate`: steps whose mean gradient makes one update. `temperature`: of the loss kl. `gradients` of int8 layers
     are kept in this format, `rounding` is that of their updates. `ram_bytes`: all RAM of the firmware that learns,
-    stack and data included; None leaves it to the target."""
+    stack and data included; None leaves it to the target. `head`: in what the last layer of an int8 network computes
+    and learns."""
 
     mode: Mode = "none"
     count: int = 0
@@ -79,6 +81,7 @@ class TrainSpec:
     rounding: Rounding = "stochastic"
     seed: int = 0
     ram_bytes: int | None = None
+    head: Head = "fp32"
 
     @property
     def title(self) -> str:
@@ -116,6 +119,7 @@ def check_spec(spec: TrainSpec) -> TrainSpec:
         "--weight-decay as a number from 0 up": not 0.0 <= spec.weight_decay < 3e38,
         "--accumulate from 1 up": spec.accumulate < 1,
         "--train-ram with --train alone": spec.mode == "none" and spec.ram_bytes is not None,
+        "--head with --train alone": spec.mode == "none" and spec.head != "fp32",
         "--temperature as a number above 0": not 0.0 < spec.temperature < 3e38,
     }
     for cure, fails in wrong.items():

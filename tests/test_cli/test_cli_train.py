@@ -51,3 +51,14 @@ def test_a_gpu_does_not_learn(edgec: Command) -> None:
         "fp16 does not learn on a GPU",
         *("compile", "-q", "--no-build", "--target", "orin", "-o", "out", "net.pt2", "--train", "head"),
     )
+
+
+def test_the_command_has_it_and_the_artifact_checks(edgec: Command) -> None:
+    edgec.works(*COMPILE, "net.pt2", "--calib", "random", "--train", "head", "--head", "int8")
+    manifest = json.loads((edgec.here / "out/manifest.json").read_text())
+    assert manifest["options"]["train"]["head"] == "int8"
+    report = json.loads(edgec.works("report", "out", "--json").out)
+    assert {row["of_bytes"] for row in report["training"]["trainables"]} == {
+        row["bytes"] for row in report["training"]["trainables"]
+    }
+    assert report["training"]["trainables"][0]["state"].endswith(".q.rows.trained")
