@@ -43,6 +43,17 @@ MCUNET: Final = {
     148: Published(23, {**_whole(21, 24, 27, 30, 36), 39: "1/2"}, 148.4),
 }
 
+# MobileNetV2 of width 0.35 without its last convolution, 128x128.
+MOBILENET: Final = {
+    49: Published(16, {**_whole(36, 39), 41: "1/4", **dict.fromkeys((42, 45, 48, 49), "1/8"), 40: "0"}, 49.8),
+    73: Published(
+        20, {32: "1/8", 33: "1/2", 36: "1/2", **_whole(39, 48), 41: "1/4", 42: "1/8", 45: "1/8"}, 73.9
+    ),
+    99: Published(25, {**_whole(27, 30, 33, 36, 39, 48), 42: "1/8", 45: "1/2"}, 99.4),
+    123: Published(31, {**_whole(27, 30, 33, 36, 39, 45, 48), 42: "1/2"}, 123.6),
+    138: Published(34, _whole(27, 30, 33, 36, 39, 42, 45, 48), 138.2),
+}
+
 
 def spec_of(name: str) -> TrainSpec:
     """The TrainSpec of a scheme's number, or of head, bias (biases of the last 22), full."""

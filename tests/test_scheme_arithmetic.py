@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import functools
 import json
+import warnings
 
 import mcunet
 import pytest
 import scheme_arithmetic
+import torch
 from environment import RESULTS
 from scheme_arithmetic import FUSED, MODEL, WHOLE, Front, Live
-from schemes import MCUNET
+from schemes import MCUNET, MOBILENET
 
+from edgec import pipeline
+from edgec.frontends import LoadOptions, load
 from edgec.passes.straight_through import Format
+from edgec.passes.training_cost import TrainingCost, training_cost
+from edgec.pipeline import Options
+from edgec.training.options import TrainSpec
+from edgec.tune.evolution import Choice
+from examples.models.mobilenet_v2 import MobileNetV2
+from examples.models.seeded import seeded
 
 pytestmark = mcunet.needed
 
@@ -42,6 +52,43 @@ def total(of: Live) -> int:
 def test_labels_are_those_published(scheme: int) -> None:
     ours = scheme_arithmetic.label_kib(MCUNET[scheme].scheme)
     assert ours == pytest.approx(MCUNET[scheme].kib, abs=0.055)  # published with one decimal
+
+
+class Tiny(torch.nn.Module):
+    """MobileNetV2 of width 0.35 as the published schemes number it: without the last convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        net = MobileNetV2(0.35, classes=10)
+        self.features, self.head = net.features[:-1], torch.nn.Linear(112, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(x).mean((2, 3)))
+
+
+@functools.cache
+def mobilenet_cost() -> TrainingCost:
+    """Of the int8 network: random weights, calibrated on noise, which change no byte."""
+    module, inputs = seeded(Tiny, (1, 3, 128, 128))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.export warns about itself
+        program = load(module, LoadOptions(example_inputs=inputs))
+    (port,) = program.graphs[0].input_ports
+    options = Options(train=TrainSpec("head"))
+    arrays = {port.label: inputs[0].numpy()}
+    steps = [step for step in pipeline.graph_steps(options, arrays) if step.name not in ("train", "schedule")]
+    quantized = pipeline.run(program, steps, options, arrays).program
+    return training_cost(quantized, quantized.graphs[0])
+
+
+@pytest.mark.parametrize("scheme", MOBILENET)
+def test_labels_of_another_network_are_those_published(scheme: int) -> None:
+    published, cost = MOBILENET[scheme], mobilenet_cost()
+    slices = tuple((w.conv or 0, w.ratio) for w in published.scheme.weights if w.ratio)
+    ours = (
+        cost.extra_bytes(Choice(published.scheme.biases, slices)) - 3 * 112
+    )  # the label has the head in int8
+    assert ours / 1024 == pytest.approx(published.kib, abs=0.055)
 
 
 @pytest.mark.parametrize("gradients", FORMATS)
