@@ -10,14 +10,23 @@ from typing import Final
 
 from edgec.backends.kernel_record import Accepts
 from edgec.backends.kernels_c_train_dsp import MOST_BLOCK, conv_is_pointwise, grad_of_small_eff
-from edgec.backends.kernels_c_train_s8 import accepts_conv, launch_conv, launch_input_grad, of_kind
+from edgec.backends.kernels_c_train_s8 import (
+    PIXELS,
+    accepts_conv,
+    accepts_weight,
+    launch_conv,
+    launch_input_grad,
+    launch_weight,
+    of_kind,
+    weight_is_pointwise,
+)
 from edgec.plan import Kernel, Launch, NodeView, Target
 
 RANK: Final = 5
 VECTOR: Final = 16  # bytes
 MOST_STEP: Final = 9000  # channels between elements that a vector gathers
 MOST_SCRATCH: Final = 12 << 10  # bytes that blocks of more than the fewest pixels or outputs may take
-PIXELS: Final = 3  # that input gradients take at once
+THREE: Final = 3  # pixels that input gradients take at once
 
 Scratch = Callable[[NodeView, Target], int]
 
@@ -49,7 +58,7 @@ def _grad_block(node: NodeView) -> tuple[int, int, int]:
     """Pixels at a time; bytes of scratch for all, and for each pixel."""
     eights, inputs = whole(node.inputs[0].dims[3], 8), node.outputs[0].dims[3]
     fixed, each = 2 * eights, 2 * eights + 4 * inputs
-    return block_size(fixed, each, PIXELS), fixed, each
+    return block_size(fixed, each, THREE), fixed, each
 
 
 def _launch_pointwise_grad(node: NodeView, target: Target) -> Launch:
@@ -58,6 +67,26 @@ def _launch_pointwise_grad(node: NodeView, target: Target) -> Launch:
 
 def _pointwise_grad_scratch(node: NodeView, target: Target) -> int:
     block, fixed, each = _grad_block(node)
+    return fixed + block * each
+
+
+def _weight_accepted(node: NodeView) -> bool:
+    channels = (node.inputs[1].dims[3], node.inputs[2].dims[3])
+    return weight_is_pointwise(node) and max(channels) <= MOST_STEP
+
+
+def _weight_block(node: NodeView) -> tuple[int, int, int]:
+    """Outputs at a time; bytes of scratch for all, and for each output."""
+    fixed, each = (4 + VECTOR) * PIXELS, PIXELS + 4 * whole(node.inputs[0].dims[3], 4)
+    return block_size(fixed, each, 1), fixed, each
+
+
+def _launch_pointwise_weight(node: NodeView, target: Target) -> Launch:
+    return launch_weight(node, target, _weight_block(node)[0])
+
+
+def _pointwise_weight_scratch(node: NodeView, target: Target) -> int:
+    block, fixed, each = _weight_block(node)
     return fixed + block * each
 
 
@@ -89,5 +118,13 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         _also(of_kind(0, True), _grad_accepted),
         _launch_pointwise_grad,
         _pointwise_grad_scratch,
+    ),
+    _mve(
+        "train_conv2d_weight",
+        "ec_pointwise_train_weight_pair_mve",
+        _also(accepts_weight(True), _weight_accepted),
+        _launch_pointwise_weight,
+        _pointwise_weight_scratch,
+        (0,),
     ),
 )

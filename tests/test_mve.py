@@ -84,6 +84,7 @@ DRAWS = {
         True,
         {"ec_pointwise_trained_conv2d_s8_mve", "ec_pointwise_trained_conv2d_mask_s8_mve"},
     ),
+    "weight-pointwise": (drawn_weight_steps, True, {"ec_pointwise_train_weight_pair_mve"}),
     "input_grad-pointwise": (drawn_input_gradients, True, {"ec_pointwise_input_grad_s8_mve"}),
 }
 

@@ -47,6 +47,15 @@ static inline void ec_mve_column(int8_t *to, int32_t apart, const int8_t *from, 
     }
 }
 
+static inline int32_t ec_mve_sum(const int8_t *h, int32_t count)
+{
+    int32_t sum = 0;
+    for (; count > 0; count -= 16, h += 16) {
+        sum = vaddvaq_s8(sum, vldrbq_z_s8(h, vctp8q((uint32_t)count)));
+    }
+    return sum;
+}
+
 /* Bytes [q, end) as (q + 1) >> 1 each. */
 static inline void ec_mve_halve(int8_t *q, const int8_t *end)
 {

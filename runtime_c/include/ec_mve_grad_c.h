@@ -27,6 +27,15 @@ static inline void ec_mve_column(int8_t *to, int32_t apart, const int8_t *from, 
     }
 }
 
+static inline int32_t ec_mve_sum(const int8_t *h, int32_t count)
+{
+    int32_t sum = 0;
+    for (int32_t i = 0; i < count; i++) {
+        sum += h[i];
+    }
+    return sum;
+}
+
 static inline void ec_mve_put(ec_block_float *to, const int32_t *acc, int32_t count)
 {
     ec_block_float_put(to, acc, count);

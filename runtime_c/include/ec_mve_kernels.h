@@ -21,4 +21,10 @@ void ec_pointwise_input_grad_s8_mve(const ec_input_grad_params *p, const int8_t 
                                     const int16_t *eff, const int32_t *idx, const int8_t *slice,
                                     int8_t *dx, int32_t *exponent, void *scratch);
 
+void ec_pointwise_train_weight_pair_mve(const ec_train_weight_params *p, const int8_t *w,
+                                        const int8_t *x, const int8_t *q, const int32_t *e,
+                                        const uint8_t *mask, const float *factor, const float *rate,
+                                        const int32_t *step, const int32_t *idx, int8_t *y,
+                                        void *scratch);
+
 #endif

@@ -4,12 +4,8 @@
 
 /* Sums of one pixel with four rows: 64 products in 10 instructions. */
 static inline int32x4_t ec_mve_dot_rows(const int8_t *x, const int8_t *panel, int32_t inputs,
-                                        const int32_t *start)
+                                        int32_t a0, int32_t a1, int32_t a2, int32_t a3)
 {
-    int32_t a0 = start[0];
-    int32_t a1 = start[1];
-    int32_t a2 = start[2];
-    int32_t a3 = start[3];
     int32x4_t acc;
     __asm__ volatile("wlstp.8 lr, %[inputs], 1f\n"
                      "2:\n"
@@ -33,6 +29,13 @@ static inline int32x4_t ec_mve_dot_rows(const int8_t *x, const int8_t *panel, in
     return acc;
 }
 
+static inline void ec_mve_add_rows(int32_t *sums, const int8_t *x, const int8_t *panel,
+                                   int32_t inputs, int32_t start)
+{
+    int32x4_t acc = ec_mve_dot_rows(x, panel, inputs, start, start, start, start);
+    vstrwq_s32(sums, vaddq_s32(vldrwq_s32(sums), acc));
+}
+
 /* The bits of `bits` where both are equal, added up. */
 static inline uint32_t ec_mve_equal_bits(int32x4_t a, int32x4_t b, uint32x4_t bits)
 {
@@ -47,12 +50,14 @@ static inline uint32_t ec_mve_equal_bits(int32x4_t a, int32x4_t b, uint32x4_t bi
 static inline void ec_mve_pixels(const ec_mve_four *to, const ec_mve_run *run, const int8_t *panel)
 {
     static const uint32_t powers[4] = {1, 2, 4, 8};
+    const int32_t *start = to->start;
     const int8_t *x = run->x;
     int32_t at = run->at;
     if (to->plain == 0) {
         for (int32_t n = run->pixels; n > 0; n--, x += run->step, at += run->y_step) {
             int32_t acc[EC_MVE_ROWS];
-            vstrwq_s32(acc, ec_mve_dot_rows(x, panel, run->inputs, to->start));
+            vstrwq_s32(acc, ec_mve_dot_rows(x, panel, run->inputs, start[0], start[1], start[2],
+                                            start[3]));
             ec_mve_put_any(to, acc, run->y, run->mask, at);
         }
         return;
@@ -65,7 +70,8 @@ static inline void ec_mve_pixels(const ec_mve_four *to, const ec_mve_run *run, c
     const uint32x4_t bits = vldrwq_u32(powers);
     uint8_t *mask = run->mask;
     for (int32_t n = run->pixels; n > 0; n--, x += run->step, at += run->y_step) {
-        int32x4_t acc = ec_mve_dot_rows(x, panel, run->inputs, to->start);
+        int32x4_t acc =
+            ec_mve_dot_rows(x, panel, run->inputs, start[0], start[1], start[2], start[3]);
         acc = vrshlq_s32(vmulhq_s32(vqaddq_s32(acc, bias), multiplier), down);
         acc = vaddq_n_s32(acc, to->zero_out);
         int32x4_t clamped = vminq_s32(vmaxq_s32(acc, low), high);
