@@ -38,6 +38,7 @@ from edgec.training.options import (
     PENDING,
     STEP,
     TRAIN_STEP,
+    Loss,
     TrainSpec,
 )
 
@@ -346,9 +347,7 @@ def _loss(b: Builder, learning: Learning) -> tuple[str, str | None]:
     ref, port = graph.outputs[0], graph.output_ports[0]
     b.loc = replace(b.loc, layer=LOSS)
     makers = {v.name: n for n in b.nodes for v in n.outputs}
-    maker = makers.get(ref)
-    if maker is not None and len(maker.outputs) == 1 and spec.loss in ("cross-entropy", "kl"):
-        ref = _logits(maker, len(b.types[ref].shape) - 1)
+    ref = _logits(makers, ref, spec.loss, len(b.types[ref].shape) - 1)
     if b.types[ref].quant is not None:
         ref = b.call("dequantize", ref)
     t = b.types[ref]
@@ -376,10 +375,23 @@ def _loss(b: Builder, learning: Learning) -> tuple[str, str | None]:
     return b.call(_LOSS_OPS[spec.loss], ref, target, name=LOSS), None
 
 
-def _logits(maker: Node, last: int) -> str:
-    """What the node that makes the output makes it of, where it is a softmax over the last axis; else its output."""
-    softmax = isinstance(maker.attrs, (SoftmaxAttrs, LogSoftmaxAttrs)) and maker.attrs.axis == last
-    return maker.inputs[0] if softmax else maker.outputs[0].name
+def _logits(makers: Mapping[str, Node], ref: str, loss: Loss, last: int) -> str:
+    """What the loss reads in place of the output `ref`: what a softmax over the last axis, for bce a sigmoid, makes it
+    of. Logits that were rounded for an int8 softmax are taken as they were before."""
+    end = makers.get(ref)
+    if end is not None and end.op == "dequantize":
+        end = makers.get(end.inputs[0])
+    if end is None:
+        return ref
+    if loss == "bce":
+        left_out = end.op == "sigmoid"
+    else:
+        softmax = isinstance(end.attrs, (SoftmaxAttrs, LogSoftmaxAttrs)) and end.attrs.axis == last
+        left_out = softmax and loss in ("cross-entropy", "kl")
+    if not left_out:
+        return ref
+    source = makers.get(end.inputs[0])
+    return source.inputs[0] if source is not None and source.op == "quantize" else end.inputs[0]
 
 
 def _outputs(b: Builder, loss: str, correct: str | None) -> None:

@@ -11,9 +11,10 @@ import torch
 from small_programs import decoder
 from small_programs import digits as int8_digits
 
-from edgec import interp
+from edgec import interp, pipeline
 from edgec.build import Builder
 from edgec.errors import UserError
+from edgec.frontends import LoadOptions, load
 from edgec.ir import Array, DType, Program, Type
 from edgec.ops.linear import LinearAttrs
 from edgec.ops.reduce import ArgmaxAttrs
@@ -339,6 +340,42 @@ def test_other_losses_take_a_target_of_the_output_and_fall(loss: Any) -> None:
         losses.append(float(outputs[graph.outputs[0]][0]))
     assert losses[-1] < 0.9 * losses[0]
     assert [p.label for p in graph.output_ports] == ["loss"]
+
+
+ENDS = {
+    "softmax": (lambda y: torch.softmax(y, -1), "cross-entropy"),
+    "log softmax": (lambda y: torch.log_softmax(y, -1), "cross-entropy"),
+    "sigmoid": (torch.sigmoid, "bce"),
+}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("end", ENDS)
+def test_a_loss_reads_the_logits_before_what_ends_the_network(end: str, precision: Any) -> None:
+    """In int8, too, the float ones of the head, not what was rounded for the softmax."""
+    last, loss = ENDS[end]
+
+    class Ends(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.body, self.head = torch.nn.Conv2d(2, 4, 3), torch.nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return last(self.head(torch.relu(self.body(x)).mean((2, 3))))
+
+    x = torch.randn(1, 2, 6, 6, generator=torch.Generator().manual_seed(1))
+    spec = TrainSpec("full", loss=loss)
+    options = pipeline.Options(precision=precision, train=spec)
+    arrays = {"x": x.numpy()}
+    steps = pipeline.graph_steps(options, arrays)
+    program = pipeline.run(load(Ends(), LoadOptions(example_inputs=(x,))), steps, options, arrays).program
+    for name in ("train_step", "evaluate"):
+        graph = program.graph(name)
+        made = {v.name: n for n in graph.nodes for v in n.outputs}
+        read = made[made[graph.outputs[0]].inputs[0]]
+        assert (read.op, read.loc.layer) == ("linear", "head")
+    assert end.split()[-1] in program.graph("infer").nodes[-1].op
 
 
 def refused(spec: TrainSpec, name: str = "digits") -> str:
