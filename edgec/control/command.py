@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, Final, get_args
 
 from edgec.control.settings import MODES, Actuation, Task
 from edgec.errors import UserError
 
-ACTIONS: Final = ("simulate",)
+ACTIONS: Final = ("plan", "simulate")
 ALL: Final = "all"
 
 
 def options(p: argparse.ArgumentParser) -> None:
     """The words of `edgec control`."""
-    p.add_argument("what", choices=ACTIONS, help="simulate: score a mode on a task, in virtual time")
+    p.add_argument(
+        "what",
+        choices=ACTIONS,
+        help="plan: what a policy's latency asks for; simulate: score a mode on a task, in virtual time",
+    )
+    p.add_argument("--settings", type=Path, metavar="FILE.toml", help="of the loop (plan)")
+    p.add_argument("--latency", type=float, metavar="MS", help="of the policy, at worst (plan)")
     p.add_argument("--task", choices=get_args(Task), default="mole", help="default mole")
     p.add_argument(
         "--action", choices=get_args(Actuation), default="delta", help="what actions are (default delta)"
@@ -45,6 +52,30 @@ def _natural(text: str) -> int:
 
 def run(args: argparse.Namespace) -> tuple[Any, str]:
     """(the result for machines, the same for people) of `edgec control`."""
+    return _plan(args) if args.what == "plan" else _simulate(args)
+
+
+def _plan(args: argparse.Namespace) -> tuple[Any, str]:
+    from edgec.control.plan import plan
+    from edgec.control.settings_file import read_settings
+
+    if args.settings is None or args.latency is None:
+        raise UserError("EDGEC-E283", "give --settings FILE.toml and --latency MS: a plan needs both")
+    settings = read_settings(args.settings)
+    found = plan(settings, args.latency / 1e3)
+    lines = (
+        f"delay           {found.delay} periods",
+        f"execute         {settings.execute} actions of {settings.horizon}; "
+        f"{found.execute_least} to {found.execute_most} never wait",
+        f"worst reaction  {1e3 * found.reaction_s:.0f} ms; asked without a pause "
+        f"{1e3 * found.reaction_continuous_s:.0f} ms",
+        f"waits           {1e3 * found.wait_s:.0f} ms a chunk",
+        f"memory          {found.loop_bytes:,} B",
+    )
+    return found.json(), "\n".join(lines)
+
+
+def _simulate(args: argparse.Namespace) -> tuple[Any, str]:
     from edgec.control import worlds
     from edgec.control.simulate import Case, simulate
 

@@ -32,6 +32,21 @@ def test_the_command_prints_the_score(edgec: Command) -> None:
     assert edgec.works(*words).out.startswith("vlash       delay 4, hits  ")
 
 
+def test_the_plan_is_printed(edgec: Command) -> None:
+    from tests.test_control_plan import TEXT
+
+    (edgec.here / "robot.toml").write_text(TEXT, encoding="utf-8")
+    words = ["control", "plan", "--settings", "robot.toml", "--latency", "64.1"]
+    assert edgec.works(*words).out.splitlines()[:3] == [
+        "delay           4 periods",
+        "execute         8 actions of 16; 4 to 16 never wait",
+        "worst reaction  240 ms; asked without a pause 160 ms",
+    ]
+    assert json.loads(edgec.works(*words, "--json").out)["delay"] == 4
+    text = "EDGEC-E283: give --settings FILE.toml and --latency MS: a plan needs both"
+    edgec.refused(2, text, "control", "plan")
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
