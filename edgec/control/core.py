@@ -171,6 +171,18 @@ class CHistogram(ctypes.Structure):
     )
 
 
+class CReplayed(ctypes.Structure):
+    """ec_replay_result"""
+
+    _fields_ = (
+        ("records", c_uint64),
+        ("periods", c_uint64),
+        ("tick", c_int64),
+        ("recorded", c_size_t),
+        ("replayed_bytes", c_size_t),
+    )
+
+
 def sources() -> list[Path]:
     """The C files of the loop."""
     from edgec.runtime_c import ROOT
@@ -239,6 +251,53 @@ def declared(found: ctypes.CDLL) -> ctypes.CDLL:
         "ec_virtual_answer": (None, [loops, c_uint32, c_void_p, c_void_p, c_void_p]),
         "ec_virtual_end": (None, [loops, c_void_p, c_void_p]),
         "ec_virtual_loop": (c_void_p, [loops, c_uint32]),
+        "ec_threads_bytes": (c_size_t, [POINTER(CConfig), c_void_p]),
+        "ec_threads_init": (c_int, [POINTER(CConfig), c_void_p, c_void_p, c_size_t, POINTER(c_void_p)]),
+        "ec_threads_start": (c_int, [c_void_p]),
+        "ec_threads_infer": (c_int, [c_void_p]),
+        "ec_threads_stop": (None, [c_void_p]),
+        "ec_threads_reset": (None, [c_void_p]),
+        "ec_threads_running": (ctypes.c_bool, [c_void_p]),
+        "ec_threads_wait": (c_int, [c_void_p, c_int64]),
+        "ec_threads_statistics": (ctypes.c_bool, [c_void_p, c_void_p]),
+        "ec_threads_text": (ctypes.c_char_p, [c_int]),
+        "ec_mailbox_bytes": (c_size_t, [POINTER(CConfig), c_size_t]),
+        "ec_mailbox_init": (c_void_p, [POINTER(CConfig), c_size_t, c_void_p]),
+        "ec_mailbox_wait": (ctypes.c_bool, [c_void_p] * 3),
+        "ec_mailbox_post": (None, [c_void_p, c_void_p, c_void_p, c_int64, c_uint64]),
+        "ec_mailbox_close": (None, [c_void_p]),
+        "ec_mailbox_lost": (c_uint64, [c_void_p]),
+        "ec_settings_hash": (c_uint64, [POINTER(CConfig)]),
+        "ec_recorder_least": (c_size_t, [POINTER(CConfig)]),
+        "ec_recorder_bytes": (c_size_t, [POINTER(CConfig), c_size_t]),
+        "ec_recorder_init": (
+            c_int,
+            [POINTER(CConfig), ctypes.c_char_p, c_size_t, c_void_p, c_size_t, POINTER(c_void_p)],
+        ),
+        "ec_recorded_begin": (POINTER(CRequest), [c_void_p, c_void_p, POINTER(CObservation), c_int64]),
+        "ec_recorded_deliver": (c_int, [c_void_p, c_void_p, c_uint64, c_void_p, c_int64]),
+        "ec_recorded_end": (CTick, [c_void_p, c_void_p, c_void_p]),
+        "ec_recorded_stop": (None, [c_void_p, c_void_p, c_int]),
+        "ec_recorded_reset": (None, [c_void_p, c_void_p]),
+        "ec_recorder_dropped": (c_uint64, [c_void_p]),
+        "ec_recorder_take": (c_size_t, [c_void_p, c_void_p, c_size_t]),
+        "ec_replay_bytes": (c_size_t, [POINTER(CConfig)]),
+        "ec_replay_record_bytes": (c_size_t, [POINTER(CConfig)]),
+        "ec_replay": (
+            c_int,
+            [POINTER(CConfig), c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, POINTER(CReplayed)],
+        ),
+        "ec_trial_bytes": (c_size_t, [POINTER(CConfig), c_size_t]),
+        "ec_trial_init": (
+            c_int,
+            [POINTER(CConfig), *[c_void_p] * 2, c_size_t, c_void_p, c_size_t, POINTER(c_void_p)],
+        ),
+        "ec_trial_run": (None, [c_void_p, c_uint64]),
+        "ec_trial_loop": (c_void_p, [c_void_p]),
+        "ec_trial_recorder": (c_void_p, [c_void_p]),
+        "ec_trial_faults": (c_void_p, [c_void_p]),
+        "ec_trial_state": (POINTER(c_float), [c_void_p]),
+        "ec_faults_counts": (POINTER(c_uint64), [c_void_p]),
     }
     for name, (result, arguments) in types.items():
         function = getattr(found, name)
