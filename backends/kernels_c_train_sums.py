@@ -1,6 +1,7 @@
 """Kernel records of the C backend: int8 training with weight decay, in Q8.8 and along sums, portable C99.
 
-A pointer that a kernel does not read is that of another input: Launch.inputs names it twice.
+A pointer that a kernel does not read is that of another input, which Launch.inputs names twice: a value's, whose
+pointer has no type, or one of the same type.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def launch_sum(node: NodeView, target: Target, block: int = 0) -> Launch:
     )
     factor = 5 if pair else 4
     own = (_or(found.parameter, 1), _or(found.decay, factor), _or(found.fraction, 1))
-    inputs = (*range(factor + 2), *own, _or(found.idx, factor))
+    inputs = (*range(factor + 2), *own, _or(found.idx, factor - 1))
     return Launch("ec_train_weight_params", fields, inputs, ())
 
 
@@ -113,7 +114,7 @@ def _launch_bias_sum(node: NodeView, target: Target) -> Launch:
     factor = 4 if is_pair_node(node, 1) else 3
     found = Sources.of(factor + 2, len(node.inputs), attrs.decays, False)
     fields = (*bias_sizes(node), *NO_NOISE, *_sources_fields(attrs.decays, False, attrs.keep))
-    inputs = (*range(factor + 2), _or(found.parameter, factor), _or(found.decay, factor))
+    inputs = (*range(factor + 2), _or(found.parameter, factor - 1), _or(found.decay, factor))
     return Launch("ec_train_bias_params", fields, inputs, ())
 
 

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -32,44 +33,40 @@ from edgec.ops.linear import LinearAttrs
 from edgec.ops.pool import AdaptiveAvgPool2dAttrs
 from edgec.ops.reduce import ReduceAttrs
 from edgec.ops.shape import ExpandAttrs, ReshapeAttrs
-from edgec.ops.train_conv import (
-    TrainConv2dBiasAttrs,
-    TrainConv2dWeightAttrs,
-    TrainedConv2dInputGradAttrs,
-)
+from edgec.ops.train_conv import TrainedConv2dInputGradAttrs
 from edgec.ops.trained import TrainedAddAttrs, TrainedConv2dAttrs, by_rows
 from edgec.passes.autodiff import Gradient, IntegerRules, Vjp
+from edgec.passes.integer_updates import Convolution, Updates, alive_of, alive_rows, rows
 from edgec.passes.straight import Format, Straight, scale_of
 from edgec.passes.straight_float import has_float_form, through_float
-from edgec.passes.train import Integers, Operand, convolution_weight
+from edgec.passes.train import Integers, Operand, Pace, convolution_weight
 from edgec.passes.weights import quantize_bias
 
-DEAD: Final = 1e-6  # of the median weight scale: channels below it do not train
 EFF_MOST: Final = 128  # largest integer factor of an int8 gradient: 127 * 128 is an int16
 INT32_MOST: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What updates need: the rate [1], the step's number i32[1], how gradients are kept and steps rounded."""
+    """How gradients are kept and parameters move."""
 
-    rate: str
-    number: str
     gradients: Format
-    rounding: Rounding
-    seed: int
+    updates: Updates
 
 
 def integers(gradients: Format = "int8", rounding: Rounding = "stochastic", seed: int = 0) -> Integers:
     """How quantised layers train with gradients in this format."""
 
-    def rules(b: Builder, rate: str, number: str) -> IntegerRules:
+    def rules(b: Builder, pace: Pace) -> IntegerRules:
         if gradients == "fp64":
-            rate = b.call("cast", rate, attrs=CastAttrs("f64"))
-        step = _Step(rate, number, gradients, rounding, seed)
+            pace = replace(pace, rate=b.call("cast", pace.rate, attrs=CastAttrs("f64")))
+        step = _Step(gradients, Updates(pace, rounding, seed))
         return IntegerRules(lambda op: _rule(op, step), _total)
 
-    return Integers(forward, rules)
+    def apply(b: Builder, operand: Operand, pace: Pace) -> None:
+        Updates(pace, rounding, seed).apply(b, operand, alive_rows(b, operand))
+
+    return Integers(forward, rules, partial(rows, rounding=rounding), apply)
 
 
 def forward(b: Builder, node: Node, operands: Mapping[int, Operand], backward: bool) -> None:
@@ -298,7 +295,7 @@ class _Layer:
         outputs = self.w.dims[0]
         scale = np.array(self.w.quant.scale, np.float64)
         self.scale_w = scale if len(scale) == outputs else np.full(outputs, scale[0])
-        self.alive = self.scale_w >= DEAD * np.median(self.scale_w)
+        self.alive = alive_of(self.scale_w)
         self.scale_x, self.scale_y = scale_of(self.x), scale_of(node.outputs[0].type)
 
     def constant(self, values: npt.NDArray[np.float64], dtype: npt.DTypeLike, stem: str) -> str:
@@ -349,16 +346,14 @@ class _Layer:
         factor = self.constant(
             self.grad.factor / (self.scale_w * self.scale_x * self.scale_y), np.float32, "step_b"
         )
-        attrs = TrainConv2dBiasAttrs(_salt(ref), self.step.seed, self.step.rounding)
-        inputs = (ref, *self.grad.refs, self.mask, factor, self.step.rate, self.step.number)
-        return self.updated("train_conv2d_bias", inputs, attrs)
+        return self.step.updates.bias(self.b, ref, (*self.grad.refs, self.mask, factor), self.alive)
 
     def weight(self, state: str, idx: str | None) -> str:
         b, a = self.b, self.attrs
         assert self.x.quant is not None
         steps = self.grad.factor * self.scale_x / (self.scale_w * self.scale_y)
         rows = idx is not None and by_rows(self.w, a.groups)
-        x = self.node.inputs[0]
+        x, alive = self.node.inputs[0], self.alive
         chosen: tuple[str, ...] = ()
         if idx is not None:
             x = b.node("index_select", (x, idx), IndexSelectAttrs(3), quants=(self.x.quant,))[0]
@@ -367,27 +362,7 @@ class _Layer:
             assert idx is not None
             at = np.asarray(b.constants[idx[1:]].data, np.int64)
             factor = b.constant(b.constants[factor[1:]].data[at], f"{self.node.outputs[0].name}.step_w")
-            chosen = (idx,)
-        attrs = TrainConv2dWeightAttrs(
-            self.x.quant.per_tensor[1],
-            _salt(state),
-            self.step.seed,
-            self.step.rounding,
-            a.stride,
-            a.pad,
-            a.dilation,
-            a.groups,
-        )
-        inputs = (state, x, *self.grad.refs, self.mask, factor, self.step.rate, self.step.number, *chosen)
-        return self.updated("train_conv2d_weight", inputs, attrs)
-
-    def updated(self, op: str, inputs: Sequence[str], attrs: Attrs) -> str:
-        return self.b.node(op, inputs, attrs, name=f"{inputs[0][1:]}.next")[0]
-
-
-def _salt(state: str) -> int:
-    """A number of the state's name (FNV-1a, 31 bits), so that the noise of a parameter does not depend on others."""
-    value = 0x811C9DC5
-    for byte in state.encode():
-        value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
-    return value & 0x7FFFFFFF
+            chosen, alive = (idx,), alive[at]
+        place = Convolution(self.x.quant.per_tensor[1], a.stride, a.pad, a.dilation, a.groups)
+        sources = (x, *self.grad.refs, self.mask, factor)
+        return self.step.updates.weight(b, state, sources, alive, chosen, place)

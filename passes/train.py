@@ -58,14 +58,28 @@ class Operand:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """What updates go by: the rate [1], the share [1] of a step's gradient in a sum (both 0 where the loss is not
+    finite) and the step's number i32[1]."""
+
+    spec: TrainSpec
+    rate: str
+    share: str
+    number: str
+
+
+@dataclass(frozen=True, slots=True)
 class Integers:
     """How quantised layers train. `forward(builder, node, operands by position, backward)` appends a quantised node
     with these operands trained (or none), keeping its output's name (`backward`: the graph is a training step);
-    `rules`: of the reverse walk over what it appended, given the rate [1] and the step's number i32[1]. What they make
-    of a quantised state is not its gradient but its next content."""
+    `rules`: of the reverse walk over what it appended. What they make of a quantised state is not its gradient but its
+    next content, or that of its sum where gradients are accumulated. `rows`: (name, initial content, persistence) of
+    the states beside a quantised one; `apply` appends the step of an operand along its sum."""
 
     forward: Callable[[Builder, Node, Mapping[int, Operand], bool], None]
-    rules: Callable[[Builder, str, str], IntegerRules]
+    rules: Callable[[Builder, Pace], IntegerRules]
+    rows: Callable[[Type, TrainSpec], Sequence[tuple[str, Array, Persistence]]]
+    apply: Callable[[Builder, Operand, Pace], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +142,9 @@ def _learning(program: Program, spec: TrainSpec, integers: Integers | None) -> L
                 _add_state(shared, f"{ref[1:]}.{name}", np.zeros(shared.types[ref].dims, np.float32), _SAVED)
             if spec.accumulate > 1:
                 _add_state(shared, f"{ref[1:]}.sum", np.zeros(shared.types[ref].dims, np.float32), _KEPT)
+        elif integers is not None:
+            for name, initial, persistence in integers.rows(shared.types[ref], spec):
+                _add_state(shared, f"{ref[1:]}.{name}", initial, persistence)
     if spec.accumulate > 1:
         _add_state(shared, PENDING, np.zeros(1, np.int32), _KEPT)
     return learning
@@ -145,21 +162,13 @@ def _refuse_float_head(program: Program, graph: Graph, spec: TrainSpec) -> None:
 
 def _refuse_integers(learning: Learning) -> None:
     """Raise UserError EDGEC-E248 where integers are to learn in a way that only floats do."""
-    spec = learning.spec
-    wrong = [
-        text
-        for text, given in (
-            ("--optimizer sgd", spec.optimizer != "sgd"),
-            ("--weight-decay 0", spec.weight_decay != 0.0),
-            ("--accumulate 1", spec.accumulate != 1),
-        )
-        if given
-    ]
-    if wrong and any(learning.shared.types[ref].quant is not None for ref in learning.states):
+    if learning.spec.optimizer != "adam":
+        return
+    if any(learning.shared.types[ref].quant is not None for ref in learning.states):
         raise UserError(
             "EDGEC-E248",
-            f"give {' and '.join(wrong)}, or --precision fp32, or train the head alone: int8 layers learn by plain "
-            "SGD, sample by sample",
+            "give --optimizer sgd or momentum, or --precision fp32, or train a float head alone: int8 layers do not "
+            "learn by Adam, which fp32 has",
         )
 
 
@@ -428,16 +437,18 @@ def _train_step(learning: Learning) -> Graph:
     rate = b.call("when_finite", gate, loss, name="rate")
     one = b.call("when_finite", b.constant(np.ones(1, np.int32), "one"), loss, name="counted")
     number = b.call("add", "$" + STEP, one, attrs=BinaryAttrs(), name="number")
-    rules = learning.integers.rules(b, rate, number) if learning.integers is not None else None
     seed = b.constant(np.ones(1, np.float32), "unit")
+    share = rate if spec.accumulate > 1 else b.call("when_finite", seed, loss, name="share")
+    pace = Pace(spec, rate, share, number)
+    rules = learning.integers.rules(b, pace) if learning.integers is not None else None
     walk = Walk({name: layer.rule for name, layer in forward.sliced.items()}, rules)
     every = tuple(ref for refs in forward.wanted.values() for ref in refs)
     found = gradients(b, walked, {loss: seed}, every, walk)
-    step = partial(_accumulated if spec.accumulate > 1 else _stepped, spec=spec, rate=rate, number=number)
+    step = partial(_accumulated if spec.accumulate > 1 else _stepped, pace=pace)
     for state, refs in forward.wanted.items():
         parts = [found[ref] for ref in refs if ref in found]
         if parts:
-            _update(b, state, _sum(b, parts), step)
+            _update(b, state, _sum(b, parts), step, pace)
     if spec.accumulate > 1:
         b.updates.append((PENDING, b.call("add", "$" + PENDING, one, attrs=BinaryAttrs(), name=PENDING)))
     else:
@@ -456,17 +467,19 @@ def _sum(b: Builder, parts: Sequence[Gradient]) -> Gradient:
     return whole
 
 
-def _update(b: Builder, state: str, gradient: Gradient, step: Callable[[Builder, str, str], None]) -> None:
+def _update(
+    b: Builder, state: str, gradient: Gradient, step: Callable[[Builder, str, str], None], pace: Pace
+) -> None:
     assert isinstance(gradient, str)
-    if b.types[state].quant is not None:  # Integers made its next content
-        b.updates.append((state[1:], gradient))
-    else:
+    if b.types[state].quant is None:
         step(b, state, gradient)
+    else:  # Integers made the next content
+        b.updates.append((f"{state[1:]}.sum" if pace.spec.accumulate > 1 else state[1:], gradient))
 
 
-def _stepped(b: Builder, state: str, gradient: str, *, spec: TrainSpec, rate: str, number: str) -> None:
+def _stepped(b: Builder, state: str, gradient: str, *, pace: Pace) -> None:
     """Append the optimiser's step on `state` and note what it makes."""
-    name = state[1:]
+    name, spec, rate = state[1:], pace.spec, pace.rate
     rows = tuple(f"${name}.{row}" for row in _rows(spec))
     if spec.optimizer == "sgd":
         made = b.node("sgd", (state, gradient, rate), SgdAttrs(spec.weight_decay))
@@ -475,15 +488,15 @@ def _stepped(b: Builder, state: str, gradient: str, *, spec: TrainSpec, rate: st
         made = b.node("sgd_momentum", (state, gradient, rate, *rows), attrs)
     else:
         made = b.node(
-            "adam", (state, gradient, rate, *rows, number), AdamAttrs(weight_decay=spec.weight_decay)
+            "adam", (state, gradient, rate, *rows, pace.number), AdamAttrs(weight_decay=spec.weight_decay)
         )
     b.updates += list(zip((name, *(r[1:] for r in rows)), made, strict=True))
 
 
-def _accumulated(b: Builder, state: str, gradient: str, *, spec: TrainSpec, rate: str, number: str) -> None:
-    """Append the addition of a gradient to its sum; `rate` is the share of a step."""
+def _accumulated(b: Builder, state: str, gradient: str, *, pace: Pace) -> None:
+    """Append the addition of a gradient to its sum."""
     name = f"{state[1:]}.sum"
-    b.updates.append((name, b.call("accumulate", "$" + name, gradient, rate)))
+    b.updates.append((name, b.call("accumulate", "$" + name, gradient, pace.share)))
 
 
 def _apply(learning: Learning) -> Graph:
@@ -492,9 +505,15 @@ def _apply(learning: Learning) -> Graph:
     one = b.constant(np.ones(1, np.int32), "one")
     number = b.call("add", "$" + STEP, one, attrs=BinaryAttrs(), name="number")
     zero = b.constant(np.zeros(1, np.float32), "zero")
+    pace = Pace(learning.spec, "$" + LEARNING_RATE, zero, number)
+    operands = {o.state: o for o in learning.operands.values()}
     for state in learning.states:
         total = f"{state[1:]}.sum"
-        _stepped(b, state, "$" + total, spec=learning.spec, rate="$" + LEARNING_RATE, number=number)
+        if b.types[state].quant is None:
+            _stepped(b, state, "$" + total, pace=pace)
+        else:
+            assert learning.integers is not None
+            learning.integers.apply(b, operands[state], pace)
         blank = b.call("expand", zero, attrs=ExpandAttrs(b.types[state].dims))
         b.updates.append((total, blank))
     b.updates.append((STEP, number))

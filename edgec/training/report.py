@@ -11,7 +11,7 @@ from edgec.training.options import TRAIN_STEP, TrainSpec
 
 Json = dict[str, Any]
 _LOSSES: Final = ("cross_entropy", "mse", "bce_logits", "kl_logits")
-_ROWS: Final = (".momentum", ".mean", ".square", ".sum")  # states of the optimiser
+_ROWS: Final = (".momentum", ".mean", ".square", ".sum", ".fraction")  # states of the optimiser
 
 
 def build(plan: Plan, program: Program, spec: TrainSpec) -> Json | None:
