@@ -53,6 +53,10 @@ class CAxis(ctypes.Structure):
     )
 
 
+# ec_model: the state f32[S] of the next period, in place, from the action f32[A].
+CModel = ctypes.CFUNCTYPE(None, c_void_p, POINTER(c_float), POINTER(c_float))
+
+
 class CDelayConfig(ctypes.Structure):
     """ec_delay_config"""
 
@@ -318,8 +322,8 @@ def _floats(values: tuple[float, ...] | None) -> Any:
     return None if values is None else (c_float * len(values))(*values)
 
 
-def c_config(settings: Settings) -> CConfig:
-    """The same settings for C; it keeps what it points to."""
+def c_config(settings: Settings, model: Any = None) -> CConfig:
+    """The same settings for C; it keeps what it points to, but for the robot's `model`."""
     same = (
         "horizon",
         "execute",
@@ -362,6 +366,7 @@ def c_config(settings: Settings) -> CConfig:
         axis=(CAxis * len(settings.axes))(*map(_c_axis, settings.axes)),
         state_scale=_floats(settings.state_scale),
         state_offset=_floats(settings.state_offset),
+        model=ctypes.cast(model, c_void_p) if model is not None else None,
         **{name: getattr(settings, name) for name in (*same, *more, "absurd")},
     )
 

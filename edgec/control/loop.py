@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from edgec.control.core import (
     library,
     pointer,
 )
+from edgec.control.record import Recorder
 from edgec.control.settings import SOURCES, STOPS, Settings
 from edgec.ir import Array
 
@@ -52,12 +53,17 @@ class Action:
 
 
 class Loop:
-    """Raises UserError EDGEC-E281 where the settings cannot be."""
+    """`recorder`: of these settings, and of no other loop. `model`: a CModel, of axes of that kind.
 
-    def __init__(self, settings: Settings) -> None:
+    Raises UserError EDGEC-E281 where the settings cannot be.
+    """
+
+    def __init__(self, settings: Settings, *, recorder: Recorder | None = None, model: Any = None) -> None:
         self.settings = settings
         self._c = library()
-        self._config = c_config(settings)
+        self._config = c_config(settings, model)
+        self._recorder = recorder.handle if recorder is not None else None
+        self._kept = (recorder, model)
         check(self._c.ec_control_check(self._config), settings)
         self._memory = aligned_bytes(self._c.ec_loop_bytes(self._config))
         self._loop = ctypes.c_void_p()
@@ -72,6 +78,7 @@ class Loop:
         observed_ns: int | None = None,
         frame: int = 0,
         overrun: bool = False,
+        lateness_ns: int = 0,
     ) -> Question | None:
         """A period begins. What to ask the policy, if anything."""
         given = np.ascontiguousarray(state, np.float32)
@@ -83,7 +90,7 @@ class Loop:
             state=given.ctypes.data_as(ctypes.POINTER(ctypes.c_float)),
             overrun=overrun,
         )
-        found = self._c.ec_loop_begin(self._loop, observation)
+        found = self._c.ec_recorded_begin(self._recorder, self._loop, observation, lateness_ns)
         if not found:
             return None
         request = found.contents
@@ -102,12 +109,15 @@ class Loop:
         """The policy's chunk f32[H,A]. Whether the loop takes it."""
         given = np.ascontiguousarray(chunk, np.float32)
         assert given.shape == (self.settings.horizon, len(self.settings.axes)), given.shape
-        return bool(self._c.ec_loop_deliver(self._loop, sequence, pointer(given), published_ns) == 0)
+        status = self._c.ec_recorded_deliver(
+            self._recorder, self._loop, sequence, pointer(given), published_ns
+        )
+        return bool(status == 0)
 
     def end(self) -> Action:
         """The action of this period."""
         action = np.zeros(len(self.settings.axes), np.float32)
-        found = self._c.ec_loop_end(self._loop, pointer(action))
+        found = self._c.ec_recorded_end(self._recorder, self._loop, pointer(action))
         source = SOURCES[found.source]
         return Action(
             None if source == "nothing" else action,
@@ -121,11 +131,11 @@ class Loop:
 
     def stop(self) -> None:
         """Come to rest, and stay until reset."""
-        self._c.ec_loop_stop(self._loop, STOPS.index("asked"))
+        self._c.ec_recorded_stop(self._recorder, self._loop, STOPS.index("asked"))
 
     def reset(self) -> None:
         """Leave the rest."""
-        self._c.ec_loop_reset(self._loop)
+        self._c.ec_recorded_reset(self._recorder, self._loop)
 
     @property
     def delay(self) -> int:
