@@ -104,19 +104,19 @@ def _pointwise_grad_scratch(node: NodeView, target: Target) -> int:
     return fixed + block * each
 
 
-def _ring(node: NodeView) -> int:
+def grad_ring(node: NodeView) -> int:
     """Rows of the gradient that a row of dx reads."""
     attrs, w = input_grad_attrs(node), node.inputs[input_grad_weight(node)].dims
     return min((w[1] - 1) // attrs.stride[0] + 1, node.inputs[0].dims[1])
 
 
 def _launch_depthwise_grad(node: NodeView, target: Target) -> Launch:
-    return launch_input_grad(node, target, _ring(node))
+    return launch_input_grad(node, target, grad_ring(node))
 
 
 def _depthwise_grad_scratch(node: NodeView, target: Target) -> int:
     _, _, width, channels = node.inputs[0].dims
-    return 4 * channels + _ring(node) * width * channels
+    return 4 * channels + grad_ring(node) * width * channels
 
 
 def _weight_block(node: NodeView) -> tuple[int, int, int]:

@@ -9,11 +9,21 @@ from collections.abc import Callable
 from typing import Final
 
 from edgec.backends.kernel_record import Accepts
-from edgec.backends.kernels_c_train_dsp import MOST_BLOCK, conv_is_pointwise, grad_of_small_eff
+from edgec.backends.kernels_c_train_dsp import (
+    MOST_BLOCK,
+    conv_is_depthwise,
+    conv_is_pointwise,
+    grad_is_depthwise,
+    grad_of_small_eff,
+    grad_ring,
+)
 from edgec.backends.kernels_c_train_s8 import (
     PIXELS,
+    accepts_bias,
     accepts_conv,
     accepts_weight,
+    input_grad_weight,
+    launch_bias,
     launch_conv,
     launch_input_grad,
     launch_weight,
@@ -26,6 +36,8 @@ RANK: Final = 5
 VECTOR: Final = 16  # bytes
 MOST_STEP: Final = 9000  # channels between elements that a vector gathers
 MOST_SCRATCH: Final = 12 << 10  # bytes that blocks of more than the fewest pixels or outputs may take
+EIGHT: Final = 8  # channels that depthwise kernels take at once
+MOST_WEIGHTS: Final = 48 << 10  # bytes of a depthwise kernel that are packed in scratch
 THREE: Final = 3  # pixels that input gradients take at once
 
 Scratch = Callable[[NodeView, Target], int]
@@ -42,6 +54,19 @@ def _also(accepts: Accepts, more: Callable[[NodeView], bool]) -> Accepts:
 
 def _pointwise_scratch(node: NodeView, target: Target) -> int:
     return 4 * whole(node.inputs[0].dims[3])
+
+
+def _any(node: NodeView) -> bool:
+    return True
+
+
+def _wide_depthwise(node: NodeView) -> bool:
+    return conv_is_depthwise(node) and node.inputs[0].dims[3] >= EIGHT
+
+
+def _depthwise_scratch(node: NodeView, target: Target) -> int:
+    _, height, width, _ = node.inputs[1].dims
+    return 4 * height + EIGHT * height * width
 
 
 def block_size(fixed: int, each: int, of: int) -> int:
@@ -68,6 +93,22 @@ def _launch_pointwise_grad(node: NodeView, target: Target) -> Launch:
 def _pointwise_grad_scratch(node: NodeView, target: Target) -> int:
     block, fixed, each = _grad_block(node)
     return fixed + block * each
+
+
+def _wide_depthwise_grad(node: NodeView) -> bool:
+    """Eight channels or more; the packed weights fit scratch."""
+    w = node.inputs[input_grad_weight(node)]
+    return grad_is_depthwise(node) and w.dims[0] >= EIGHT and w.size <= MOST_WEIGHTS
+
+
+def _launch_depthwise_grad(node: NodeView, target: Target) -> Launch:
+    return launch_input_grad(node, target, grad_ring(node))
+
+
+def _depthwise_grad_scratch(node: NodeView, target: Target) -> int:
+    _, _, width, channels = node.inputs[0].dims
+    weights = node.inputs[input_grad_weight(node)].size + EIGHT
+    return 4 * channels + whole(weights, 4) + grad_ring(node) * (4 + whole(width * channels))
 
 
 def _weight_accepted(node: NodeView) -> bool:
@@ -105,10 +146,14 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     *(
         _mve(
             "trained_conv2d",
-            f"ec_pointwise_trained_conv2d_{'mask_' if mask else ''}s8_mve",
-            _also(accepts_conv(mask), conv_is_pointwise),
+            f"ec_{kind}_trained_conv2d_{'mask_' if mask else ''}s8_mve",
+            _also(accepts_conv(mask), shape),
             launch_conv,
-            _pointwise_scratch,
+            scratch,
+        )
+        for kind, shape, scratch in (
+            ("pointwise", conv_is_pointwise, _pointwise_scratch),
+            ("depthwise", _wide_depthwise, _depthwise_scratch),
         )
         for mask in (False, True)
     ),
@@ -120,11 +165,25 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         _pointwise_grad_scratch,
     ),
     _mve(
+        "trained_conv2d_input_grad",
+        "ec_depthwise_input_grad_s8_mve",
+        _also(of_kind(0, True), _wide_depthwise_grad),
+        _launch_depthwise_grad,
+        _depthwise_grad_scratch,
+    ),
+    _mve(
         "train_conv2d_weight",
         "ec_pointwise_train_weight_pair_mve",
         _also(accepts_weight(True), _weight_accepted),
         _launch_pointwise_weight,
         _pointwise_weight_scratch,
         (0,),
+    ),
+    _mve(
+        "train_conv2d_bias",
+        "ec_train_conv2d_bias_pair_mve",
+        _also(accepts_bias(True), _any),
+        launch_bias,
+        in_place=(0,),
     ),
 )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import kernel_harness as harness
@@ -20,10 +20,14 @@ from tests.test_dsp import link_script
 from tests.test_dsp import run as run_firmware
 from tests.test_kernels_m0 import HEAD, LINK, MAIN, TESTS_C, c_case
 from tests.test_train_kernels import (
+    EXPONENTS,
+    RATES,
     Drawn,
+    drawn_bias_steps,
     drawn_convolutions,
     drawn_input_gradients,
     drawn_weight_steps,
+    updates_at_the_ends,
 )
 
 CORE = "cortex-m55"
@@ -43,7 +47,7 @@ def built(folder: Path, text: str, kernels: set[Kernel]) -> Path:
     """A firmware of a main.c with the kernels, each file compiled with the flags of its folder."""
     (folder / "main.c").write_text(text)
     toolchain = load_target(CORE).toolchain
-    flags = ["-O2", "-std=c99", "-ffp-contract=off", "-Wall", "-Werror"]
+    flags = ["-O2", "-std=c99", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unused-variable"]
     command = [toolchain.cc, *toolchain.cflags, *flags, f"-I{harness.RUNTIME / 'include'}", f"-I{TESTS_C}"]
     objects = []
     for source in sorted({k.source for k in kernels}):
@@ -84,6 +88,12 @@ DRAWS = {
         True,
         {"ec_pointwise_trained_conv2d_s8_mve", "ec_pointwise_trained_conv2d_mask_s8_mve"},
     ),
+    "trained_conv2d-depthwise": (
+        drawn_convolutions,
+        False,
+        {"ec_depthwise_trained_conv2d_s8_mve", "ec_depthwise_trained_conv2d_mask_s8_mve"},
+    ),
+    "input_grad-depthwise": (drawn_input_gradients, False, {"ec_depthwise_input_grad_s8_mve"}),
     "weight-pointwise": (drawn_weight_steps, True, {"ec_pointwise_train_weight_pair_mve"}),
     "input_grad-pointwise": (drawn_input_gradients, True, {"ec_pointwise_input_grad_s8_mve"}),
 }
@@ -95,6 +105,20 @@ def test_training_kernels_on_drawn_shapes(
     tmp_path: Path, draw: Callable[[bool, int], Iterator[Drawn]], plain: bool, symbols: set[str]
 ) -> None:
     assert run_cases(tmp_path, accepted(draw(plain, 31))) >= symbols
+
+
+@pytest.mark.qemu
+def test_biases_after_a_step_on_drawn_shapes(tmp_path: Path) -> None:
+    assert run_cases(tmp_path, accepted(drawn_bias_steps())) == {"ec_train_conv2d_bias_pair_mve"}
+
+
+@pytest.mark.qemu
+def test_updates_at_the_ends_of_float(tmp_path: Path) -> None:
+    drawn = chain.from_iterable(updates_at_the_ends(e, rate) for e in EXPONENTS for rate in RATES)
+    assert run_cases(tmp_path, accepted(drawn)) == {
+        "ec_train_conv2d_bias_pair_mve",
+        "ec_pointwise_train_weight_pair_mve",
+    }
 
 
 @pytest.mark.parametrize("kernel", RECORDS, ids=lambda k: k.symbol)

@@ -229,9 +229,11 @@ def test_pointwise_weights_of_a_large_map() -> None:
     assert "ec_pointwise_train_weight_pair_dsp" in assert_all_kernels(view, inputs, expected)
 
 
-@pytest.mark.parametrize("e", [-400, -130, 0, 100, 127, 300])
-@pytest.mark.parametrize("rate", [0.0, 1e-38, 1e-3, 3e38, np.inf, np.nan])
-def test_updates_at_the_ends_of_float(e: int, rate: float) -> None:
+EXPONENTS = (-400, -130, 0, 100, 127, 300)
+RATES = (0.0, 1e-38, 1e-3, 3e38, np.inf, np.nan)
+
+
+def updates_at_the_ends(e: int, rate: float) -> Iterator[Drawn]:
     rng = np.random.default_rng(25)
     q = rng.integers(-127, 128, (1, 3, 3, 5)).astype(np.int8)
     given = (q, np.array([e], np.int32), random_mask(rng, q.shape))
@@ -248,7 +250,36 @@ def test_updates_at_the_ends_of_float(e: int, rate: float) -> None:
     ):
         inputs = (*state, *given, *rest)
         view, expected = made(op, attrs, inputs)
-        assert_all_kernels(view, inputs, expected)
+        yield view, inputs, expected
+
+
+@pytest.mark.parametrize("e", EXPONENTS)
+@pytest.mark.parametrize("rate", RATES)
+def test_updates_at_the_ends_of_float(e: int, rate: float) -> None:
+    for drawn in updates_at_the_ends(e, rate):
+        assert_all_kernels(*drawn)
+
+
+def drawn_bias_steps(seed: int = 27) -> Iterator[Drawn]:
+    rng = np.random.default_rng(seed)
+    for number in range(40):
+        channels, pixels = int(rng.integers(1, 50)), int(rng.integers(1, 30 if number % 4 else 700))
+        attrs = TrainConv2dBiasAttrs(number, int(rng.integers(-(2**31), 2**31)), ROUNDINGS[number % 2])
+        shape = (1, 1, pixels, channels)
+        q, e = random_pair(rng, shape, int(rng.integers(-20, 2)))
+        if number % 4 == 0:
+            q = np.full(shape, 127 if number % 8 else -127, np.int8)  # sums at their ends
+        rate, step = np.array([0.01], np.float32), np.array([number], np.int32)
+        factor = (10.0 ** rng.uniform(-6, 4, channels)).astype(np.float32)
+        bias = rng.integers(-(2**31), 2**31, channels).astype(np.int32)
+        inputs = (bias, q, e, random_mask(rng, shape), factor, rate, step)
+        view, expected = made("train_conv2d_bias", attrs, inputs)
+        yield view, inputs, expected
+
+
+def test_biases_after_a_step_on_drawn_shapes() -> None:
+    for drawn in drawn_bias_steps():
+        assert_all_kernels(*drawn)
 
 
 def test_gradient_that_grows_is_halved_where_it_was_written() -> None:

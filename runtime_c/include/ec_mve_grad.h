@@ -32,7 +32,8 @@ static inline uint32_t ec_mve_bits(const uint8_t *mask, int32_t at, int32_t coun
  * multiple of 16. ec_mve_scaled: likewise as int16 times eff, in vectors of 8 that stand `step`
  * elements apart. ec_mve_column: every `step`-th byte of `from` in pieces of 8 that stand `apart`
  * bytes apart, with zeros up to a multiple of 8; step at most EC_MVE_MOST_STEP. ec_mve_sum: of
- * bytes. ec_mve_put: as ec_block_float_put. */
+ * bytes. ec_mve_bias_sums: of `count` channels, at most 16, from c on, over all pixels where the
+ * mask is 1. ec_mve_put: as ec_block_float_put. */
 #define EC_MVE_MOST_STEP 9000 /* 7 * step is an uint16 */
 #include EC_MVE_INNER(grad)
 

@@ -56,6 +56,27 @@ static inline int32_t ec_mve_sum(const int8_t *h, int32_t count)
     return sum;
 }
 
+/* VMOVLB takes the even channels, VMOVLT the odd ones; what the last of 255 sums is lies in int16.
+ */
+static inline void ec_mve_bias_sums(int32_t *sums, const int8_t *q, const uint8_t *mask, int32_t c,
+                                    int32_t count, int32_t channels, int32_t pixels)
+{
+    memset(sums, 0, EC_MVE_BYTES * sizeof *sums);
+    for (int32_t at = c; pixels > 0; pixels -= 255) {
+        int16x8x2_t halves = {{vdupq_n_s16(0), vdupq_n_s16(0)}};
+        for (int32_t n = pixels < 255 ? pixels : 255; n > 0; n--, at += channels) {
+            int8x16_t h = ec_mve_masked_vector(q, mask, at, count);
+            halves.val[0] = vaddq_s16(halves.val[0], vmovlbq_s8(h));
+            halves.val[1] = vaddq_s16(halves.val[1], vmovltq_s8(h));
+        }
+        int16_t some[EC_MVE_BYTES];
+        vst2q_s16(some, halves);
+        for (int32_t k = 0; k < EC_MVE_BYTES; k++) {
+            sums[k] += some[k];
+        }
+    }
+}
+
 /* Bytes [q, end) as (q + 1) >> 1 each. */
 static inline void ec_mve_halve(int8_t *q, const int8_t *end)
 {

@@ -36,6 +36,17 @@ static inline int32_t ec_mve_sum(const int8_t *h, int32_t count)
     return sum;
 }
 
+static inline void ec_mve_bias_sums(int32_t *sums, const int8_t *q, const uint8_t *mask, int32_t c,
+                                    int32_t count, int32_t channels, int32_t pixels)
+{
+    memset(sums, 0, EC_MVE_BYTES * sizeof *sums);
+    for (int32_t at = c; pixels > 0; pixels--, at += channels) {
+        for (int32_t k = 0; k < count; k++) {
+            sums[k] += q[at + k] & -ec_mask_bit(mask, at + k);
+        }
+    }
+}
+
 static inline void ec_mve_put(ec_block_float *to, const int32_t *acc, int32_t count)
 {
     ec_block_float_put(to, acc, count);
