@@ -14,6 +14,7 @@ from edgec.backends import (
     kernels_c_pool,
     kernels_c_shape,
     kernels_c_simd,
+    kernels_c_train_dense,
     kernels_c_train_dsp,
     kernels_c_train_f32,
     kernels_c_train_mve,
@@ -36,5 +37,6 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     *kernels_c_train_s8.KERNELS,
     *kernels_c_train_sums.KERNELS,
     *kernels_c_train_dsp.KERNELS,
+    *kernels_c_train_dense.KERNELS,
     *kernels_c_train_mve.KERNELS,
 )

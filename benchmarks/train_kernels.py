@@ -1,11 +1,13 @@
 """Instructions of a training step's kernels on the layer shapes of MCUNet-5FPS (128x128), emulated Cortex-M7.
 
-    python benchmarks/train_kernels.py [--scheme 99] [--kernels ec_trained ...] [--json]
+    python benchmarks/train_kernels.py [--scheme 99] [--kernels ec_trained ...] [--portable] [--json]
+    python benchmarks/train_kernels.py --scheme dense
 
 Weights and maps are random; every output is compared with what the op says. The frozen front runs by the kernels of
-conv2d and add, each of them called alone, on whole maps. `--json` prints JSON and nothing else; else a table is printed
-and results/train_kernels.json written (for the whole scheme alone). docs/instruction-counting.md says how QEMU counts;
-a figure here is within 80 instructions of the truth.
+conv2d and add, each of them called alone, on whole maps. `dense` is no scheme of MCUNet: four 3x3 convolutions of small
+networks, all of which train. `--portable` takes no kernel of Armv7E-M. `--json` prints JSON and nothing else; else a
+table is printed and results/train_kernels.json written (for a whole scheme of MCUNet alone).
+docs/instruction-counting.md says how QEMU counts; a figure here is within 80 instructions of the truth.
 """
 
 from __future__ import annotations
@@ -215,8 +217,22 @@ def backward(layer: Layer, rng: np.random.Generator, share: float, dx: bool, flo
         yield case("gradient_sum", GradientSumAttrs((0.7, 1.0), (True, False)), both, ())
 
 
+DENSE = (
+    Layer(1, 16, 24, 3, 1, 8, False),
+    Layer(2, 24, 32, 3, 1, 4, False),
+    Layer(3, 32, 32, 3, 2, 8, False),
+    Layer(4, 3, 16, 3, 1, 16, False),
+)
+
+
 def cases(scheme: str, floats: bool) -> Iterator[Case]:
     """What a training step runs of the layers."""
+    if scheme == "dense":
+        for layer in DENSE:
+            rng = np.random.default_rng(layer.index)
+            yield from forward(layer, rng, True, 1.0)
+            yield from backward(layer, rng, 1.0, True, floats)
+        return
     biases, shares = SCHEMES[scheme]
     first = 42 - biases
     for layer in layers():
@@ -237,8 +253,10 @@ class Program:
     macs: int
 
 
-def program(case: Case, number: int, target: Target, blob: bytearray) -> Program:
-    """The case with its kernel; its arrays are added to `blob`."""
+def program(
+    case: Case, number: int, target: Target, blob: bytearray, kernels: tuple[Kernel, ...] = KERNELS
+) -> Program:
+    """The case with its kernel, one of `kernels`; its arrays are added to `blob`."""
     op = OPS[case.op]
     out_types = op.infer(case.attrs, case.in_types)
     outs = (
@@ -250,7 +268,7 @@ def program(case: Case, number: int, target: Target, blob: bytearray) -> Program
     data = tuple(x if i in case.constant else None for i, x in enumerate(case.inputs))
     view = NodeView(node, case.in_types, outs, data)
     kernel = min(
-        (k for k in KERNELS if k.op == case.op and k.accepts(view, target)), key=lambda k: (k.rank, k.symbol)
+        (k for k in kernels if k.op == case.op and k.accepts(view, target)), key=lambda k: (k.rank, k.symbol)
     )
     launch = kernel.launch(view, target)
     scratch = kernel.scratch(view, target) if kernel.scratch is not None else 0
@@ -341,16 +359,17 @@ def counted(programs: list[Program], blob: bytes, target: Target) -> dict[int, i
     return {int(i): int(n) for i, n in re.findall(r"^case (\d+) (\d+)$", printed, re.M)}
 
 
-def measure(scheme: str, floats: bool, only: tuple[str, ...]) -> list[dict[str, Any]]:
+def measure(scheme: str, floats: bool, only: tuple[str, ...], portable: bool = False) -> list[dict[str, Any]]:
     """A row a kernel call, in the order of the layers."""
+    kernels = tuple(k for k in KERNELS if not (portable and "dsp" in k.source.split("/")))
     target = load_target("cortex-m7")
     blob, programs, kept = bytearray(), list[Program](), list[Case]()
     for case in cases(scheme, floats):
-        made = program(case, len(programs), target, bytearray() if only else blob)
+        made = program(case, len(programs), target, bytearray() if only else blob, kernels)
         if only:
             if not made.kernel.symbol.startswith(only):
                 continue
-            made = program(case, len(programs), target, blob)
+            made = program(case, len(programs), target, blob, kernels)
         programs.append(made)
         kept.append(case)
     found = counted(programs, bytes(blob), target)
@@ -383,12 +402,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--scheme", default="99", choices=list(SCHEMES))
+    parser.add_argument("--scheme", default="99", choices=[*SCHEMES, "dense"])
     parser.add_argument("--gradients", default="int8", choices=["int8", "fp32"])
     parser.add_argument("--kernels", nargs="+", default=[], help="only those whose symbol begins so")
+    parser.add_argument("--portable", action="store_true", help="without the kernels of Armv7E-M")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    rows = measure(args.scheme, args.gradients == "fp32", tuple(args.kernels))
+    rows = measure(args.scheme, args.gradients == "fp32", tuple(args.kernels), args.portable)
     sums = totals(rows)
     if args.json:
         print(json.dumps({"scheme": args.scheme, "gradients": args.gradients, "rows": rows, "totals": sums}))
@@ -402,7 +422,7 @@ def main() -> int:
     for name, total in sums.items():
         per_mac = f"{total['instructions'] / total['macs']:.2f}" if total["macs"] else "-"
         print(f"{name:<40} {total['instructions']:>12,} instructions {total['macs']:>11,} MACs  {per_mac}")
-    if not args.kernels:
+    if not (args.kernels or args.portable or args.scheme == "dense"):
         name = "train_kernels" if args.gradients == "int8" else "train_kernels_fp32"
         print(f"wrote {environment.write(name, rows, scheme=args.scheme, totals=sums)}")
     return 0

@@ -1,13 +1,13 @@
 """Memory, instructions and accuracy of int8 training on the device.
 
-    python benchmarks/training.py --model mcunet-5fps --scheme 99 [--gradients int8|fp32] [--json]
+    python benchmarks/training.py --model mcunet-5fps --scheme 99 [--gradients int8|fp32] [--head int8] [--json]
     python benchmarks/training.py --model mcunet-5fps --scheme 99 --learn --seed 0 [--json]
     python benchmarks/training.py --all [--learn]
 
-The first form compiles the training step of MCUNet-5FPS (128x128, a float head of 10 classes) for an emulated
-STM32F746 and counts instructions, no cycles, of one step in QEMU. `arena_bytes` holds activations, gradients, scratch
-and `trainable_bytes` of state; `scratch_bytes` is the largest scratch of a kernel; `sram_bytes` is the arena, other
-variables and the painted stack. What exceeds the board (full) is planned for this computer and not run. The second
+The first form compiles the training step of MCUNet-5FPS (128x128, a new head of 10 classes, in float but for --head
+int8) for an emulated STM32F746 and counts instructions, no cycles, of one step in QEMU. `arena_bytes` holds
+activations, gradients, scratch and `trainable_bytes` of state; `scratch_bytes` is the largest scratch of a kernel;
+`sram_bytes` is the arena, other variables and the painted stack. What exceeds the board (full) is planned for this computer and not run. The second
 form learns the ten shapes of shapes.py on this computer, in the same C, and
 prints the percent of new images that are told right. `--ablation skip` drops the gradients that pass residual
 additions, `truncate` rounds weights towards 0: both show that the figure can fall. The model is looked for in
@@ -43,6 +43,7 @@ from edgec.passes.train import train
 from edgec.plan import Plan, Use
 from edgec.targets.load import load_target, target_file
 from edgec.training.options import LEARNING_RATE, LOSS, STEP, TRAIN_STEP
+from edgec.training.options import Head as HeadPrecision
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path(os.environ.get("EDGEC_MODELS", ROOT.parent / "shared" / "models"))
@@ -54,10 +55,15 @@ SCHEMES = (*(str(n) for n in schemes.MCUNET), "full", "head", "bias")
 
 
 def learner(
-    model: str, scheme: str, gradients: Format, seed: int, rounding: Rounding = "stochastic"
+    model: str,
+    scheme: str,
+    gradients: Format,
+    seed: int,
+    rounding: Rounding = "stochastic",
+    precision: HeadPrecision = "fp32",
 ) -> Program:
     """The Program that infers, learns and evaluates."""
-    network = import_mcu_pickle(FOLDER / MODELS[model], Head(CLASSES, seed))
+    network = import_mcu_pickle(FOLDER / MODELS[model], Head(CLASSES, seed, precision))
     return train(network, schemes.spec_of(scheme), integers(gradients, rounding, seed))
 
 
@@ -164,6 +170,7 @@ def main() -> int:
     parser.add_argument("--model", choices=list(MODELS), default="mcunet-5fps")
     parser.add_argument("--scheme", choices=SCHEMES, default="99")
     parser.add_argument("--gradients", choices=("int8", "fp32"), default="int8")
+    parser.add_argument("--head", choices=("fp32", "int8"), default="fp32", help="of the last layer")
     parser.add_argument("--learn", action="store_true", help="learn the ten shapes on this computer")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ablation", choices=get_args(shape_learning.Ablation), default="none")
@@ -176,13 +183,13 @@ def main() -> int:
         )
     if args.all:
         return every_scheme(args.model)
-    program = learner(args.model, args.scheme, args.gradients, args.seed)
-    head: dict[str, Any] = {"model": args.model, "scheme": args.scheme, "gradients": args.gradients}
+    program = learner(args.model, args.scheme, args.gradients, args.seed, precision=args.head)
+    asked = {"model": args.model, "scheme": args.scheme, "gradients": args.gradients, "head": args.head}
     if args.learn:
         accuracy = shape_learning.learn(program, args.seed, schemes.RATE, args.ablation)
-        found = {**head, "accuracy": accuracy, "seed": args.seed, "ablation": args.ablation}
+        found = {**asked, "accuracy": accuracy, "seed": args.seed, "ablation": args.ablation}
     else:
-        found = {**head, **measure(program)}
+        found = {**asked, **measure(program)}
     layers = found.pop("layers", [])
     if args.json:
         print(json.dumps({**found, "layers": layers}, indent=1))

@@ -255,10 +255,13 @@ class _Importer:
 
     def integer_head(self, x: str, weight: Array, bias: Array, p: Mapping[str, Any]) -> str:
         """A linear layer with these weights, rounded, and the scales of the classifier `p`."""
-        scale_x, scale = np.float32(p["x_scale"]), np.median(np.asarray(p["w_scales"], np.float32))
+        scale_x, scale = (
+            np.float32(p["x_scale"]),
+            np.float32(np.median(np.asarray(p["w_scales"], np.float32))),
+        )
         scales = np.full(len(weight), scale, np.float32)
-        data = np.clip(np.floor(weight / scale + 0.5), -127, 127).astype(np.int8)
-        steps = np.floor(bias / (scale * scale_x) + 0.5).astype(np.int32)
+        data = np.clip(np.floor(np.divide(weight, scale) + 0.5), -127, 127).astype(np.int8)
+        steps = np.floor(np.divide(bias, scale * scale_x) + 0.5).astype(np.int32)
         w = self.b.constant(data, "classifier.w", per_channel(scales, 0))
         b = self.b.constant(steps, "classifier.b", per_channel(scales * scale_x, 0))
         quant = per_tensor(p["y_scale"], p["y_zero"])

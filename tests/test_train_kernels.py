@@ -163,6 +163,7 @@ def test_trained_conv2d_on_drawn_shapes(plain: bool) -> None:
     seen = set().union(*(assert_all_kernels(*drawn) for drawn in drawn_convolutions(plain)))
     assert any("depthwise" in name for name in seen)
     assert any("pointwise" in name for name in seen) or not plain
+    assert {"ec_dense_trained_conv2d_s8_dsp", "ec_dense_trained_conv2d_mask_s8_dsp"} <= seen
 
 
 def drawn_input_gradients(plain: bool, seed: int = 22) -> Iterator[Drawn]:
@@ -184,6 +185,7 @@ def test_input_gradient_on_drawn_shapes(plain: bool) -> None:
     seen = set().union(*(assert_all_kernels(*drawn) for drawn in drawn_input_gradients(plain)))
     assert "ec_depthwise_input_grad_s8_dsp" in seen
     assert "ec_pointwise_input_grad_s8_dsp" in seen or not plain
+    assert "ec_dense_input_grad_s8_dsp" in seen
 
 
 def drawn_weight_steps(plain: bool, seed: int = 23) -> Iterator[Drawn]:
@@ -217,6 +219,7 @@ def drawn_weight_steps(plain: bool, seed: int = 23) -> Iterator[Drawn]:
 def test_weights_after_a_step_on_drawn_shapes(plain: bool) -> None:
     seen = set().union(*(assert_all_kernels(*drawn) for drawn in drawn_weight_steps(plain)))
     assert "ec_pointwise_train_weight_pair_dsp" in seen or not plain
+    assert "ec_dense_train_weight_pair_dsp" in seen
 
 
 def test_pointwise_weights_of_a_large_map() -> None:

@@ -13,25 +13,7 @@
  * instructions per MAC here against the portable kernel: 1.3 against 5.5 (8x8, 160 to 40), 1.7
  * against 5.0 (8x8, 48 to 160), 1.9 against 4.6 (4x4, 160 to 576).
  */
-#include "ec_dsp_grad.h"
-
-/* h of one pixel, whose outputs are a multiple of 4, from element `at` on, into every second
- * word. */
-static void ec_input_grad_vector(uint32_t *to, const int8_t *q, const uint8_t *mask,
-                                 const int16_t *eff, int32_t at, int32_t outputs)
-{
-    for (const int16_t *end = eff + outputs; eff != end; eff += 4, at += 4, to += 4) {
-        uint32_t word = ec_dsp_masked(q, mask, at);
-        uint32_t even = ec_dsp_even(word);
-        uint32_t odd = ec_dsp_odd(word);
-        uint32_t eff01 = ec_dsp_load_halves(eff);
-        uint32_t eff23 = ec_dsp_load_halves(eff + 2);
-        to[0] = ec_dsp_low((uint32_t)ec_dsp_smlabb(even, eff01, 0),
-                           (uint32_t)ec_dsp_smlabt(odd, eff01, 0));
-        to[2] = ec_dsp_low((uint32_t)ec_dsp_smlatb(even, eff23, 0),
-                           (uint32_t)ec_dsp_smlatt(odd, eff23, 0));
-    }
-}
+#include "ec_dsp_vectors.h"
 
 /* h of `count` pixels by pairs, zeros up to whole fours and for the pixel that an odd one lacks. */
 static void ec_input_grad_vectors(const ec_input_grad_params *p, const int8_t *q,
@@ -47,7 +29,7 @@ static void ec_input_grad_vectors(const ec_input_grad_params *p, const int8_t *q
         uint32_t *to = h + (pixel >> 1) * fours + (pixel & 1);
         int32_t at = (first + pixel) * outputs;
         if (fours == outputs) {
-            ec_input_grad_vector(to, q, mask, eff, at, outputs);
+            ec_dsp_grad_vector(to, q, mask, eff, at, outputs);
             continue;
         }
         for (int32_t o = 0; o < outputs; o++, at++) {

@@ -13,59 +13,12 @@
  * instructions per MAC here against the portable kernel, update and noise included: 2.5 against
  * 8.3 (8x8, 48 to 144), 7.4 against 16 (4x4, 12 to 384).
  */
-#include "ec_dsp_grad.h"
-
-#define EC_PIXELS 64 /* taken at a time */
-
-/* h of two pixels, whose elements begin at `at` and at `next`, for `outputs` outputs, all three
- * multiples of 4; the pairs of outputs stand `step` words apart. */
-static void ec_train_weight_pixels(const int8_t *q, const uint8_t *mask, int32_t at, int32_t next,
-                                   int32_t outputs, uint32_t *to, int32_t step)
-{
-    for (int32_t k = 0; k < outputs; k += 4, to += 2 * step) {
-        uint32_t first = ec_dsp_masked(q, mask, at + k);
-        uint32_t second = ec_dsp_masked(q, mask, next + k);
-        uint32_t even0 = ec_dsp_even(first);
-        uint32_t even1 = ec_dsp_even(second);
-        uint32_t odd0 = ec_dsp_odd(first);
-        uint32_t odd1 = ec_dsp_odd(second);
-        to[0] = ec_dsp_low(even0, even1);
-        to[1] = ec_dsp_low(odd0, odd1);
-        to[step] = ec_dsp_high(even0, even1);
-        to[step + 1] = ec_dsp_high(odd0, odd1);
-    }
-}
-
-/* h of `count` pixels from `first` on for `outputs` outputs from `o` on, by pairs of pixels; zeros
- * up to whole fours and for the output that an odd one lacks. */
-static void ec_train_weight_vectors(const ec_train_weight_params *p, const int8_t *q,
-                                    const uint8_t *mask, int32_t first, int32_t count, int32_t o,
-                                    int32_t outputs, uint32_t *h)
-{
-    int32_t fours = ec_dsp_fours(count);
-    if (fours != count || (outputs & 1) != 0) {
-        memset(h, 0, (size_t)((outputs + 1) & ~1) * (size_t)fours * 2);
-    }
-    int32_t row = first * p->out_c + o;
-    int32_t pixel = 0;
-    if (((p->out_c | o | outputs) & 3) == 0) {
-        for (; pixel + 1 < count; pixel += 2, row += 2 * p->out_c) {
-            ec_train_weight_pixels(q, mask, row, row + p->out_c, outputs, h + pixel, fours);
-        }
-    }
-    for (; pixel < count; pixel++, row += p->out_c) {
-        int32_t to = (pixel & ~1) * 2 + (pixel & 1);
-        for (int32_t k = 0; k < outputs; k++) {
-            int32_t value = q[row + k] & -ec_mask_bit(mask, row + k);
-            ec_dsp_store_half(h + (k >> 1) * fours, to + (k & 1) * 2, value);
-        }
-    }
-}
+#include "ec_dsp_vectors.h"
 
 /* Adds the sums over `count` pixels to sums[outputs][I]. */
 static void ec_train_weight_sums(const ec_train_weight_params *p, const int8_t *x,
-                                 const uint32_t *h, uint32_t *panel, int32_t count,
-                                 int32_t outputs, int32_t *sums)
+                                 const uint32_t *h, uint32_t *panel, int32_t count, int32_t outputs,
+                                 int32_t *sums)
 {
     int32_t inputs = p->in_c;
     int32_t fours = ec_dsp_fours(count);
@@ -93,8 +46,8 @@ void ec_pointwise_train_weight_pair_dsp(const ec_train_weight_params *p, const i
 {
     (void)idx;
     uint32_t *panel = scratch;
-    uint32_t *h = panel + 2 * EC_PIXELS;
-    int32_t *sums = (int32_t *)(h + p->block / 2 * EC_PIXELS);
+    uint32_t *h = panel + 2 * EC_DSP_PIXELS;
+    int32_t *sums = (int32_t *)(h + p->block / 2 * EC_DSP_PIXELS);
     int32_t inputs = p->in_c;
     int32_t pixels = p->batch * p->in_h * p->in_w;
     float power = ec_power_of_two(*e);
@@ -102,9 +55,9 @@ void ec_pointwise_train_weight_pair_dsp(const ec_train_weight_params *p, const i
     for (int32_t o = 0; o < p->outputs; o += p->block) {
         int32_t outputs = p->outputs - o < p->block ? p->outputs - o : p->block;
         memset(sums, 0, (size_t)(p->block * inputs) * sizeof *sums);
-        for (int32_t first = 0; first < pixels; first += EC_PIXELS) {
-            int32_t count = pixels - first < EC_PIXELS ? pixels - first : EC_PIXELS;
-            ec_train_weight_vectors(p, q, mask, first, count, o, outputs, h);
+        for (int32_t first = 0; first < pixels; first += EC_DSP_PIXELS) {
+            int32_t count = pixels - first < EC_DSP_PIXELS ? pixels - first : EC_DSP_PIXELS;
+            ec_dsp_weight_vectors(p, q, mask, first, count, o, outputs, h);
             ec_train_weight_sums(p, x + first * inputs, h, panel, count, outputs, sums);
         }
         for (int32_t k = 0; k < outputs; k++) {
