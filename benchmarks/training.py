@@ -7,13 +7,13 @@
 The first form compiles the training step of MCUNet-5FPS (128x128, a new head of 10 classes, in float but for --head
 int8) for an emulated STM32F746 and counts instructions, no cycles, of one step in QEMU. `arena_bytes` holds
 activations, gradients, scratch and `trainable_bytes` of state; `scratch_bytes` is the largest scratch of a kernel;
-`sram_bytes` is the arena, other variables and the painted stack. What exceeds the board (full) is planned for this computer and not run. The second
-form learns the ten shapes of shapes.py on this computer, in the same C, and
-prints the percent of new images that are told right. `--ablation skip` drops the gradients that pass residual
-additions, `truncate` rounds weights towards 0: both show that the figure can fall. The model is looked for in
-$EDGEC_MODELS, ../shared/models where that is not set. `--all` measures every published scheme with both kinds of
-gradients and writes results/training.json; with `--learn` it learns the shapes with every scheme and ablation of
-learning_rows.py, writes results/learning.json and exits with 1 where an accuracy is not where it must be.
+`sram_bytes` is the arena, other variables and the painted stack. What exceeds the board (full) is planned for this
+computer and not run. The second form learns the ten shapes of shapes.py on this computer, in the same C, and prints
+the percent of new images that are told right. `--ablation skip` drops the gradients that pass residual additions,
+`truncate` rounds weights towards 0: both show that the figure can fall. The model is looked for in $EDGEC_MODELS,
+../shared/models where that is not set. `--all` measures every published scheme with both kinds of gradients and writes
+results/training.json; with `--learn` it learns the shapes with every scheme and ablation of learning_rows.py, writes
+results/learning.json and exits with 1 where an accuracy is not where it must be.
 """
 
 from __future__ import annotations
