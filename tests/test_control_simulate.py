@@ -88,11 +88,19 @@ def test_vlash_moves_as_evenly_as_without_delay() -> None:
     assert score(Case("mole", "delta", "naive", 4)).action_change > 1.5 * ideal
 
 
-def test_joined_actions_reach_the_target_sooner() -> None:
-    case = Case("mole", "delta", "vlash", 2, execute=8, horizon=16)
-    one, two = score(case), score(replace(case, quantum=2))
-    assert one.reaction_periods is not None and two.reaction_periods is not None
-    assert two.in_percent >= 1.1 * one.in_percent and two.hit_percent == 100.0
+@pytest.mark.parametrize(
+    ("delay", "wanted"), [(0, (10.40, 7.25, 6.20)), (2, (12.16, 9.08, 8.05)), (4, (14.34, 11.25, 10.23))]
+)
+def test_joined_actions_reach_the_target_sooner(delay: int, wanted: tuple[float, ...]) -> None:
+    case = Case("mole", "delta", "vlash", delay, life=40)
+    scores = [score(replace(case, quantum=q, execute=4 * q)) for q in (1, 2, 3)]
+    assert [s.hit_periods for s in scores] == pytest.approx(wanted, abs=0.3)
+    assert all(s.hit_percent == 100.0 for s in scores)
+
+
+def test_sums_that_the_actuator_cannot_do_are_split() -> None:
+    found = score(Case("mole", "delta", "vlash", 2, life=40, quantum=4, execute=16))
+    assert found.counts["split"] > 0 and found.counts["clipped"] == 0 and found.hit_percent == 100.0
 
 
 def test_without_noise_the_state_is_as_the_loop_foresaw() -> None:

@@ -39,19 +39,21 @@ class Case:
     seed: int = 7
     noise: float = worlds.NOISE
     knows_age: bool = False
+    life: int = worlds.LIFE  # periods from jump to jump
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
     """`hit_percent` of targets (mole); `rmse` of the distance in hundredths and `in_percent` of periods within 0.08
     (ball); mean change of an action from one period to the next; mean periods from a jump to a move towards the target
-    of those that moved; chunks and periods counted by the loops."""
+    of those that moved, and to a hit of those that were hit; chunks and periods counted by the loops."""
 
     hit_percent: float | None
     rmse: float
     in_percent: float
     action_change: float
     reaction_periods: float | None
+    hit_periods: float | None
     counts: dict[str, int]
 
 
@@ -95,7 +97,7 @@ def simulate(case: Case, policy: Policy | None = None) -> Score:
     """Run a simulation. Raises UserError EDGEC-E281 where delay, execute and horizon do not go together."""
     settings = settings_of(case)
     policy = policy or expert_policy(case)
-    world = World.made(case.task, case.actuation, case.robots, case.seed, case.noise)
+    world = World.made(case.task, case.actuation, case.robots, case.seed, case.noise, case.life)
     loops = VirtualLoops(settings, case.robots)
     tally = _Tally(case.robots)
     for period in range(case.periods):
@@ -122,6 +124,8 @@ class _Tally:
         self.near = np.zeros(robots, int)  # periods in a row
         self.hit = np.zeros(robots, bool)
         self.since = np.full(robots, -1)  # period of the last jump, -1 once answered
+        self.jump = np.full(robots, -1)  # the same, -1 once hit
+        self.times: list[Floats] = []
         self.hits = self.targets = 0
         self.squares: list[Floats] = []
         self.within: list[Floats] = []
@@ -133,7 +137,7 @@ class _Tally:
         if period > worlds.SETTLE:
             self.hits += int(self.hit[jumps].sum())
             self.targets += int(jumps.sum())
-            self.since[jumps] = period
+            self.since[jumps] = self.jump[jumps] = period
         self.hit[jumps] = False
         self.near[jumps] = 0
 
@@ -143,6 +147,9 @@ class _Tally:
         inside = distance < worlds.NEAR
         self.near = np.where(inside, self.near + 1, 0)
         self.hit |= self.near >= worlds.HIT_PERIODS
+        hits = self.hit & (self.jump >= 0)
+        self.times.append(period + 1 - self.jump[hits])
+        self.jump[hits] = -1
         if period >= worlds.SETTLE:
             self.squares.append(distance**2)
             self.within.append(inside)
@@ -156,12 +163,13 @@ class _Tally:
         self.action = action
 
     def score(self, task: Task, counts: dict[str, int]) -> Score:
-        reactions = np.concatenate(self.reactions)
+        reactions, times = np.concatenate(self.reactions), np.concatenate(self.times)
         return Score(
             hit_percent=100.0 * self.hits / self.targets if task == "mole" else None,
             rmse=100.0 * float(np.sqrt(np.mean(np.array(self.squares)))),
             in_percent=100.0 * float(np.mean(np.array(self.within))),
             action_change=float(np.mean(np.array(self.changes))),
             reaction_periods=float(reactions.mean()) if task == "mole" and len(reactions) else None,
+            hit_periods=float(times.mean()) if task == "mole" and len(times) else None,
             counts=counts,
         )

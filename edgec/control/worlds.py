@@ -87,7 +87,8 @@ def expert_chunk(
 
 @dataclass(slots=True)
 class World:
-    """`count` robots, each with its target. `state` f32[N,S], `target` and `velocity` f32[N,2]."""
+    """`count` robots, each with its target. `state` f32[N,S], `target` and `velocity` f32[N,2]. Targets
+    of mole jump every `life` periods, each at its own `phase`."""
 
     task: Task
     actuation: Actuation
@@ -97,9 +98,18 @@ class World:
     velocity: Floats
     phase: Floats
     noise: float
+    life: int
 
     @classmethod
-    def made(cls, task: Task, actuation: Actuation, count: int, seed: int, noise: float = NOISE) -> World:
+    def made(
+        cls,
+        task: Task,
+        actuation: Actuation,
+        count: int,
+        seed: int,
+        noise: float = NOISE,
+        life: int = LIFE,
+    ) -> World:
         """At its start."""
         rng = np.random.default_rng(seed)
         velocity = np.zeros((count, 2), np.float32)
@@ -107,11 +117,12 @@ class World:
             velocity = _headed(rng, SPEED * rng.uniform(0.7, 1.3, count))
         target = rng.uniform(-0.8, 0.8, (count, 2)).astype(np.float32)
         state = np.zeros((count, STATES[actuation]), np.float32)
-        return cls(task, actuation, rng, state, target, velocity, rng.integers(0, LIFE, count), noise)
+        phase = rng.integers(0, life, count)
+        return cls(task, actuation, rng, state, target, velocity, phase, noise, life)
 
     def jumps(self, period: int) -> Floats:
         """Which targets [N] go elsewhere as the period begins; they do."""
-        due = (period + self.phase) % LIFE == 0
+        due = (period + self.phase) % self.life == 0
         if self.task != "mole":
             return np.zeros(len(due), bool)
         waiting = np.flatnonzero(due)
