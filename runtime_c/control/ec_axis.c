@@ -49,7 +49,7 @@ static float target_of(const ec_axis *axis, const ec_command *command, const flo
     if (command->started) {
         return command->last[i];
     }
-    return axis->position >= 0 ? state[axis->position] : axis->hold_action;
+    return axis->position >= 0 ? wrapped(axis, state[axis->position]) : axis->hold_action;
 }
 
 void ec_command_start(const ec_control_config *config, ec_command *command, const float *state) {
@@ -182,7 +182,7 @@ bool ec_command_reaches(const ec_control_config *config, const float *state) {
     for (uint32_t i = 0; i < config->axes; i++) {
         const ec_axis *axis = &config->axis[i];
         if (is_target(axis->kind) && axis->kind != EC_DISCRETE && axis->position >= 0) {
-            float place = state[axis->position];
+            float place = wrapped(axis, state[axis->position]);
             float nearest = clamp(place, axis->action_min, axis->action_max);
             if (fabsf(nearest - place) > axis->motion_max) {
                 return false;

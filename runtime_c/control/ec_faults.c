@@ -159,7 +159,7 @@ static void draw(ec_faults *faults) {
         faults->set_ns -= periods * faults->config->period_ns;
     }
     if (lasts(faults, EC_FAULT_JUMP) && states > 0u) {
-        faults->shift[faults->index] += faults->off;
+        faults->shift[faults->index] = faults->off;
     }
 }
 
