@@ -181,7 +181,9 @@ def _accepts_attention_s8(kind: str) -> Accepts:
     return accepts
 
 
-def _accepts_attention_f32(kind: str) -> Accepts:
+def accepts_attention_f32(kind: str) -> Accepts:
+    """Accepts float attention with a mask of this kind."""
+
     def accepts(node: NodeView, target: Target) -> bool:
         types = (*node.inputs[:3], *(node.inputs[3:] if kind == "bias_" else ()), *node.outputs)
         return mask_kind(node) == kind and all(is_f32(t) for t in types)
@@ -231,7 +233,8 @@ def _launch_attention_s8(node: NodeView, target: Target) -> Launch:
     )
 
 
-def _launch_attention_f32(node: NodeView, target: Target) -> Launch:
+def launch_attention_f32(node: NodeView, target: Target) -> Launch:
+    """The parameters of the float kernels."""
     fields = (*_attention_geometry(node), ("scale", attention_attrs(node).scale))
     return Launch("ec_attention_f32_params", fields, tuple(range(len(node.inputs))), ())
 
@@ -258,11 +261,11 @@ def _attention_s8(kind: str) -> Kernel:
 
 def _attention_f32(kind: str) -> Kernel:
     symbol = f"ec_attention_{kind}f32"
-    accepts, source = _accepts_attention_f32(kind), f"kernels/{symbol}.c"
-    return Kernel("attention", symbol, source, 100, accepts, _launch_attention_f32, scratch=_scratch_f32)
+    accepts, source = accepts_attention_f32(kind), f"kernels/{symbol}.c"
+    return Kernel("attention", symbol, source, 100, accepts, launch_attention_f32, scratch=_scratch_f32)
 
 
-_MASKS: Final = ("", "bias_", "mask_")
+MASKS: Final = ("", "bias_", "mask_")
 
 KERNELS: Final[tuple[Kernel, ...]] = (
     _kernel("softmax", "ec_softmax_s8", _accepts_s8, _launch_softmax_s8),
@@ -275,6 +278,6 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     _kernel("group_norm", "ec_group_norm_s8", _accepts_norm_s8, _launch_group_norm_s8),
     _kernel("group_norm", "ec_group_norm_f32", all_f32, _launch_group_norm_f32),
     _kernel("batch_norm", "ec_batch_norm_f32", all_f32, _launch_batch_norm_f32),
-    *(_attention_s8(kind) for kind in _MASKS),
-    *(_attention_f32(kind) for kind in _MASKS),
+    *(_attention_s8(kind) for kind in MASKS),
+    *(_attention_f32(kind) for kind in MASKS),
 )

@@ -206,7 +206,7 @@ def _reduce_axes(node: NodeView) -> tuple[Strided, Strided]:
     return split_axes(node.inputs[0].dims, _reduce_attrs(node).axes)
 
 
-def _reduces(types: Accepts) -> Accepts:
+def accepts_reduce(types: Accepts) -> Accepts:
     """Accepts what `types` does where three kept and three reduced axes suffice and an int32 sum does too."""
 
     def accepts(node: NodeView, target: Target) -> bool:
@@ -250,7 +250,8 @@ def _launch_reduce_s8(node: NodeView, target: Target) -> Launch:
     return Launch("ec_reduce_s8_params", (*_reduce_fields(node), *quants), (0,), ())
 
 
-def _launch_reduce_f32(node: NodeView, target: Target) -> Launch:
+def launch_reduce_f32(node: NodeView, target: Target) -> Launch:
+    """The parameters of sums and means in float."""
     elements = count(_reduce_attrs(node), node.inputs[0]) if node.node.op == "reduce_mean" else 1
     fields = (*_reduce_fields(node), ("divisor", float(elements)))
     return Launch("ec_reduce_f32_params", fields, (0,), ())
@@ -343,12 +344,15 @@ def _binary(op: str, name: str, rows: bool) -> tuple[Kernel, ...]:
 def _reduce(op: str, name: str, s8: Accepts) -> tuple[Kernel, ...]:
     int8, single, whole = (f"ec_reduce_{name}_{t}" for t in ("s8", "f32", "i32"))
     kernels = (
-        Kernel(op, int8, f"kernels/{int8}.c", 100, _reduces(s8), _launch_reduce_s8),
-        Kernel(op, single, f"kernels/{single}.c", 100, _reduces(all_f32), _launch_reduce_f32),
+        Kernel(op, int8, f"kernels/{int8}.c", 100, accepts_reduce(s8), _launch_reduce_s8),
+        Kernel(op, single, f"kernels/{single}.c", 100, accepts_reduce(all_f32), launch_reduce_f32),
     )
     if op == "reduce_mean":  # integers have no mean
         return kernels
-    return (*kernels, Kernel(op, whole, f"kernels/{whole}.c", 100, _reduces(_all_i32), _launch_reduce_i32))
+    return (
+        *kernels,
+        Kernel(op, whole, f"kernels/{whole}.c", 100, accepts_reduce(_all_i32), _launch_reduce_i32),
+    )
 
 
 KERNELS: Final[tuple[Kernel, ...]] = (

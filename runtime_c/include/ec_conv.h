@@ -371,13 +371,13 @@ void ec_linear_s8(const ec_linear_params *p, const int8_t *x, const int8_t *w, c
                   const int32_t *multiplier, const uint8_t *shift, int8_t *y);
 void ec_linear_f32(const ec_linear_f32_params *p, const float *x, const float *w,
                    const float *bias, float *y);
-/* scratch: 8 K floats. */
+/* scratch: 16 K floats. */
 void ec_linear_f32_simd(const ec_linear_f32_params *p, const float *x, const float *w,
                         const float *bias, float *y, float *scratch);
 
 void ec_matmul_s8(const ec_matmul_params *p, const int8_t *a, const int8_t *b, int8_t *y);
 void ec_matmul_f32(const ec_matmul_f32_params *p, const float *a, const float *b, float *y);
-/* scratch: 8 K floats. */
+/* scratch: 16 K floats. */
 void ec_matmul_f32_simd(const ec_matmul_f32_params *p, const float *a, const float *b, float *y,
                         float *scratch);
 

@@ -154,5 +154,12 @@ void ec_attention_bias_f32(const ec_attention_f32_params *p, const float *q, con
                            const float *v, const float *bias, float *y, void *scratch);
 void ec_attention_mask_f32(const ec_attention_f32_params *p, const float *q, const float *k,
                            const float *v, const void *mask, float *y, void *scratch);
+/* The same with vectors of floats; scratch: ec_attention_f32_simd.h. */
+void ec_attention_f32_simd(const ec_attention_f32_params *p, const float *q, const float *k,
+                           const float *v, float *y, void *scratch);
+void ec_attention_bias_f32_simd(const ec_attention_f32_params *p, const float *q, const float *k,
+                                const float *v, const float *bias, float *y, void *scratch);
+void ec_attention_mask_f32_simd(const ec_attention_f32_params *p, const float *q, const float *k,
+                                const float *v, const void *mask, float *y, void *scratch);
 
 #endif

@@ -244,6 +244,7 @@ void ec_reduce_sum_s8(const ec_reduce_s8_params *p, const int8_t *x, int8_t *y);
 void ec_reduce_max_s8(const ec_reduce_s8_params *p, const int8_t *x, int8_t *y);
 void ec_reduce_min_s8(const ec_reduce_s8_params *p, const int8_t *x, int8_t *y);
 void ec_reduce_sum_f32(const ec_reduce_f32_params *p, const float *x, float *y);
+void ec_reduce_sum_f32_simd(const ec_reduce_f32_params *p, const float *x, float *y);
 void ec_reduce_max_f32(const ec_reduce_f32_params *p, const float *x, float *y);
 void ec_reduce_min_f32(const ec_reduce_f32_params *p, const float *x, float *y);
 void ec_reduce_sum_i32(const ec_reduce_i32_params *p, const int32_t *x, int32_t *y);

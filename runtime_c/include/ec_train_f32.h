@@ -183,7 +183,7 @@ void ec_linear_weight_grad_f32(const ec_linear_grad_f32_params *p, const float *
 /* next may be w; rate float[1]; scratch: K floats. */
 void ec_linear_weight_update_f32(const ec_linear_grad_f32_params *p, const float *w, const float *x,
                                  const float *dy, const float *rate, float *next, float *scratch);
-/* The same with vectors of four floats; scratch: 8 T floats. */
+/* The same with vectors of floats; scratch: 16 (T + O) floats, O rounded up to 8. */
 void ec_linear_weight_grad_f32_simd(const ec_linear_grad_f32_params *p, const float *x,
                                     const float *dy, float *dw, float *scratch);
 void ec_linear_weight_update_f32_simd(const ec_linear_grad_f32_params *p, const float *w,

@@ -1,8 +1,8 @@
-/* matmul, float, leading axes broadcast, for targets with vectors of four floats.
+/* matmul, float, leading axes broadcast, for targets with vectors of floats.
  *
  *   y[..,i,j] = sum_k a[..,i,k] b[..,k,j]
  *
- * a float[..][M][K]; b by its strides b_k, b_n; y float[n0][n1][n2][M][N]. Scratch: 8 K floats.
+ * a float[..][M][K]; b by its strides b_k, b_n; y float[n0][n1][n2][M][N]. Scratch: 16 K floats.
  * Equals ec_matmul_f32 bit for bit.
  */
 #include "ec_conv.h"
@@ -19,9 +19,7 @@ static void ec_matmul_f32_simd_one(const ec_matmul_f32_params *p, const float *a
             int32_t rows = ec_at_most(p->m - i, EC_TILE_ROWS);
             ec_tile_rows_f32(a + i * p->k, p->k, 1, p->k, panel, rows, tile);
             for (int32_t r = 0; r < rows; r++) {
-                for (int32_t c = 0; c < columns; c++) {
-                    y[(i + r) * p->n + j + c] = tile[r * EC_TILE_COLUMNS + c];
-                }
+                ec_copy_tile_row_f32(tile + r * EC_TILE_COLUMNS, columns, y + (i + r) * p->n + j);
             }
         }
     }
