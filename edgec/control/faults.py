@@ -237,7 +237,7 @@ def bound(settings: Settings, fault: Fault, latency: int) -> Bound:
         stops = None if missing is None else settings.execute + missing
         return Bound(stops, late, again + latency)
     if fault in ("dropped", "state-nan", "stale"):
-        return Bound(age, ("observation", *late), again + latency)
+        return Bound(age, ("observation", "frozen", *late), again + latency)
     if fault == "frozen":
         return Bound(settings.frozen_max or None, ("frozen",), again)
     if fault == "overrun":
