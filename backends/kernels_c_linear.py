@@ -46,7 +46,8 @@ def linear_fields_s8(node: NodeView) -> Fields:
     return (*linear_sizes(node), *zeros, *clamp_fields_s8(linear_attrs(node).act, node.outputs[0]))
 
 
-def _launch_linear_s8(node: NodeView, target: Target) -> Launch:
+def launch_linear_s8(node: NodeView, target: Target) -> Launch:
+    """Constants w, folded bias, multiplier, shift."""
     outputs = node.inputs[1].dims[0]
     constants = (Packed("w", "ok", constant(node, 1)), folded_bias(node), *requant_constants(node, outputs))
     return Launch("ec_linear_params", linear_fields_s8(node), (0,), constants)
@@ -130,7 +131,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         source="kernels/ec_linear_s8.c",
         rank=100,
         accepts=weighted_s8,
-        launch=_launch_linear_s8,
+        launch=launch_linear_s8,
     ),
     Kernel(
         op="linear",

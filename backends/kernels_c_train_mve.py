@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from edgec.backends.kernel_record import Accepts
+from edgec.backends.kernels_c_mve import EIGHT, RANK, VECTOR, ring_bytes
 from edgec.backends.kernels_c_train_dsp import (
     MOST_BLOCK,
     conv_is_depthwise,
@@ -22,6 +23,7 @@ from edgec.backends.kernels_c_train_s8 import (
     accepts_bias,
     accepts_conv,
     accepts_weight,
+    conv_attrs,
     input_grad_weight,
     launch_bias,
     launch_conv,
@@ -32,11 +34,8 @@ from edgec.backends.kernels_c_train_s8 import (
 )
 from edgec.plan import Kernel, Launch, NodeView, Target
 
-RANK: Final = 5
-VECTOR: Final = 16  # bytes
 MOST_STEP: Final = 9000  # channels between elements that a vector gathers
 MOST_SCRATCH: Final = 12 << 10  # bytes that blocks of more than the fewest pixels or outputs may take
-EIGHT: Final = 8  # channels that depthwise kernels take at once
 MOST_WEIGHTS: Final = 48 << 10  # bytes of a depthwise kernel that are packed in scratch
 THREE: Final = 3  # pixels that input gradients take at once
 
@@ -61,12 +60,15 @@ def _any(node: NodeView) -> bool:
 
 
 def _wide_depthwise(node: NodeView) -> bool:
-    return conv_is_depthwise(node) and node.inputs[0].dims[3] >= EIGHT
+    """Eight channels or more, no dilation."""
+    return conv_is_depthwise(node) and node.inputs[0].dims[3] >= EIGHT and conv_attrs(node).dilation == (1, 1)
 
 
 def _depthwise_scratch(node: NodeView, target: Target) -> int:
-    _, height, width, _ = node.inputs[1].dims
-    return 4 * height + EIGHT * height * width
+    attrs, (_, height, width, _) = conv_attrs(node), node.inputs[1].dims
+    columns = node.inputs[0].dims[2], node.outputs[0].dims[2]
+    ring = ring_bytes((attrs.pad[2], attrs.stride[1]), (height, width), *columns)
+    return ring + EIGHT * height * width
 
 
 def block_size(fixed: int, each: int, of: int) -> int:

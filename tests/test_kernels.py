@@ -16,6 +16,7 @@ from edgec.ops.examples import ExampleNode, float_node, quantized_node
 from edgec.passes.choose_kernels import row_for_row
 from edgec.plan import Kernel, NodeView
 from tests.dsp_examples import DSP_EXAMPLES
+from tests.mve_examples import MVE_EXAMPLES
 
 # Generated bodies have no source. DSP kernels run here with the C bodies of their instructions.
 RECORDS = tuple(k for k in KERNELS if k.source)
@@ -26,7 +27,8 @@ TARGET = harness.host("dsp", "mve", "simd", "unaligned")
 def nodes(kernel: Kernel) -> Iterator[tuple[ExampleNode, NodeView]]:
     """The examples of the kernel's op that it accepts, in every form and with every choice of constants."""
     op = OPS[kernel.op]
-    more = DSP_EXAMPLES.get(op.name, ()) if "/dsp/" in kernel.source else ()
+    folder = kernel.source.split("/")[-2]
+    more = {"dsp": DSP_EXAMPLES, "mve": MVE_EXAMPLES}.get(folder, {}).get(op.name, ())
     for example in (*op.examples, *more):
         forms = [float_node(op, example)]
         if not isinstance(op.quant, NoQuant):

@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
 import kernel_harness as harness
+import numpy as np
 import pytest
 
 from edgec.backends.kernels_c import KERNELS
+from edgec.ir import per_channel, per_tensor
+from edgec.ops.conv2d import Conv2dAttrs
 from edgec.ops.define import Arrays
+from edgec.ops.linear import LinearAttrs
 from edgec.plan import Kernel
 from edgec.targets.load import load_target
 from tests.test_dsp import link_script
@@ -23,10 +27,13 @@ from tests.test_train_kernels import (
     EXPONENTS,
     RATES,
     Drawn,
+    assert_same_bits,
     drawn_bias_steps,
     drawn_convolutions,
     drawn_input_gradients,
     drawn_weight_steps,
+    int8,
+    made,
     updates_at_the_ends,
 )
 
@@ -80,6 +87,55 @@ def run_cases(folder: Path, drawn: Iterator[tuple[Kernel, Drawn]]) -> set[str]:
     code, printed = run_firmware(built(folder, text, kernels), core=CORE)
     assert code == 0, printed
     return {k.symbol for k in kernels}
+
+
+def drawn_inference(seed: int = 41) -> Iterator[Drawn]:
+    """Convolutions 1x1 and depthwise, and linear layers, with constant parameters."""
+    rng = np.random.default_rng(seed)
+
+    def pick(low: int, high: int) -> int:
+        return int(rng.integers(low, high + 1))
+
+    for number in range(150):
+        inputs, outputs, stride = pick(1, 40), pick(1, 20), (pick(1, 2), pick(1, 2))
+        x, w, attrs = (1, pick(1, 7), pick(1, 7), inputs), (outputs, 1, 1, inputs), Conv2dAttrs(stride)
+        if number % 3 == 0:  # depthwise
+            channels, kernel, pads = 8 * pick(1, 3), (pick(1, 7), pick(1, 7)), [pick(0, 3) for _ in range(4)]
+            low = [max(1, k - sum(pads[2 * i : 2 * i + 2])) for i, k in enumerate(kernel)]
+            x, w = (1, low[0] + pick(0, 6), low[1] + pick(0, 6), channels), (channels, *kernel, 1)
+            attrs = Conv2dAttrs(
+                (stride[0], pick(1, 3)), (pads[0], pads[1], pads[2], pads[3]), groups=channels
+            )
+        attrs = replace(attrs, act=(-3.0, 20.0) if pick(0, 1) else None)
+        linear = number % 3 == 1
+        scales = 10.0 ** rng.uniform(-9, -2, w[0])  # from shifts above 55 to such below 33
+        scales[rng.random(w[0]) < 0.1] = 40.0
+        bias = (rng.integers(-(2**30), 2**30, w[0]) >> rng.integers(0, 30, w[0])).astype(np.int32)
+        weight = int8(rng, (outputs, inputs) if linear else w)
+        arrays = (int8(rng, (*x[:2], inputs) if linear else x), weight, bias)
+        quants = {0: per_tensor(0.5, pick(-128, 127)), 1: per_channel(scales, 0)}
+        quants[2] = per_channel(0.5 * scales, 0)
+        y = per_tensor(0.25, pick(-128, 127))
+        op, made_attrs = ("linear", LinearAttrs(attrs.act)) if linear else ("conv2d", attrs)
+        view, expected = made(op, made_attrs, arrays, quants, y)
+        yield view, arrays, expected
+
+
+@pytest.mark.qemu
+def test_inference_kernels_on_drawn_shapes(tmp_path: Path) -> None:
+    symbols = {"ec_pointwise_conv2d_s8_mve", "ec_depthwise_conv2d_s8_mve", "ec_linear_s8_mve"}
+    assert run_cases(tmp_path, accepted(drawn_inference())) == symbols
+
+
+def test_inference_kernels_on_drawn_shapes_here() -> None:
+    """The C bodies, on whole maps, row by row through rings, and in place."""
+    for kernel, (view, inputs, expected) in accepted(drawn_inference()):
+        assert_same_bits(harness.run_whole(kernel, view, inputs), expected)
+        if kernel.halo is not None:
+            rows = harness.run_rows(kernel, view, inputs, 1)
+            assert_same_bits(rows, tuple(e[0] for e in expected))
+        if kernel.in_place and view.inputs[0].dims == view.outputs[0].dims:
+            assert_same_bits(harness.run_in_place(kernel, view, inputs, 0), expected)
 
 
 DRAWS = {

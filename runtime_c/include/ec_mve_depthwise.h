@@ -1,83 +1,78 @@
-/* trained_conv2d with MVE: the body of the depthwise kernel, with a mask and without.
+/* Depthwise convolutions with MVE, eight channels at a time.
  *
- * The weights of eight channels, put together from the constant and its trained rows, are packed in
- * scratch once, int8[R * S][8], and serve all pixels.
+ * The input rows that an output row needs stand as int16[8] a pixel, less their zero point, in a
+ * ring of R rows, with zeros for the padding to the left and right: so every window has all taps
+ * of its rows, and y may be x where both have one shape.
  */
 #ifndef EC_MVE_DEPTHWISE_H
 #define EC_MVE_DEPTHWISE_H
 
-#include "ec_mve_grad.h"
 #include "ec_mve_pointwise.h"
 #include "ec_mve_window.h"
 
-/* The weights of channels o to o + 8. */
-static inline void ec_mve_depthwise_taps(const ec_trained_conv2d_params *p, const int8_t *w,
-                                         const int32_t *idx, const int8_t *slice, int32_t o,
-                                         int8_t *to)
+/* A map and its windows; no dilation. x and y have `channels` channels. */
+typedef struct ec_mve_map {
+    int32_t in_h;
+    int32_t in_w;
+    int32_t out_w;
+    int32_t channels;
+    int32_t kernel_h;
+    int32_t kernel_w;
+    int32_t stride_h;
+    int32_t stride_w;
+    int32_t pad_top;
+    int32_t pad_left;
+    int32_t zero_in;
+    int32_t ring_0;
+    int32_t ring_y;
+} ec_mve_map;
+
+/* Pixels of a row of the ring. */
+static inline int32_t ec_mve_ring_width(const ec_mve_map *map)
 {
-    int32_t taps = p->kernel_h * p->kernel_w;
-    for (int32_t t = 0; t < taps; t++) {
-        ec_mve_column(to + t * EC_MVE_EIGHT, EC_MVE_EIGHT, w + o * taps + t, taps, EC_MVE_EIGHT);
-    }
-    for (int32_t j = 0; j < p->trained; j++, slice += taps) {
-        if (idx[j] >= o && idx[j] < o + EC_MVE_EIGHT) {
-            for (int32_t t = 0; t < taps; t++) {
-                to[t * EC_MVE_EIGHT + idx[j] - o] = slice[t];
-            }
-        }
-    }
+    int32_t reach = (map->out_w - 1) * map->stride_w + map->kernel_w;
+    int32_t width = map->pad_left + map->in_w;
+    return reach > width ? reach : width;
 }
 
-/* y and mask of eight channels of one row; x and y at the first of them of the image and of the
- * row, `at`: y's element. */
-static inline void ec_mve_depthwise_row(const ec_trained_conv2d_params *p, ec_mve_window *run,
-                                        const ec_mve_eight *to, const int8_t *x, const int8_t *w,
-                                        int8_t *y, uint8_t *mask, int32_t at)
-{
-    for (int32_t j = 0; j < p->out_w; j++, at += p->out_c) {
-        int32_t left = j * p->stride_w - p->pad_left;
-        ec_taps columns = ec_taps_inside(left, p->in_w, p->kernel_w, p->dilation_w);
-        run->taps = columns.end - columns.first;
-        const int8_t *in = x + (left + columns.first * p->dilation_w) * p->in_c;
-        uint32_t inside =
-            ec_mve_window_put(run, to, in, w + columns.first * EC_MVE_EIGHT, y + at);
-        if (mask != NULL) {
-            ec_mve_mark(mask, at, inside);
-        }
-    }
-}
-
-/* groups == C == O, at least 8. scratch: 4 * R + 8 * R * S bytes, aligned to 4. */
-static inline void ec_mve_trained_depthwise(const ec_trained_conv2d_params *p, const int8_t *x,
-                                            const int8_t *w, const int32_t *bias,
-                                            const int32_t *idx, const int8_t *slice,
-                                            const int32_t *multiplier, const uint8_t *shift,
-                                            int8_t *y, uint8_t *mask, void *scratch)
+/* Rows row0 to row1 of eight channels of an image. x and y at their first channel; mask (or NULL)
+ * from element `at` on, which is that of y's row 0. scratch: 4 * R + 16 * R * ring width bytes,
+ * aligned to 4. */
+static inline void ec_mve_depthwise_eight(const ec_mve_map *map, const ec_mve_eight *to,
+                                          int32_t row0, int32_t row1, const int8_t *x,
+                                          const int8_t *w, int8_t *y, uint8_t *mask, int32_t at,
+                                          void *scratch)
 {
     int32_t *rows = scratch;
-    int8_t *packed = (int8_t *)(rows + p->kernel_h);
-    int32_t row_bytes = p->in_w * p->in_c;
-    int32_t size = p->batch * p->out_h * p->out_w * p->out_c;
-    int32_t w_row = p->kernel_w * EC_MVE_EIGHT;
-    ec_mve_window run = {rows, 0, 0, p->dilation_w * p->in_c, EC_MVE_EIGHT, w_row, p->zero_in};
-    ec_mve_eight to = {{0}, {0}, {0}, p->zero_out, p->act_min, p->act_max, 0};
-    if (mask != NULL) {
-        memset(mask, 0, (size_t)((size + 7) / 8));
-    }
-    for (int32_t c = 0; c < p->out_c; c += EC_MVE_EIGHT) {
-        int32_t o = ec_mve_eight_from(c, p->out_c);
-        ec_mve_eight_next(&to, bias + o, multiplier + o, shift + o);
-        ec_mve_depthwise_taps(p, w, idx, slice, o, packed);
-        for (int32_t row = 0; row < p->batch * p->out_h; row++) {
-            const int8_t *image = x + row / p->out_h * p->in_h * row_bytes + o;
-            int32_t top = row % p->out_h * p->stride_h - p->pad_top;
-            ec_taps inside = ec_taps_inside(top, p->in_h, p->kernel_h, p->dilation_h);
-            run.count = inside.end - inside.first;
-            for (int32_t r = 0; r < run.count; r++) {
-                rows[r] = (top + (inside.first + r) * p->dilation_h) * row_bytes;
+    int16_t *ring = (int16_t *)(rows + map->kernel_h);
+    int32_t pitch = ec_mve_ring_width(map) * EC_MVE_EIGHT;
+    int32_t made = 0;
+    memset(ring, 0, (size_t)(map->kernel_h * pitch) * sizeof *ring);
+    for (int32_t row = row0; row < row1; row++) {
+        int32_t top = row * map->stride_h - map->pad_top;
+        ec_taps inside = ec_taps_inside(top, map->in_h, map->kernel_h, 1);
+        int32_t count = inside.end - inside.first;
+        made = made > top + inside.first ? made : top + inside.first;
+        for (; made < top + inside.end; made++) {
+            const int8_t *from = x + ec_ring_row(made, map->ring_0) * map->in_w * map->channels;
+            int16_t *slot = ring + made % map->kernel_h * pitch + map->pad_left * EC_MVE_EIGHT;
+            ec_mve_widen(slot, from, map->channels, map->in_w, map->zero_in);
+        }
+        for (int32_t r = 0; r < count; r++) {
+            rows[r] = (top + inside.first + r) % map->kernel_h * pitch;
+        }
+        const int8_t *first = w + inside.first * map->kernel_w * EC_MVE_EIGHT;
+        int8_t *out = y + ec_ring_row(row, map->ring_y) * map->out_w * map->channels;
+        int32_t bit = at + row * map->out_w * map->channels;
+        const int16_t *in = ring;
+        for (int32_t j = 0; j < map->out_w; j++) {
+            uint32_t same = ec_mve_window_put(rows, count, map->kernel_w, to, in, first, out);
+            if (mask != NULL) {
+                ec_mve_mark(mask, bit, same);
             }
-            ec_mve_depthwise_row(p, &run, &to, image, packed + inside.first * w_row, y, mask,
-                                 row * p->out_w * p->out_c + o);
+            out += map->channels;
+            bit += map->channels;
+            in += map->stride_w * EC_MVE_EIGHT;
         }
     }
 }

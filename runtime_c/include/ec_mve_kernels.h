@@ -6,6 +6,17 @@
 #include "ec_conv.h"
 #include "ec_train_s8.h"
 
+void ec_pointwise_conv2d_s8_mve(const ec_conv2d_params *p, int32_t row0, int32_t row1,
+                                const int8_t *x, const int8_t *w, const int32_t *bias,
+                                const int32_t *multiplier, const uint8_t *shift, int8_t *y);
+void ec_depthwise_conv2d_s8_mve(const ec_conv2d_params *p, int32_t row0, int32_t row1,
+                                const int8_t *x, const int8_t *w, const int32_t *bias,
+                                const int32_t *multiplier, const uint8_t *shift, int8_t *y,
+                                void *scratch);
+void ec_linear_s8_mve(const ec_linear_params *p, const int8_t *x, const int8_t *w,
+                      const int32_t *bias, const int32_t *multiplier, const uint8_t *shift,
+                      int8_t *y);
+
 void ec_pointwise_trained_conv2d_s8_mve(const ec_trained_conv2d_params *p, const int8_t *x,
                                         const int8_t *w, const int32_t *bias, const int32_t *idx,
                                         const int8_t *slice, const int32_t *multiplier,

@@ -1,6 +1,6 @@
 /* Depthwise windows with MVE: sums over taps of eight channels at a time, requantised or scaled.
  *
- * Bytes become int16, products int32: VMULLB takes the even channels, VMULLT the odd ones, so that
+ * Values are int16, products int32: VMULLB takes the even channels, VMULLT the odd ones, so that
  * the constants of eight channels stand in that order, 0 2 4 6 1 3 5 7. Where the channels are no
  * multiple of 8 the last eight are computed twice.
  */
@@ -13,15 +13,15 @@
 
 #define EC_MVE_EIGHT 8
 
-/* Taps inside of the map: rows[0..count) are the bytes from x to the first of each row. */
+/* Taps of one window: rows[0..count) are the bytes from x to the first of each row. `step`: bytes
+ * of x from tap to tap; w_step, w_row: weights from tap to tap and from row to row. */
 typedef struct ec_mve_window {
     const int32_t *rows;
     int32_t count;
-    int32_t taps;   /* of a row */
-    int32_t step;   /* bytes of x from tap to tap */
-    int32_t w_step; /* of w from tap to tap */
-    int32_t w_row;  /* from row to row */
-    int32_t zero;   /* what is subtracted from x */
+    int32_t taps; /* of a row */
+    int32_t step;
+    int32_t w_step;
+    int32_t w_row;
 } ec_mve_window;
 
 /* What eight output channels are requantised with. */
@@ -79,8 +79,10 @@ EC_MVE_APART uint32_t ec_mve_eight_any(const ec_mve_eight *to, const int32_t *ac
     return inside;
 }
 
-/* ec_mve_window_put: y of eight channels; gives the bits of those that the clamp left as they were.
- * ec_mve_window_scaled: acc of eight channels, the sums times eff. */
+/* ec_mve_widen: `count` pixels of eight channels that stand `step` bytes apart, less `zero`.
+ * ec_mve_window_put: y of eight channels from rows of int16[8] that stand rows[0..count) elements
+ * from x, and weights int8[count][taps][8]; gives the bits of those that the clamp left as they
+ * were. ec_mve_window_scaled: acc of eight channels, sums of bytes times eff. */
 #include EC_MVE_INNER(window)
 
 #endif

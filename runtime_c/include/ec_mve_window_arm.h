@@ -2,32 +2,52 @@
 #ifndef EC_MVE_WINDOW_ARM_H
 #define EC_MVE_WINDOW_ARM_H
 
-/* Sums of the even channels, then of the odd ones; `zero` 0 is left out where it is a literal. */
-static inline int32x4x2_t ec_mve_window_sums(const ec_mve_window *run, const int8_t *x,
-                                             const int8_t *w, int32_t zero)
+static inline void ec_mve_widen(int16_t *to, const int8_t *x, int32_t step, int32_t count,
+                                int32_t zero)
 {
-    int32x4_t even = vdupq_n_s32(0);
-    int32x4_t odd = vdupq_n_s32(0);
-    int32_t step = run->step;
-    int32_t w_step = run->w_step;
-    for (int32_t r = 0; r < run->count; r++) {
-        const int8_t *in = x + run->rows[r];
-        const int8_t *tap = w;
-        for (int32_t s = run->taps; s > 0; s--) {
-            int16x8_t values = vldrbq_s16(in);
-            int16x8_t weights = vldrbq_s16(tap);
-            if (zero != 0) {
-                values = vsubq_n_s16(values, (int16_t)zero);
-            }
-            even = vaddq_s32(even, vmullbq_int_s16(values, weights));
-            odd = vaddq_s32(odd, vmulltq_int_s16(values, weights));
-            in += step;
-            tap += w_step;
-        }
-        w += run->w_row;
+    for (; count > 0; count--, x += step, to += EC_MVE_EIGHT) {
+        vstrhq_s16(to, vsubq_n_s16(vldrbq_s16(x), (int16_t)zero));
     }
-    int32x4x2_t sums = {{even, odd}};
-    return sums;
+}
+
+/* Sums of the even channels, then of the odd ones. */
+typedef int32x4x2_t ec_mve_sums;
+
+#define EC_MVE_TAP                      \
+    "vldrh.16 q0, [%[x]], #16\n"        \
+    "vldrb.s16 q1, [%[w]], #8\n"        \
+    "vmullb.s16 q2, q0, q1\n"           \
+    "vmullt.s16 q3, q0, q1\n"           \
+    "vadd.i32 %q[even], %q[even], q2\n" \
+    "vadd.i32 %q[odd], %q[odd], q3\n"
+
+/* Adds a row: 8 products in 6 instructions, the loop apart. */
+static inline const int8_t *ec_mve_row(ec_mve_sums *sums, const int16_t *x, const int8_t *w,
+                                       int32_t taps)
+{
+    int32x4_t even = sums->val[0];
+    int32x4_t odd = sums->val[1];
+    __asm__ volatile("dls lr, %[taps]\n"
+                     "1:\n" EC_MVE_TAP "le lr, 1b\n"
+                     : [x] "+r"(x), [w] "+r"(w), [even] "+w"(even), [odd] "+w"(odd)
+                     : [taps] "r"(taps)
+                     : "lr", "q0", "q1", "q2", "q3", "memory");
+    sums->val[0] = even;
+    sums->val[1] = odd;
+    return w;
+}
+
+static inline const int8_t *ec_mve_row_of_3(ec_mve_sums *sums, const int16_t *x, const int8_t *w)
+{
+    int32x4_t even = sums->val[0];
+    int32x4_t odd = sums->val[1];
+    __asm__ volatile(EC_MVE_TAP EC_MVE_TAP EC_MVE_TAP
+                     : [x] "+r"(x), [w] "+r"(w), [even] "+w"(even), [odd] "+w"(odd)
+                     :
+                     : "q0", "q1", "q2", "q3", "memory");
+    sums->val[0] = even;
+    sums->val[1] = odd;
+    return w;
 }
 
 /* The bits of `bits` where both are equal, added up. */
@@ -42,11 +62,21 @@ static inline uint32_t ec_mve_equal_halves(int16x8_t a, int16x8_t b, uint16x8_t 
 }
 
 /* Values beyond int16 saturate there: they lie outside of the clamp either way. */
-static inline uint32_t ec_mve_window_put(const ec_mve_window *run, const ec_mve_eight *to,
-                                         const int8_t *x, const int8_t *w, int8_t *y)
+static inline uint32_t ec_mve_window_put(const int32_t *rows, int32_t count, int32_t taps,
+                                         const ec_mve_eight *to, const int16_t *x, const int8_t *w,
+                                         int8_t *y)
 {
     static const uint16_t powers[8] = {1, 2, 4, 8, 16, 32, 64, 128};
-    int32x4x2_t sums = ec_mve_window_sums(run, x, w, run->zero);
+    ec_mve_sums sums = {{vdupq_n_s32(0), vdupq_n_s32(0)}};
+    if (taps == 3) {
+        for (; count > 0; count--) {
+            w = ec_mve_row_of_3(&sums, x + *rows++, w);
+        }
+    } else {
+        for (; count > 0; count--) {
+            w = ec_mve_row(&sums, x + *rows++, w, taps);
+        }
+    }
     if (to->plain == 0) {
         int32_t acc[EC_MVE_EIGHT];
         vstrwq_s32(acc, sums.val[0]);
@@ -59,8 +89,8 @@ static inline uint32_t ec_mve_window_put(const ec_mve_window *run, const ec_mve_
     odd = vmulhq_s32(odd, vldrwq_s32(to->multiplier + 4));
     even = vrshlq_s32(even, vldrwq_s32(to->down));
     odd = vrshlq_s32(odd, vldrwq_s32(to->down + 4));
-    int16x8_t value = vqmovnbq_s32(vdupq_n_s16(0), even);
-    value = vqaddq_n_s16(vqmovntq_s32(value, odd), (int16_t)to->zero_out);
+    int16x8_t value = vqmovntq_s32(vqmovnbq_s32(vuninitializedq_s16(), even), odd);
+    value = vqaddq_n_s16(value, (int16_t)to->zero_out);
     int16x8_t clamped = vmaxq_s16(value, vdupq_n_s16((int16_t)to->act_min));
     clamped = vminq_s16(clamped, vdupq_n_s16((int16_t)to->act_max));
     vstrbq_s16(y, clamped);
@@ -70,10 +100,26 @@ static inline uint32_t ec_mve_window_put(const ec_mve_window *run, const ec_mve_
 static inline void ec_mve_window_scaled(const ec_mve_window *run, const int8_t *x, const int8_t *w,
                                         const int16_t *eff, int32_t *acc)
 {
-    int32x4x2_t sums = ec_mve_window_sums(run, x, w, 0);
+    int32x4_t even = vdupq_n_s32(0);
+    int32x4_t odd = vdupq_n_s32(0);
+    int32_t step = run->step;
+    int32_t w_step = run->w_step;
+    for (int32_t r = 0; r < run->count; r++) {
+        const int8_t *in = x + run->rows[r];
+        const int8_t *tap = w;
+        for (int32_t s = run->taps; s > 0; s--) {
+            int16x8_t values = vldrbq_s16(in);
+            int16x8_t weights = vldrbq_s16(tap);
+            even = vaddq_s32(even, vmullbq_int_s16(values, weights));
+            odd = vaddq_s32(odd, vmulltq_int_s16(values, weights));
+            in += step;
+            tap += w_step;
+        }
+        w += run->w_row;
+    }
     int16x8_t factors = vldrhq_s16(eff);
-    sums.val[0] = vmulq_s32(sums.val[0], vmovlbq_s16(factors));
-    sums.val[1] = vmulq_s32(sums.val[1], vmovltq_s16(factors));
+    ec_mve_sums sums = {{vmulq_s32(even, vmovlbq_s16(factors)),
+                         vmulq_s32(odd, vmovltq_s16(factors))}};
     vst2q_s32(acc, sums);
 }
 

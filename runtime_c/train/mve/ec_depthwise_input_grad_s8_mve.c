@@ -71,7 +71,7 @@ void ec_depthwise_input_grad_s8_mve(const ec_input_grad_params *p, const int8_t 
     int8_t *packed = h + p->block * pitch;
     ec_block_float to = {dx, dx, 0};
     int32_t w_row = p->stride_h * p->kernel_w * channels;
-    ec_mve_window run = {rows, 0, 0, -channels, p->stride_w * channels, w_row, 0};
+    ec_mve_window run = {rows, 0, 0, -channels, p->stride_w * channels, w_row};
     for (int32_t t = 0; t < taps; t++) {
         ec_mve_column(packed + t * channels, EC_MVE_EIGHT, w + t, taps, channels);
     }

@@ -1,11 +1,12 @@
-/* trained_conv2d of one output a channel, at least 8 of them, any kernel, stride, dilation and
- * padding, int8, MVE; with the mask.
+/* trained_conv2d of one output a channel, at least 8 of them, any kernel, stride and padding, no
+ * dilation, int8, MVE; with the mask.
  *
  * Arithmetic, layouts and arguments as in ec_trained_conv2d_mask_s8; method: ec_mve_depthwise.h. No
- * alignment asked of bytes. Sums of one output stay in int32. scratch: 4 * R + 8 * R * S bytes,
+ * alignment asked of bytes. Sums of one output stay in int32.
+ * scratch: 4 * R + 16 * R * L + 8 * R * S bytes, L the pixels of a padded row (ec_mve_ring_width);
  * aligned to 4. Equals trained_conv2d.quant of edgec/ops/trained.py.
  */
-#include "ec_mve_depthwise.h"
+#include "ec_mve_trained_depthwise.h"
 
 void ec_depthwise_trained_conv2d_mask_s8_mve(const ec_trained_conv2d_params *p, const int8_t *x,
                                              const int8_t *w, const int32_t *bias,
