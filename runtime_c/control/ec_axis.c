@@ -78,8 +78,9 @@ static float hold(const ec_axis *axis, const ec_command *command, const float *s
 /* The most that a motion may change now so that the change can fall to 0, by `jerk` a period, where
  * the motion has come `way` further: change + (change - jerk) + ... = way. */
 static float change_towards(float way, float jerk) {
-    float steps = 0.5f * (sqrtf(1.0f + 8.0f * fabsf(way) / jerk) - 1.0f);
-    return way < 0.0f ? -jerk * steps : jerk * steps;
+    float steps = floorf(0.5f * (sqrtf(1.0f + 8.0f * fabsf(way) / jerk) - 1.0f));
+    float rest = (fabsf(way) - 0.5f * jerk * steps * (steps + 1.0f)) / (steps + 1.0f);
+    return copysignf(jerk * steps + rest, way);
 }
 
 /* `action` with its motion, the change of that and the jerk within their limits. */
@@ -91,7 +92,7 @@ static float limit_motion(const ec_axis *axis, const ec_command *command, uint32
     float change = motion - command->motion[i], allowed = change;
     if (axis->jerk_max < INFINITY) {
         float most = change_towards(change, axis->jerk_max);
-        allowed = fabsf(change) < fabsf(most) ? change : most;
+        allowed = fabsf(most) < fabsf(change) ? most : change;
         allowed = clamp(allowed, command->change[i] - axis->jerk_max,
                         command->change[i] + axis->jerk_max);
     }
