@@ -24,12 +24,6 @@ def emit(plan: Plan, learned: Learned) -> dict[str, str]:
     return {"src/model_train.h": _header(names, learned), "src/model_train.c": _functions(names)}
 
 
-def link_classes(plan: Plan, learned: Learned) -> int:
-    """How many classes a label chooses from, for the link: 0 where it is not one number for one sample."""
-    (label,) = [p for p in _entry(plan, TRAIN_STEP).inputs if p.port.label == LABEL]
-    return learned.classes if label.type.size == 1 else 0
-
-
 def _entry(plan: Plan, name: str) -> Entry:
     (found,) = [e for e in plan.entries if e.name == name]
     return found
@@ -53,7 +47,7 @@ def _header(names: Names, learned: Learned) -> str:
         "EC_TRAIN_LABEL_BYTES": f"{label}u",
         "EC_TRAIN_OUTPUT_BYTES": f"{sum(p.type.bytes for p in _entry(plan, 'infer').outputs)}u",
         "EC_TRAIN_WEIGHT_BYTES": f"{upper}_SAVED_BYTES",
-        "EC_TRAIN_CLASSES": f"{link_classes(plan, learned)}u",
+        "EC_TRAIN_CLASSES": f"{learned.classes}u",
         "EC_LINK_BUFFER_BYTES": f"({payload}u + EC_LINK_FRAME_BYTES)",
         "EC_FLASH_SECTORS": f"{SECTORS}u",
         "EC_FLASH_SECTOR_BYTES": f"{sector}u",

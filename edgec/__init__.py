@@ -66,7 +66,7 @@ def compile(
     `calib`: typical inputs by input name in the PyTorch layout, samples along the first axis, or the path of an
     .npz with them; int8 needs it. `precision`: int8 where None, fp16 for a CUDA target. `ram`, `flash`: budgets such
     as "64K". `context`, `prefill`: of a language model, a module or a folder of transformers (docs/language-models.md).
-    `train`: what learns on the device, as --train says it or as a train_options.TrainSpec (docs/training.md).
+    `train`: what learns on the device, as --train says it or as a training.options.TrainSpec (docs/training.md).
     The others are those of `edgec compile --help`. Raises UserError and TargetError; nothing is written then.
     """
     from edgec import compiler

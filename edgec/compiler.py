@@ -451,8 +451,6 @@ def float_islands(compiled: Compiled) -> list[dict[str, str]]:
 
 def _training(compiled: Compiled) -> dict[str, Any]:
     """What the manifest says of a network that learns: whose weights are its own, and how many classes labels have."""
-    from edgec.backends import c_firmware
-
     learned = learned_of(compiled.done.program, compiled.options.train)
     if learned is None:
         return {}
@@ -464,7 +462,7 @@ def _training(compiled: Compiled) -> dict[str, Any]:
     return {
         "training": {
             **hashes,
-            "classes": c_firmware.link_classes(plan, learned),
+            "classes": learned.classes,
             "scratch_bytes": max(scratch, default=0),
             "ram_limit_bytes": ram,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -282,14 +283,84 @@ def test_a_learning_rate_that_is_too_high(made: Artifact, tmp_path: Path) -> Non
     fp32 = compiled(tmp_path / "fp32", "full", "fp32")
     wild = replace(TUNE, rate=1e30)
     message = refused(tuned, fp32, digits(ALL, 50), options=wild)
-    assert message.startswith("EDGEC-E82D: lower --lr (it is 1e+30), or look at sample ")
-    assert message.endswith("; the weights are as before the step and were not saved")
-    assert "refused train: the loss" in message
-    assert (
-        "of the data: lower the learning rate, or check the sample and its label: the host program" in message
+    assert re.fullmatch(
+        r"EDGEC-E82D: lower --lr \(it is 1e\+30\), or look at sample \d+ of the data: the host program refused train: "
+        r"the loss is not finite \(status 6\), after training step \d+; the weights are as before the step, those of "
+        r"this epoch were not saved",
+        message,
     )
     again = tuned(fp32, digits(ALL, 50), options=replace(TUNE, epochs=0, rate=None))
     assert again.steps == 0
+
+
+def test_samples_know_their_places_in_the_data() -> None:
+    labels = np.random.default_rng(0).integers(0, 12, 40)
+    whole = finetune_data.to_device({"x": np.arange(160.0).reshape(40, 4), "label": labels}, X, "data")
+    for part in (*finetune_data.split(whole, 0.2, 3), finetune_data.spread(whole, 20, 1)):
+        assert part.inputs == tuple(whole.inputs[i] for i in part.numbers)
+
+
+class Positions(torch.nn.Module):
+    """A class for each of seven positions: the first number that is largest."""
+
+    def __init__(self, positions: int = 7) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = torch.nn.Linear(5, 4)
+        self.inputs = (torch.zeros(1, positions, 5),)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x)  # type: ignore[no-any-return]
+
+
+def positions(folder: Path, count: int) -> Artifact:
+    net = Positions(count).eval()
+    return edgec.compile(
+        net, net.inputs, target="host", out=folder, train="head", name="positions", precision="fp32"
+    )
+
+
+def test_labels_of_several_positions(tmp_path: Path) -> None:
+    made = positions(tmp_path / "made", 7)
+    x = np.random.default_rng(0).normal(size=(60, 7, 5)).astype(np.float32)
+    label = x[:, :, :4].argmax(2)
+    curve = made.finetune({"x": x, "label": label}, epochs=8, lr=0.5)
+    assert curve.after.accuracy is not None
+    assert 0.9 < curve.after.accuracy <= 1.0
+    assert curve.after.by_class == {}
+    label[3, 5] = 4
+    assert refused(made.finetune, {"x": x, "label": label}) == (
+        "EDGEC-E265: give whole numbers from 0 to 3 as label, the network has 4 classes: the data has 1 others, the "
+        "first is 4 at sample 3"
+    )
+    with contextlib.closing(training_firmware.opened(made, "host", 0)) as transport:
+        link = Link(transport)
+        before = link.stats().crc
+        text = refused(link.train, x[0].tobytes(), label[3].astype(np.int32).tobytes())
+        assert text.startswith(
+            "EDGEC-E82A: check the values given: the host program refused train: a value outside"
+        )
+        assert link.stats().crc == before
+
+
+def test_a_label_too_long_for_a_frame(tmp_path: Path) -> None:
+    made = positions(tmp_path / "made", 300)
+    x = np.zeros((4, 300, 5), np.float32)
+    assert refused(made.finetune, {"x": x, "label": np.zeros((4, 300), np.int32)}) == (
+        "EDGEC-E829: train through the C API (docs/training.md): a label of 1,200 bytes does not go over the link to "
+        "the host program, whose frames hold 1,024"
+    )
+
+
+@pytest.mark.parametrize(("word", "code"), [("pull", "EB08"), ("curve", "EB04"), ("plot", "EB04")])
+def test_files_that_cannot_be_written_are_told_before_training(
+    made: Artifact, tmp_path: Path, word: str, code: str
+) -> None:
+    path = tmp_path / "none" / "file.png"
+    assert refused(tuned, made, digits(ALL, 10), **{word: path}) == (
+        f"EDGEC-{code}: choose a place that can be written: {path}: No such file or directory"
+    )
+    assert not (made.folder / "build" / "host" / "edgec.flash").exists()
 
 
 def test_an_artifact_that_only_infers(tmp_path: Path) -> None:

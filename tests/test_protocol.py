@@ -108,7 +108,7 @@ def test_the_frame_is_laid_out_as_the_page_says(line: list[str]) -> None:
 
 
 def test_every_error_code_of_the_link_is_on_the_page() -> None:
-    files = [ROOT / "edgec" / f"{n}.py" for n in ("link", "link_errors", "link_places", "finetune")]
+    files = [ROOT / "edgec" / "link" / f"{n}.py" for n in ("host", "errors", "places", "finetune")]
     codes = {c for f in files for c in re.findall(r"EDGEC-E82\w", f.read_text(encoding="utf-8"))}
     assert codes == {r[0] for r in rows("Errors on the host")}
 

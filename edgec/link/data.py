@@ -39,13 +39,16 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Raw samples with their raw labels, in the device's layout. `classes`: each label's, -1 where it has none;
-    `what`: where they come from, for errors."""
+    """Raw samples with their raw labels, in the device's layout. `classes`: each label's, -1 where it is not one class;
+    `rows`: classes that a label names, 0 where it names none. For errors, `what`: where they come from, `numbers`:
+    their places in it."""
 
     what: str
     inputs: tuple[bytes, ...]
     labels: tuple[bytes, ...]
     classes: tuple[int, ...]
+    rows: int
+    numbers: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -57,6 +60,8 @@ class Samples:
             tuple(self.inputs[i] for i in chosen),
             tuple(self.labels[i] for i in chosen),
             tuple(self.classes[i] for i in chosen),
+            self.rows,
+            tuple(self.numbers[i] for i in chosen),
         )
 
 
@@ -123,11 +128,14 @@ def to_device(arrays: Arrays, ports: Ports, what: str) -> Samples:
     types = {port.ref: t for port, t in all_ports}
     sets = samples.to_device(arrays, [port for port, _ in all_ports], types, what)
     labels = [s[ports.label[0].ref] for s in sets]
+    rows = ports.label[1].size if ports.classes else 0
     return Samples(
         what,
         tuple(pack([s[port.ref] for port, _ in ports.inputs]) for s in sets),
         tuple(pack([label]) for label in labels),
-        tuple(int(label.reshape(-1)[0]) if ports.classes else -1 for label in labels),
+        tuple(int(label.reshape(-1)[0]) if rows == 1 else -1 for label in labels),
+        rows,
+        tuple(range(len(sets))),
     )
 
 
@@ -135,12 +143,13 @@ def _check_classes(labels: Array, ports: Ports, what: str) -> None:
     if labels.dtype.kind not in "fiub":
         return  # samples.to_device says it
     flat = labels.reshape(-1).astype(np.float64)
+    rows = max(1, len(flat) // max(1, len(labels))) if labels.ndim > 1 else 1
     wrong = np.flatnonzero(~((flat >= 0) & (flat < ports.classes) & (flat % 1 == 0)))
     if len(wrong):
         raise UserError(
             "EDGEC-E265",
             f"give whole numbers from 0 to {ports.classes - 1} as {LABEL}, the network has {ports.classes} classes: "
-            f"{what} has {len(wrong)} others, the first is {flat[wrong[0]]:g} at sample {wrong[0]}",
+            f"{what} has {len(wrong)} others, the first is {flat[wrong[0]]:g} at sample {wrong[0] // rows}",
         )
 
 

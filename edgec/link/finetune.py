@@ -7,7 +7,9 @@ pulled from a device stand in an .npz that says whose they are.
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from edgec import log, samples
-from edgec.errors import TargetError, UserError
+from edgec.errors import TargetError, UserError, cannot_write
 from edgec.link import data as finetune_data
 from edgec.link.data import Samples
 from edgec.link.frame import HASH_BYTES
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 Data = finetune_data.Arrays | str | Path
 MOST_REPLAY_STEPS: Final = 255
+LABEL_ROOM: Final = (
+    5  # bytes beside a label in a frame: the place in the replay buffer, and one of the sample
+)
 HELD_OUT: Final = 0.1  # share of the data that tests, where no test data is given
 
 
@@ -48,8 +53,8 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Mean loss, and the share of samples whose largest output is the label's (None where labels are no classes),
-    in all and by class."""
+    """Mean loss, and the share of labels that the largest output is (None where labels are no classes), in all and,
+    where a sample has one, by class."""
 
     loss: float
     accuracy: float | None
@@ -158,6 +163,12 @@ def _check_device(link: Link, device: Hello, train: Samples, options: Options) -
             f"{device.input_bytes:,} + {device.label_bytes} bytes a sample and label; the data has {sizes[0]:,} + "
             f"{sizes[1]}",
         )
+    if device.label_bytes + LABEL_ROOM > device.payload:
+        raise TargetError(
+            "EDGEC-E829",
+            f"train through the C API (docs/training.md): a label of {device.label_bytes:,} bytes does not go over the "
+            f"link to {link.transport.name}, whose frames hold {device.payload:,}",
+        )
     missing = [
         name
         for name, bit, needed in (
@@ -207,11 +218,11 @@ def _epoch(
             recent = losses[-100:]
             tell(f"loss {sum(recent) / len(recent):.4f}" + _share(train, correct, len(losses)))
     mean = sum(losses) / len(losses)
-    return Score(mean, correct / len(losses) if train.classes[0] >= 0 else None), losses
+    return Score(mean, correct / (train.rows * len(losses)) if train.rows else None), losses
 
 
 def _share(samples: Samples, correct: int, count: int) -> str:
-    return f"  accuracy {100 * correct / count:.1f} %" if samples.classes[0] >= 0 else ""
+    return f"  accuracy {100 * correct / (samples.rows * count):.1f} %" if samples.rows else ""
 
 
 def _step(link: Link, train: Samples, i: int, rate: float) -> Step:
@@ -222,8 +233,9 @@ def _step(link: Link, train: Samples, i: int, rate: float) -> Step:
             raise
         raise TargetError(
             "EDGEC-E82D",
-            f"lower --lr (it is {rate:g}), or look at sample {i} of {train.what}: {error.message}; the weights are "
-            "as before the step and were not saved",
+            f"lower --lr (it is {rate:g}), or look at sample {train.numbers[i]} of {train.what}: "
+            f"{error.message.partition(': ')[2]}; the weights are as before the step, those of this epoch were not "
+            "saved",
         ) from None
 
 
@@ -238,11 +250,11 @@ def _score(link: Link, test: Samples, title: str) -> Score:
             right.setdefault(of_class, []).append(correct)
             tell("")
     mean = sum(losses) / len(losses)
-    if test.classes[0] < 0:
+    if test.rows == 0:
         return Score(mean, None)
     every = [c for found in right.values() for c in found]
-    by_class = {k: sum(right[k]) / len(right[k]) for k in sorted(right)}
-    return Score(mean, sum(every) / len(every), by_class)
+    by_class = {k: sum(right[k]) / len(right[k]) for k in sorted(right)} if test.rows == 1 else {}
+    return Score(mean, sum(every) / (test.rows * len(every)), by_class)
 
 
 def _text(score: Score) -> str:
@@ -290,6 +302,7 @@ def finetune(
         raise UserError("EDGEC-E267", f"give --replay-samples from 1 up, not {sets.replay_samples}")
     if files.plot is not None:
         refuse_plot(files.plot)  # first: training may take an hour
+    _refuse_unwritable(files)
     ports = _ports(made)
     train_set, test_set = _samples(sets.data, sets.test, ports, options.seed)
     old = None if sets.replay is None else _read(sets.replay, ports, "the replayed data")[0]
@@ -308,6 +321,13 @@ def finetune(
     if files.plot is not None:
         write_plot(files.plot, curve)
     return curve
+
+
+def _refuse_unwritable(files: Files) -> None:
+    """Raise UserError EB04 or EB08 for files whose folder is not there."""
+    for path, code in ((files.pull, "EDGEC-EB08"), (files.curve, "EDGEC-EB04"), (files.plot, "EDGEC-EB04")):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise cannot_write(code, path, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
 
 
 def _ports(made: Artifact) -> finetune_data.Ports:

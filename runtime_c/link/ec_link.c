@@ -86,7 +86,13 @@ static ec_link_status complete_input(ec_link *link, ec_link_type use, const uint
 
 static ec_link_status check_label(const ec_link *link, const uint8_t *label) {
     uint32_t classes = link->model->classes;
-    return classes != 0u && ec_link_get32(label) >= classes ? EC_LINK_BAD_ARGUMENT : EC_LINK_OK;
+    uint32_t at;
+    for (at = 0; classes != 0u && at < link->model->label_bytes; at += 4u) {
+        if (ec_link_get32(label + at) >= classes) {
+            return EC_LINK_BAD_ARGUMENT;
+        }
+    }
+    return EC_LINK_OK;
 }
 
 /* A label and the rest of the sample, `skip` bytes into the payload. */
@@ -632,7 +638,7 @@ ec_status ec_link_init(ec_link *link, const ec_link_model *model, const ec_link_
     if (memory->buffer_bytes < EC_LINK_PAYLOAD_MIN + EC_LINK_FRAME_BYTES) {
         return EC_TOO_SMALL;
     }
-    if (model->input_bytes == 0u || (model->classes != 0u && model->label_bytes != 4u)) {
+    if (model->input_bytes == 0u || (model->classes != 0u && model->label_bytes % 4u != 0u)) {
         return EC_BAD_ARGUMENT;
     }
     bytes = memory->buffer_bytes < most ? memory->buffer_bytes : most;

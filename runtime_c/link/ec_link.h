@@ -133,7 +133,7 @@ typedef struct {
     uint32_t label_bytes;
     uint32_t output_bytes;
     uint32_t weight_bytes;
-    uint32_t classes; /* labels are 0..classes-1 as int32; 0: labels are other values */
+    uint32_t classes; /* labels are 0..classes-1, each an int32; 0: they are other values */
     void *self;
     uint8_t *(*input)(void *self, ec_link_type use, uint32_t offset, uint32_t *bytes);
     const uint8_t *(*output)(void *self, uint32_t offset, uint32_t *bytes);
@@ -241,7 +241,7 @@ void ec_link_emit(ec_link_send send, void *context, const uint8_t *bytes, uint32
 /*
  * Prepares a link. `seed`: any number that differs from one start of the device to the next,
  * where it has one; sessions then differ too. EC_NULL_POINTER, EC_TOO_SMALL, EC_BAD_ARGUMENT (no
- * input, or labels of classes that are not 4 bytes): nothing was prepared.
+ * input, or labels of classes that are no int32): nothing was prepared.
  */
 ec_status ec_link_init(ec_link *link, const ec_link_model *model, const ec_link_memory *memory,
                        ec_link_send send, void *context, uint32_t seed);
