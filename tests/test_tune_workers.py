@@ -289,12 +289,13 @@ def cluster() -> Iterator[Any]:
             "PYTHONPATH", os.pathsep.join((str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")))
         )
         made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": memory})
-        made.add_node(num_cpus=1, object_store_memory=memory)
-        yield made, made.add_node(num_cpus=1, object_store_memory=memory)
-        made.shutdown()
+        try:
+            made.add_node(num_cpus=1, object_store_memory=memory)
+            yield made, made.add_node(num_cpus=1, object_store_memory=memory)
+        finally:
+            made.shutdown()
 
 
-@pytest.mark.slow
 @NEEDS_RAY
 def test_ray_gives_what_one_worker_gives_also_where_a_node_is_killed(
     one_worker: Found, cluster: Any, tmp_path: Path
@@ -303,14 +304,17 @@ def test_ray_gives_what_one_worker_gives_also_where_a_node_is_killed(
     assert scheme(tmp_path / "whole", Tiny(), Staff(cluster=nodes.address)) == one_worker
     path = tmp_path / "killed"
     killed: list[int] = []
+    deadline = time.monotonic() + 60
 
     def kill() -> None:
         while not path.exists() or len(path.read_bytes().splitlines()) < 6:
+            if time.monotonic() > deadline:
+                return
             time.sleep(0.01)
         nodes.remove_node(victim, allow_graceful=False)
         killed.append(len(path.read_bytes().splitlines()))
 
-    thread = threading.Thread(target=kill)
+    thread = threading.Thread(target=kill, daemon=True)
     thread.start()
     found = scheme(path, Tiny(), Staff(cluster=nodes.address))
     thread.join()
