@@ -53,12 +53,13 @@ class Conv(nn.Module):
         self.index: Tensor | None = None
 
     def slice(self, ratio: float) -> None:
-        """Train the input channels of largest weights, floor(ratio C) of them."""
+        """Train the input channels of the largest real weights, floor(ratio C) of them."""
         count = int(ratio * self.weight.shape[1])
         if count == self.weight.shape[1]:
             self.weight.requires_grad_()
             return
-        self.index = self.weight.square().sum((0, 2, 3)).argsort(descending=True)[:count].sort().values
+        real = self.weight.detach() * self.factor.reshape(-1, 1, 1, 1)  # type: ignore[operator]
+        self.index = real.square().sum((0, 2, 3)).argsort(descending=True)[:count].sort().values
         self.part = nn.Parameter(self.weight[:, self.index].clone())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,9 +100,10 @@ class Network(nn.Module):
         last = tree["blocks"][-1]["pointwise2"]
         self.zero, self.scale = int(last["params"]["y_zero"]), float(last["params"]["y_scale"])
         self.head = nn.Linear(int(last["out_channel"]), classes)
+        self.register_buffer("unit", torch.ones(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = self.body(x).mean((2, 3))
+        pooled = Requantise.apply(self.body(x).mean((2, 3)), self.unit, 0)  # type: ignore[no-untyped-call]
         return self.head((pooled - self.zero) * self.scale)  # type: ignore[no-any-return]
 
     def train_only(self, scheme: Scheme | None) -> None:
