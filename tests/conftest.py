@@ -33,6 +33,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         )
     if importlib.util.find_spec("ray") is None:
         terminalreporter.write_line("LEFT OUT: the search for a scheme on a Ray cluster, for want of Ray")
+    if shutil.which("spin") is None:
+        terminalreporter.write_line("LEFT OUT: the model of the control loop's slots, for want of spin")
     if not cuda_harness.gpu_is_here():
         terminalreporter.write_line(
             "LEFT OUT: tests/cuda, every kernel and network on a CUDA GPU, for want of one"

@@ -171,6 +171,7 @@ class CThreadsConfig(ctypes.Structure):
         ("end_on_stop", c_uint32),
         ("act_errors_max", c_uint32),
         ("inference_outside", c_uint32),
+        ("recorder", c_void_p),
     )
 
 

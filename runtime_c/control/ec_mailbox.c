@@ -119,5 +119,5 @@ void ec_mailbox_close(ec_mailbox *mailbox) {
 }
 
 uint64_t ec_mailbox_lost(const ec_mailbox *mailbox) {
-    return ec_slots_front(mailbox->commands)->lost;
+    return ec_slots_lost(mailbox->commands);
 }

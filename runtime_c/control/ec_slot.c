@@ -9,8 +9,8 @@
 
 struct ec_slots {
     _Alignas(64) _Atomic uint32_t between;
-    _Alignas(64) uint32_t back; /* the writer's */
-    uint64_t lost;
+    _Alignas(64) uint32_t back;  /* the writer's */
+    _Atomic uint64_t lost;       /* the writer's; others read it */
     _Alignas(64) uint32_t front; /* the reader's */
     size_t stride;
 };
@@ -53,14 +53,21 @@ void *ec_slots_back_payload(ec_slots *slots) {
 }
 
 bool ec_slots_publish(ec_slots *slots) {
-    ec_slots_back(slots)->lost = slots->lost;
     /* release: what was written comes before; acquire: what the reader read of the slot that comes
      * back, it has read. */
     uint32_t was =
         atomic_exchange_explicit(&slots->between, slots->back | NEW, memory_order_acq_rel);
     slots->back = was & NUMBER;
-    slots->lost += (was & NEW) != 0u ? 1u : 0u;
-    return (was & NEW) != 0u;
+    bool lost = (was & NEW) != 0u;
+    if (lost) {
+        uint64_t before = atomic_load_explicit(&slots->lost, memory_order_relaxed);
+        atomic_store_explicit(&slots->lost, before + 1u, memory_order_relaxed);
+    }
+    return lost;
+}
+
+uint64_t ec_slots_lost(const ec_slots *slots) {
+    return atomic_load_explicit(&slots->lost, memory_order_relaxed);
 }
 
 bool ec_slots_take(ec_slots *slots) {

@@ -26,7 +26,6 @@ typedef struct {
     int64_t observed_ns, asked_ns, started_ns, published_ns;
     uint32_t delay;
     int32_t status; /* 0: the content is good */
-    uint64_t lost;  /* slots published before this one that nobody took */
 } ec_slot_header;
 
 typedef struct ec_slots ec_slots;
@@ -45,6 +44,9 @@ void *ec_slots_back_payload(ec_slots *slots);
 
 /* Give the writer's slot to the reader. Whether one was lost that the reader had not taken. */
 bool ec_slots_publish(ec_slots *slots);
+
+/* Slots so far that the reader had not taken before the next was published. Of any thread. */
+uint64_t ec_slots_lost(const ec_slots *slots);
 
 /* The reader takes the newest slot. Whether there was one that it had not taken yet. */
 bool ec_slots_take(ec_slots *slots);

@@ -20,6 +20,7 @@
 #include <stdbool.h>
 
 #include "ec_control.h"
+#include "ec_record.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -104,6 +105,7 @@ typedef struct {
     uint32_t act_errors_max;    /* commands in a row that did not reach the robot and end the run;
                                    0: not watched */
     uint32_t inference_outside; /* 1: the caller runs ec_threads_infer in a thread of its own */
+    ec_recorder *recorder;      /* that another thread drains; NULL: none */
 } ec_threads_config;
 
 typedef enum {

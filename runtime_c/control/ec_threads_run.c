@@ -53,8 +53,8 @@ static void deliver(ec_threads *threads, ec_period *period) {
     period->delivered = header->sequence;
     period->chunk = (const float *)ec_slots_front_payload(threads->chunks);
     period->published_ns = header->published_ns;
-    period->taken =
-        ec_loop_deliver(threads->loop, header->sequence, period->chunk, header->published_ns);
+    period->taken = ec_recorded_deliver(threads->config->recorder, threads->loop, header->sequence,
+                                        period->chunk, header->published_ns);
 }
 
 /* The inference thread gets the request and is woken. */
@@ -92,12 +92,12 @@ static void obey(ec_threads *threads) {
     }
     if (atomic_exchange_explicit(&threads->reset, 0u, memory_order_acq_rel) != 0u &&
         threads->end == EC_END_RUNS) {
-        ec_loop_reset(threads->loop);
+        ec_recorded_reset(threads->config->recorder, threads->loop);
     }
     if (threads->end != EC_END_RUNS) {
-        ec_loop_stop(threads->loop, EC_STOP_ASKED);
+        ec_recorded_stop(threads->config->recorder, threads->loop, EC_STOP_ASKED);
     } else if (atomic_load_explicit(&threads->silent, memory_order_acquire) != 0u) {
-        ec_loop_stop(threads->loop, EC_STOP_STALL);
+        ec_recorded_stop(threads->config->recorder, threads->loop, EC_STOP_STALL);
     }
 }
 
@@ -161,11 +161,12 @@ static bool run_period(ec_threads *threads, int64_t woken_ns) {
         .observation = &observation,
     };
     deliver(threads, &period);
-    period.request = ec_loop_begin(threads->loop, &observation);
+    period.request = ec_recorded_begin(threads->config->recorder, threads->loop, &observation,
+                                       woken_ns - threads->deadline_ns);
     if (period.request != NULL) {
         hand_over(threads, period.request);
     }
-    period.result = ec_loop_end(threads->loop, threads->action);
+    period.result = ec_recorded_end(threads->config->recorder, threads->loop, threads->action);
     send(threads, &period);
     statistics->periods++;
     tell(threads, &period);

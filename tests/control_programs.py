@@ -1,0 +1,47 @@
+"""Builds the C programs that test the control loop's slots and threads, and runs them."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTROL = ROOT / "runtime_c" / "control"
+TESTS_C = Path(__file__).resolve().parent / "c"
+WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-pedantic")
+PLAIN = ("-O2",)
+THREAD_SANITIZER = ("-O1", "-g", "-fsanitize=thread")
+MEMORY_SANITIZER = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Removed when the interpreter ends."""
+    return tempfile.TemporaryDirectory(prefix="edgec-control-")
+
+
+@functools.cache
+def build(names: tuple[str, ...], flags: tuple[str, ...] = PLAIN) -> Path:
+    """A program of these files of tests/c/ and the whole of runtime_c/control/."""
+    to = Path(tempfile.mkdtemp(dir=_folder().name)) / "program"
+    parts = [*(TESTS_C / name for name in names), *sorted(CONTROL.glob("*.c"))]
+    command = ["gcc", *WARNINGS, *flags, "-ffp-contract=off", "-pthread", f"-I{CONTROL}", f"-I{TESTS_C}"]
+    done = subprocess.run(
+        [*command, *map(str, parts), "-lm", "-o", str(to)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return to
+
+
+def run(program: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    command = [str(program), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+
+
+def values(text: str) -> dict[str, float]:
+    """The numbers name=number that a program printed."""
+    pairs: Sequence[list[str]] = [word.split("=") for word in text.split()]
+    return {name: float(number) for name, number in pairs}
