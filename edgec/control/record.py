@@ -23,8 +23,6 @@ from edgec.ir import Array
 VERSION: Final = 1
 MAGIC: Final = b"EDGECREC"
 _HEADER: Final = struct.Struct("<8sIIQ32sIIII")
-_RECORD: Final = struct.Struct("<IIQqII")
-_END_BYTES: Final = 8  # zero and CRC-32
 # In the order of ec_record_type and ec_event, from 1.
 TYPES: Final = ("observation", "question", "chunk", "action", "event")
 EVENTS: Final = (
@@ -32,9 +30,10 @@ EVENTS: Final = (
 )
 _POLL_S: Final = 0.02
 _TAKE_BYTES: Final = 1 << 20
+_SCAN_RECORDS: Final = 1 << 20
 
 
-def _scalars(structure: type[ctypes.Structure]) -> list[tuple[str, bool]]:
+def scalars(structure: type[ctypes.Structure]) -> list[tuple[str, bool]]:
     """(name, whether it is real) of its numbers, in order."""
     real = (ctypes.c_float, ctypes.c_double)
     plain = (*real, ctypes.c_int, ctypes.c_int32, ctypes.c_uint32, ctypes.c_int64)
@@ -77,31 +76,37 @@ def settings_hash(settings: Settings) -> int:
 
 
 class Recorder:
-    """Memory into which a Loop records; who holds it takes the bytes out. `model`: SHA-256 of the policy.
+    """Memory into which a Loop records; who holds it takes the bytes out. `policy`: its SHA-256; `model`: a CModel, of
+    axes of that kind.
 
     It belongs to one loop from that loop's first period on. Raises UserError EDGEC-E281, E29D.
     """
 
     def __init__(
-        self, settings: Settings, *, model: bytes = bytes(32), ring_bytes: int | None = None
+        self,
+        settings: Settings,
+        *,
+        policy: bytes = bytes(32),
+        model: Any = None,
+        ring_bytes: int | None = None,
     ) -> None:
         self.settings = settings
         self._c = library()
-        self._config = c_config(settings)
+        self._config = c_config(settings, model)
         check(self._c.ec_control_check(self._config), settings)
         least = self._c.ec_recorder_least(self._config)
         size = max(1 << (least - 1).bit_length(), 1 << 20) if ring_bytes is None else ring_bytes
         needed = self._c.ec_recorder_bytes(self._config, size)
-        if not needed or len(model) != 32:
+        if not needed or len(policy) != 32:
             raise UserError(
                 "EDGEC-E29D",
-                f"give a ring that is a power of two of at least {least} bytes, and a model hash of 32 bytes: not "
-                f"{size} and {len(model)} bytes",
+                f"give a ring that is a power of two of at least {least} bytes, and a hash of 32 bytes: not "
+                f"{size} and {len(policy)} bytes",
             )
         self._memory = aligned_bytes(needed)
         self.handle = ctypes.c_void_p()
         status = self._c.ec_recorder_init(
-            self._config, model, size, pointer(self._memory), needed, self.handle
+            self._config, policy, size, pointer(self._memory), needed, self.handle
         )
         check(status, settings)
 
@@ -171,7 +176,7 @@ class Recording:
     settings: Settings
     has_model: bool  # of the robot, a callback
     settings_hash: int
-    model: bytes
+    policy: bytes  # its SHA-256
     records: bytes = field(repr=False)
     observations: Array = field(repr=False)
     questions: Array = field(repr=False)
@@ -221,8 +226,8 @@ def read(path: Path, *, torn: bool = False) -> Recording:
     return parse(path.read_bytes(), path, torn=torn)
 
 
-def parse(data: bytes, path: Path, *, torn: bool = False) -> Recording:
-    """The recording in `data`; `path` is named in errors."""
+def parse(data: bytes, path: Path, *, torn: bool = False, first: int = 0) -> Recording:
+    """The recording in `data`; `path` is named in errors. `first`: number of the first record, of a part of one."""
     if data[: len(MAGIC)] != MAGIC:
         raise UserError("EDGEC-E298", f"give a recording of a control loop: {path} is none")
     if len(data) >= 12 and (version := struct.unpack_from("<I", data, 8)[0]) != VERSION:
@@ -234,46 +239,50 @@ def parse(data: bytes, path: Path, *, torn: bool = False) -> Recording:
     crc = struct.unpack_from("<I", data, size - 4)[0] if _HEADER.size < size <= len(data) else None
     if crc != zlib.crc32(data[: size - 4]):
         raise _torn(path, 0, 0, 0)
-    _, _, _, hashed, model, axes, states, horizon, words = _HEADER.unpack_from(data)
+    _, _, _, hashed, policy, axes, states, horizon, words = _HEADER.unpack_from(data)
     settings, has_model = _settings(data[_HEADER.size : _HEADER.size + 8 * words])
     kinds = dtypes(axes, states, horizon)
-    offsets, end, dropped, tick = _scan(data, size, {n: kinds[name].itemsize for n, name in enumerate(TYPES)})
-    if end < len(data) and not torn:
-        raise _torn(path, end, sum(map(len, offsets)), tick)
     raw = np.frombuffer(data, np.uint8)
-    arrays = {name + "s": _gather(raw, offsets[n], kinds[name]) for n, name in enumerate(TYPES)}
+    offsets, types, end, number = _scan(raw, size, first, kinds)
+    if end < len(data) and not torn:
+        last = int(raw[offsets[-1] + 16 : offsets[-1] + 24].view("<i8")[0]) if len(offsets) else 0
+        raise _torn(path, end, len(offsets), last)
+    arrays = {
+        name + "s": _gather(raw, offsets[types == n], kinds[name]) for n, name in enumerate(TYPES, start=1)
+    }
     return Recording(
         settings=settings,
         has_model=has_model,
         settings_hash=hashed,
-        model=model,
+        policy=policy,
         records=data[size:end],
-        dropped=dropped,
+        dropped=number - first - len(offsets),
         torn_bytes=len(data) - end,
         **arrays,
     )
 
 
-def _scan(data: bytes, at: int, sizes: dict[int, int]) -> tuple[list[list[int]], int, int, int]:
-    """(offsets of each type, end of the whole records, records that are missing, last period)."""
-    offsets: list[list[int]] = [[] for _ in sizes]
-    view, count = memoryview(data), len(data)
-    expected = dropped = tick = 0
-    while at + _RECORD.size <= count:
-        crc, size, number, new_tick, kind, _ = _RECORD.unpack_from(data, at)
-        whole = sizes.get(kind - 1) == size and at + size <= count
-        if not whole or zlib.crc32(view[at + 4 : at + size]) != crc or number < expected:
-            break
-        offsets[kind - 1].append(at)
-        dropped += number - expected
-        expected, tick = number + 1, new_tick
-        at += size
-    return offsets, at, dropped, tick
+def _scan(
+    raw: Array, begin: int, first: int, kinds: dict[str, np.dtype[Any]]
+) -> tuple[Array, Array, int, int]:
+    """(offsets and types of whole records, their end, number after the last one)."""
+    sizes = np.array([0, *(kinds[name].itemsize for name in TYPES)], np.uint64)
+    at, number = ctypes.c_uint64(begin), ctypes.c_uint64(first)
+    offsets, types = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint8)]
+    found = -1
+    while found:
+        some, kind = np.empty(_SCAN_RECORDS, np.uint64), np.empty(_SCAN_RECORDS, np.uint8)
+        found = library().ec_record_scan(
+            pointer(sizes), pointer(raw), len(raw), at, number, pointer(some), pointer(kind), len(some)
+        )
+        offsets.append(some[:found])
+        types.append(kind[:found])
+    return np.concatenate(offsets), np.concatenate(types), int(at.value), int(number.value)
 
 
-def _gather(raw: Array, offsets: list[int], kind: np.dtype[Any]) -> Array:
+def _gather(raw: Array, offsets: Array, kind: np.dtype[Any]) -> Array:
     rows = np.empty((len(offsets), kind.itemsize), np.uint8)
-    places = np.asarray(offsets, np.int64)
+    places = offsets.astype(np.int64)
     step = max(1, (1 << 22) // kind.itemsize)
     for first in range(0, len(offsets), step):
         part = places[first : first + step, None] + np.arange(kind.itemsize)
@@ -293,10 +302,10 @@ def _settings(stored: bytes) -> tuple[Settings, bool]:
             at += 8
         return found
 
-    config = numbers(_scalars(CConfig))
-    estimate = numbers(_scalars(CDelayConfig))
+    config = numbers(scalars(CConfig))
+    estimate = numbers(scalars(CDelayConfig))
     flags = numbers([("model", False), ("scale", False), ("offset", False)])
-    axes = tuple(_axis(numbers(_scalars(CAxis))) for _ in range(config.pop("axes")))
+    axes = tuple(_axis(numbers(scalars(CAxis))) for _ in range(config.pop("axes")))
     names = [(str(i), True) for i in range(config["states"])]
     scale = tuple(numbers(names).values()) if flags["scale"] else None
     offset = tuple(numbers(names).values()) if flags["offset"] else None

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from edgec.control.core import CReplayed, aligned_bytes, c_config, library, pointer
-from edgec.control.record import TYPES, Recording, dtypes
+from edgec.control.record import TYPES, Recording, dtypes, scalars
 from edgec.control.settings import Settings
 from edgec.errors import InternalError, UserError
 from edgec.ir import Array
@@ -86,10 +86,23 @@ def replay(recording: Recording, *, settings: Settings | None = None, model: Any
     return Replay(found.periods, found.records, difference, found.tick if name == "gap" else None)
 
 
+def _numbers(settings: Settings) -> dict[str, float]:
+    """All numbers of the settings, as C has them."""
+    config = c_config(settings)
+    places: list[tuple[str, Any]] = [("", config), ("estimate ", config.estimate)]
+    places += [(f"axis {i} ", config.axis[i]) for i in range(config.axes)]
+    found = {f"{at}{name}": getattr(c, name) for at, c in places for name, _ in scalars(type(c))}
+    for name in ("state_scale", "state_offset"):
+        values = getattr(settings, name) or ()
+        found |= {f"{name} {i}": x for i, x in enumerate(np.asarray(values, np.float32).tolist())}
+    return found
+
+
 def _first_difference(recorded: Settings, given: Settings) -> str:
-    for name in Settings.__dataclass_fields__:
-        if getattr(recorded, name) != getattr(given, name):
-            return f"; first, {name} {getattr(recorded, name)!r} is {getattr(given, name)!r}"
+    one, other = _numbers(recorded), _numbers(given)
+    for name in one | other:
+        if one.get(name) != other.get(name):
+            return f"; first, {name} {one.get(name)} is {other.get(name)}"
     return ""
 
 

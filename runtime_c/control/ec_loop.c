@@ -467,7 +467,6 @@ static bool check_observation(ec_loop *loop, const ec_observation *observation) 
 static void watch_observation(ec_loop *loop, const ec_observation *observation) {
     const ec_control_config *config = loop->config;
     loop->overruns = observation->overrun != 0u ? loop->overruns + 1u : 0u;
-    loop->counts.overruns += observation->overrun != 0u ? 1u : 0u;
     if (config->overrun_max > 0u && loop->overruns >= config->overrun_max) {
         ec_loop_stop(loop, EC_STOP_OVERRUN);
     }
@@ -507,6 +506,7 @@ const ec_request *ec_loop_begin(ec_loop *loop, const ec_observation *observation
     loop->now_ns = observation->now_ns;
     loop->took = 0;
     loop->counts.ticks++;
+    loop->counts.overruns += observation->overrun != 0u ? 1u : 0u;
     loop->fresh = check_observation(loop, observation);
     if (loop->stop == EC_STOP_NONE) {
         take_up(loop);

@@ -423,6 +423,31 @@ void ec_recorded_reset(ec_recorder *recorder, ec_loop *loop) {
     ec_loop_reset(loop);
 }
 
+size_t ec_record_scan(const uint64_t *bytes_of, const uint8_t *bytes, size_t count, uint64_t *at,
+                      uint64_t *number, uint64_t *offset, uint8_t *type, size_t room) {
+    uint32_t table[256];
+    make_table(table);
+    size_t found = 0, here = (size_t)*at;
+    while (found < room && count - here >= EC_RECORD_HEAD_BYTES) {
+        const uint8_t *record = bytes + here;
+        size_t size = load32(record + 4u);
+        uint64_t one = (uint64_t)load32(record + 8u) | (uint64_t)load32(record + 12u) << 32;
+        uint32_t kind = load32(record + 24u);
+        if (kind < EC_RECORD_OBSERVATION || kind >= EC_RECORD_TYPES || size != bytes_of[kind] ||
+            size > count - here || one < *number ||
+            crc_of(table, 0u, record + 4u, size - 4u) != load32(record)) {
+            break;
+        }
+        offset[found] = here;
+        type[found] = (uint8_t)kind;
+        *number = one + 1u;
+        here += size;
+        found++;
+    }
+    *at = here;
+    return found;
+}
+
 uint64_t ec_recorder_dropped(const ec_recorder *recorder) {
     return atomic_load_explicit(&recorder->dropped, memory_order_relaxed);
 }

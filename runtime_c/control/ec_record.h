@@ -47,7 +47,8 @@ typedef enum {
     EC_RECORD_QUESTION,
     EC_RECORD_CHUNK,
     EC_RECORD_ACTION,
-    EC_RECORD_EVENT
+    EC_RECORD_EVENT,
+    EC_RECORD_TYPES
 } ec_record_type;
 
 /* What an event says; its value is a count but where another is named. */
@@ -90,6 +91,13 @@ ec_control_status ec_recorded_deliver(ec_recorder *recorder, ec_loop *loop, uint
 ec_tick_result ec_recorded_end(ec_recorder *recorder, ec_loop *loop, float *action);
 void ec_recorded_stop(ec_recorder *recorder, ec_loop *loop, ec_stop why);
 void ec_recorded_reset(ec_recorder *recorder, ec_loop *loop);
+
+/* Where the records of a file lie. `at`: the first one's offset, afterwards that of the first that
+ * is damaged or cut short, or the end. `number`: the least that the next one may have, in and out.
+ * Of each its offset and type, at most `room`; the count of them. `bytes_of` [EC_RECORD_TYPES]: of
+ * a record of each type. */
+size_t ec_record_scan(const uint64_t *bytes_of, const uint8_t *bytes, size_t count, uint64_t *at,
+                      uint64_t *number, uint64_t *offset, uint8_t *type, size_t room);
 
 /* Records that found no room so far. */
 uint64_t ec_recorder_dropped(const ec_recorder *recorder);
