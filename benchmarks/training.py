@@ -1,7 +1,7 @@
 """Memory, instructions and accuracy of int8 training on the device.
 
     python benchmarks/training.py --model mcunet-5fps --scheme 99 [--gradients int8|fp32] [--head int8] [--json]
-    python benchmarks/training.py --model mcunet-5fps --scheme 99 --learn --seed 0 [--json]
+    python benchmarks/training.py --model mcunet-5fps --scheme 99 --learn --seed 0 [--rounding q8.8] [--json]
     python benchmarks/training.py --all [--learn]
 
 The first form compiles the training step of MCUNet-5FPS (128x128, a new head of 10 classes, in float but for --head
@@ -171,6 +171,7 @@ def main() -> int:
     parser.add_argument("--scheme", choices=SCHEMES, default="99")
     parser.add_argument("--gradients", choices=("int8", "fp32"), default="int8")
     parser.add_argument("--head", choices=("fp32", "int8"), default="fp32", help="of the last layer")
+    parser.add_argument("--rounding", choices=get_args(Rounding), default="stochastic", help="of updates")
     parser.add_argument("--learn", action="store_true", help="learn the ten shapes on this computer")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ablation", choices=get_args(shape_learning.Ablation), default="none")
@@ -183,8 +184,9 @@ def main() -> int:
         )
     if args.all:
         return every_scheme(args.model)
-    program = learner(args.model, args.scheme, args.gradients, args.seed, precision=args.head)
-    asked = {"model": args.model, "scheme": args.scheme, "gradients": args.gradients, "head": args.head}
+    program = learner(args.model, args.scheme, args.gradients, args.seed, args.rounding, args.head)
+    named = ("model", "scheme", "gradients", "head", "rounding")
+    asked = {name: getattr(args, name) for name in named}
     if args.learn:
         accuracy = shape_learning.learn(program, args.seed, schemes.RATE, args.ablation)
         found = {**asked, "accuracy": accuracy, "seed": args.seed, "ablation": args.ablation}

@@ -247,9 +247,9 @@ def _train_options(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument(
         "--rounding",
-        choices=("stochastic", "nearest"),
+        choices=("stochastic", "nearest", "q8.8"),
         default="stochastic",
-        help="of updates of int8 weights",
+        help="of updates of int8 weights; q8.8 keeps 8 bits more of each (default stochastic)",
     )
 
 

@@ -176,6 +176,10 @@ def test_ram_of_training_without_training_is_refused() -> None:
                 "--train head",
             ],
         ),
+        (
+            TrainSpec("bias", optimizer="momentum", accumulate=4, rounding="q8.8"),
+            ["--accumulate 1", "--rounding stochastic", "--optimizer sgd", "--train head"],
+        ),
         (TrainSpec("head"), []),
     ],
 )

@@ -17,7 +17,7 @@ Loss = Literal["cross-entropy", "mse", "bce", "kl"]
 Optimizer = Literal["sgd", "momentum", "adam"]
 Criterion = Literal["magnitude+", "first", "random"]
 Gradients = Literal["int8", "fp32"]
-Rounding = Literal["stochastic", "nearest"]
+Rounding = Literal["stochastic", "nearest", "q8.8"]
 Head = Literal["fp32", "int8"]
 
 # Graphs of a trained Program beside `infer`; the last where gradients are accumulated.

@@ -24,6 +24,10 @@ def lesser(spec: TrainSpec, layers: int) -> Iterator[tuple[str, TrainSpec]]:
     """(how the user asks for it, what) of ever smaller choices than `spec`, for a model of so many layers."""
     if spec.gradients == "fp32":
         yield "--gradients int8", replace(spec, gradients="int8")
+    if spec.accumulate > 1:
+        yield "--accumulate 1", replace(spec, accumulate=1)
+    if spec.rounding == "q8.8":
+        yield "--rounding stochastic", replace(spec, rounding="stochastic")
     if spec.optimizer != "sgd":
         yield "--optimizer sgd", replace(spec, optimizer="sgd")
     if spec.mode == "sparse" and spec.scheme is not None and spec.scheme.weights:

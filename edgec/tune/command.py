@@ -70,9 +70,9 @@ def _measuring(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument(
         "--rounding",
-        choices=("stochastic", "nearest"),
+        choices=("stochastic", "nearest", "q8.8"),
         default="stochastic",
-        help="of updates of int8 weights (default stochastic)",
+        help="of updates of int8 weights; q8.8 keeps 8 bits more of each (default stochastic)",
     )
     p.add_argument(
         "--biases",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -62,3 +63,25 @@ def test_the_command_has_it_and_the_artifact_checks(edgec: Command) -> None:
         row["bytes"] for row in report["training"]["trainables"]
     }
     assert report["training"]["trainables"][0]["state"].endswith(".q.rows.trained")
+
+
+def test_integers_learn_by_momentum_and_in_q8_8(edgec: Command) -> None:
+    words = ("--train", "full", "--optimizer", "momentum", "--weight-decay", "0.01", "--accumulate", "4")
+    edgec.works(*COMPILE, "net.pt2", "--calib", "random", *words, "--rounding", "q8.8")
+    learns = json.loads(edgec.works("report", "out", "--json").out)["training"]
+    manifest = json.loads((edgec.here / "out/manifest.json").read_text())
+    assert manifest["options"]["train"]["rounding"] == "q8.8"
+    rows = learns["trainables"]
+    weights = [r for r in rows if len(r["shape"]) == 4]  # int8; then biases int32 and a float head
+    assert [len(r["shape"]) for r in rows] == [4, 1, 4, 1, 2, 1]
+    elements = sum(math.prod(r["shape"]) for r in rows)
+    assert learns["optimizer_bytes"] == 2 * 4 * elements + sum(r["bytes"] for r in weights)
+
+
+def test_integers_do_not_learn_by_adam(edgec: Command) -> None:
+    edgec.refused(
+        2,
+        "EDGEC-E248: give --optimizer sgd or momentum, or --precision fp32, or train a float head alone: int8 layers "
+        "do not learn by Adam, which fp32 has",
+        *(*COMPILE, "net.pt2", "--calib", "random", "--train", "full", "--optimizer", "adam"),
+    )
