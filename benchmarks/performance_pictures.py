@@ -97,3 +97,19 @@ def w4(rows: list[Row], history: dict[str, Any]) -> None:
     ax.set_ylabel("us, four layers")
     ax.set_title("Linear layers of Llama-3-8B, one H200: lower is better", fontsize=10)
     save(drawn, ax, "cuda_w4.svg")
+
+
+def training_memory(figures: list[tuple[str, int]]) -> None:
+    """docs/training_memory.svg: bytes of a training step, ours first, on a scale of powers."""
+    drawn, ax = figure(9)
+    titles = [title for title, _ in figures][::-1]
+    values = [n for _, n in figures][::-1]
+    colours = [OURS if title.startswith("edgec") else THEIRS for title in titles]
+    bars = ax.barh(titles, values, 0.62, color=colours)
+    ax.bar_label(bars, [f"{n / 1e3:,.0f} kB, {n / values[-1]:,.0f}×" for n in values], fontsize=8, padding=3)
+    ax.set_xscale("log")
+    ax.set_xlim(1e5, 5e9)
+    ax.tick_params(axis="y", labelsize=8)
+    ax.set_xlabel("bytes")
+    ax.set_title("One training step of MCUNet-5FPS 128², batch 1: less is better", fontsize=10)
+    drawn.savefig(DOCS / "training_memory.svg", metadata={"Date": None})

@@ -7,6 +7,7 @@ from typing import Any
 
 import performance_cuda
 import performance_page
+import performance_training
 import pytest
 
 from examples.networks import NETWORKS
@@ -94,3 +95,25 @@ def test_a_batch_without_a_benchmark_is_marked_as_a_tuning_run() -> None:
     text = performance_cuda.linears(result("cuda_linears"), performance_page.read_history())
     for batch, us in alone.items():
         assert f"| {batch} | {us:.1f}, tuning run |" in text
+
+
+def test_training_takes_as_little_memory_as_the_docs_say() -> None:
+    found = result("training_memory")
+    assert all(found["gains"][name] >= least for name, least in found["limits"].items())
+    step = f"{found['rows']['int8']['sram_bytes']:,} B"
+    theirs = found["rows"]["torch"]
+    peer = f"{theirs['live_bytes'] / 1e6:.1f} MB of tensors in a process of {theirs['process_bytes'] / 1e6:.0f} MB"
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert step in readme and peer in readme
+    assert step in (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    measured = [r for r in result("training")["rows"] if r["scheme"] == 99 and r["gradients"] == "int8"]
+    assert [r["sram_bytes"] for r in measured] == [found["rows"]["int8"]["sram_bytes"]]
+
+
+def test_the_kernels_of_a_training_step_add_up() -> None:
+    for name in ("train_kernels", "train_kernels_fp32"):
+        found = result(name)
+        layers = performance_training.layers(found["rows"])
+        for phase in ("forward", "backward"):
+            total = found["totals"][phase]["instructions"]
+            assert sum(layer[phase] for layer in layers.values()) == total
