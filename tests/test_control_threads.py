@@ -19,6 +19,8 @@ from edgec.control import realtime
 from edgec.control.loop import Question
 from edgec.control.realtime import RealtimeLoop
 from edgec.control.realtime_types import GRANTS, Grants, Observation, Options, Payload, RealTime
+from edgec.control.record import Recorder, RecordingFile, read
+from edgec.control.replay import replay
 from edgec.control.settings import STOPS, Axis, Settings
 from edgec.errors import TargetError, UserError
 from edgec.ir import Array
@@ -203,6 +205,15 @@ def test_statistics_while_it_runs_and_a_stop() -> None:
     last = loop.wait()
     assert last.end == "asked" and last.periods > first.periods
     assert set(last.json()) >= {"achieved_hz", "quantiles", "counts", "missed"}
+
+
+def test_a_replay_gives_the_same_bits(tmp_path: Path) -> None:
+    recorder, path = Recorder(SETTINGS), tmp_path / "run.rec"
+    with RecordingFile(path, recorder):
+        found = RealtimeLoop(SETTINGS, Body(), steer, replace(OPTIONS, recorder=recorder)).run()
+    replayed = replay(read(path))
+    assert replayed.difference is None and replayed.gap_at is None
+    assert replayed.periods == found.periods and recorder.dropped == 0
 
 
 def test_a_stopped_loop_rests_until_its_reset() -> None:

@@ -89,7 +89,7 @@ class RealtimeLoop:
         self._robot, self._policy = robot, policy
         self._c = library()
         self._c.ec_threads_grants.restype, self._c.ec_threads_grants.argtypes = CGrants, [c_void_p]
-        self._control = c_config(settings)
+        self._control = c_config(settings, self.options.model)
         check(self._c.ec_control_check(self._control), settings)
         self._error: BaseException | None = None
         self._seen = threading.Event()
@@ -156,6 +156,7 @@ class RealtimeLoop:
             end_on_stop=options.end_on_stop,
             act_errors_max=options.act_errors_max,
             inference_outside=not isinstance(self._policy, CFunction),
+            recorder=None if options.recorder is None else options.recorder.handle,
         )
 
     def _start_checked(self, status: int) -> None:

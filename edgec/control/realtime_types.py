@@ -7,13 +7,16 @@ import errno
 import os
 from ctypes import POINTER, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from edgec.control.core import COUNTS, CCounts, CHistogram, CTick, library
 from edgec.control.settings import STOPS
 from edgec.ir import Array
+
+if TYPE_CHECKING:
+    from edgec.control.record import Recorder
 
 # In the order of ec_end.
 ENDS: Final = ("runs", "asked", "periods", "stopped", "act")
@@ -91,8 +94,9 @@ class RealTime:
 class Options:
     """Of a run. `periods`: after which it stops, 0: never; `end_on_stop`: a loop that stops itself ends the run, else
     it rests until reset; `act_errors_max`: commands in a row that a C driver could not send and that end the run, 0:
-    not watched; `sense_lead`: share of a period before its beginning at which a driver in Python is to sense;
-    `patience_s`: how long the end waits for a policy's last answer."""
+    not watched; `recorder`: that a RecordingFile drains; `model`: a CModel, where an axis is of that kind;
+    `sense_lead`: share of a period before its beginning at which a driver in Python is to sense; `patience_s`: how long
+    the end waits for a policy's last answer."""
 
     realtime: RealTime = field(default_factory=RealTime)
     payload: Payload | None = None
@@ -102,6 +106,8 @@ class Options:
     heartbeat: CFunction | None = None
     heartbeat_periods: int = 0
     trace: CFunction | None = None
+    recorder: Recorder | None = None
+    model: Any = None
     sense_lead: float = 0.25
     patience_s: float = 5.0
 

@@ -16,6 +16,22 @@ static void watch(uint32_t on) {
     }
 }
 
+size_t robot_bytes(void) {
+    return sizeof(robot);
+}
+
+void robot_init(robot *made, float limit) {
+    *made = (robot){.limit = limit, .act_fails_from = -1, .sense_fails_from = -1};
+}
+
+uint64_t robot_outside(const robot *which) {
+    return which->outside;
+}
+
+uint64_t robot_wrong(const robot *which) {
+    return which->wrong;
+}
+
 int32_t robot_sense(void *user, ec_sensed *sensed) {
     robot *r = (robot *)user;
     watch(1);

@@ -45,6 +45,12 @@ typedef struct {
     sem_t release;
 } policy;
 
+/* For programs that know no more than an address: of a robot's bytes, zeros, one that works. */
+size_t robot_bytes(void);
+void robot_init(robot *made, float limit);
+uint64_t robot_outside(const robot *which);
+uint64_t robot_wrong(const robot *which);
+
 int32_t robot_sense(void *user, ec_sensed *sensed);
 int32_t robot_act(void *user, const ec_sent *sent);
 void robot_payload(void *user, void *payload);
