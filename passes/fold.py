@@ -34,6 +34,18 @@ def fold(program: Program) -> Program:
     return program if folded is program else remove_dead(folded)
 
 
+def fold_views(program: Program) -> Program:
+    """`program` with constants in another shape or order made now: gradients read weights so. Same object where there
+    are none."""
+    folded = rewrite(program, _visit_view)
+    return program if folded is program else remove_dead(folded)
+
+
+def _visit_view(at: Rewrite, node: Node) -> tuple[str, ...] | None:
+    is_view = node.op in ("reshape", "transpose") and node.inputs[0][0] == "@"
+    return _compute(at, node) if is_view else None
+
+
 def _visit(at: Rewrite, node: Node) -> tuple[str, ...] | None:
     if all(r[0] == "@" for r in node.inputs):
         return _compute(at, node)

@@ -24,6 +24,7 @@ from edgec.ops.shape import ExpandAttrs, ReshapeAttrs
 from edgec.ops.softmax import LogSoftmaxAttrs, SoftmaxAttrs
 from edgec.passes.autodiff import Gradient, IntegerRules, Walk, gradients
 from edgec.passes.dead import remove_dead
+from edgec.passes.fold import fold_views
 from edgec.passes.fuse_updates import fuse_updates
 from edgec.passes.sliced_layer import Slice, Sliced, append
 from edgec.passes.train_order import train_order
@@ -118,7 +119,7 @@ def train(program: Program, spec: TrainSpec, integers: Integers | None = None) -
         graphs.append(_apply(learning))
     shared = learning.shared
     trained = Program(tuple(graphs), shared.constants, shared.state)
-    return train_order(fuse_updates(remove_dead(trained)))
+    return train_order(fuse_updates(fold_views(remove_dead(trained))))
 
 
 def _learning(program: Program, spec: TrainSpec, integers: Integers | None) -> Learning:
