@@ -138,6 +138,14 @@ def _parameters(b: Builder, node: Node, operands: Mapping[int, Operand], weight:
 def _trained_conv(b: Builder, node: Node, operands: Mapping[int, Operand], mask: bool) -> None:
     a = node.attrs
     assert isinstance(a, Conv2dAttrs)
+    own = operands.get(1)
+    sliced = own is not None and own.index is not None
+    if sliced and a.groups > 1 and not by_rows(b.types[node.inputs[1]], a.groups):
+        raise UserError(
+            "EDGEC-E404",
+            "give the ratio 1 in the scheme, or compile with --precision fp32: slices of an int8 convolution of "
+            f"several groups do not train ({node.loc})",
+        )
     attrs = TrainedConv2dAttrs(a.stride, a.pad, a.dilation, a.groups, a.act, mask)
     inputs = (node.inputs[0], *_parameters(b, node, operands, node.inputs[1]))
     _append(b, node, "trained_conv2d", inputs, attrs, node.outputs[0])

@@ -258,6 +258,16 @@ def test_what_a_linear_layer_infers_does_not_change_when_it_trains() -> None:
         np.testing.assert_array_equal(before["logits"], after["logits"])
 
 
+def test_slices_of_an_int8_convolution_of_several_groups_are_refused() -> None:
+    net = Net()
+    program = net.program(net.pooled(net.conv(net.at, 6, "a", 3, groups=2)))
+    assert refused(program, biases(1, WeightSlice("a", None, 0.5))) == (
+        "EDGEC-E404: give the ratio 1 in the scheme, or compile with --precision fp32: slices of an int8 convolution "
+        "of several groups do not train (a)"
+    )
+    assert "train_conv2d_weight" in ops(step_of(learner(program, biases(1, WeightSlice("a", None, 1.0)))))
+
+
 def test_a_layer_without_bias_trains() -> None:
     net = Net()
     x = net.conv(net.at, 6, "a")
