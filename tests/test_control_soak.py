@@ -1,0 +1,58 @@
+"""Hours of a control loop with faults, in virtual time: nothing drifts, leaks or gets lost, each run is the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgec.control.settings import MODES, Axis, Mode, Settings
+from edgec.control.soak import PERIODS, soak
+
+AXES = (
+    Axis("delta", (-0.1, 0.1), position=0, position_range=(-1.0, 1.0)),
+    Axis("acceleration", (-0.5, 0.5), position=1, velocity=2, change_max=0.3),
+    Axis("discrete", (0.0, 1.0)),
+)
+BASE = Settings(
+    "vlash",
+    100.0,
+    horizon=10,
+    execute=6,
+    states=3,
+    axes=AXES,
+    delay=-1,
+    extra=2,
+    late="play",
+    late_tolerance=2,
+    stall_s=0.2,
+    age_max_s=0.05,
+    frozen_max=4,
+    overrun_max=3,
+    absurd=4.0,
+)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_quarter_of_an_hour_is_the_same_twice_and_loses_nothing(mode: Mode) -> None:
+    one, other = (soak(replace(BASE, mode=mode), 90_000) for _ in range(2))
+    assert one.good, one.drift
+    assert one.log == other.log and one.counts == other.counts
+    assert one.counts["ticks"] == 90_000 and one.replayed == 30_000
+    assert min(one.faults.values()) > 0 and one.counts["stops"] > 100 and one.counts["taken"] > 5_000
+    assert soak(replace(BASE, mode=mode, extra=1 + BASE.extra), 1_000).log != one.log
+
+
+def test_a_soak_that_lost_something_is_not_good() -> None:
+    found = soak(BASE, 1_000)
+    assert found.good
+    assert not replace(found, lost=1).good
+    assert not replace(found, drift={"late": (3, 2)}).good
+
+
+@pytest.mark.slow
+def test_five_hours_in_which_nothing_drifts_leaks_or_gets_lost() -> None:
+    found = soak(BASE, PERIODS)
+    assert found.good, found.drift
+    assert found.counts["ticks"] == 1_800_000
+    assert found.memory_kib < 32 * 1024  # one part's arrays; C has the caller's memory alone
