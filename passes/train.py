@@ -370,13 +370,17 @@ def _loss(b: Builder, learning: Learning) -> tuple[str, str | None]:
     rows = t.size // t.dims[-1]
     if spec.loss in ("cross-entropy", "kl") and len(t.shape) != 2:
         ref = b.call("reshape", ref, attrs=ReshapeAttrs((rows, t.dims[-1])))
-    title = LABEL if all(p.label != LABEL for p in graph.input_ports) else f"{LABEL}_"
+    if any(p.label == LABEL for p in graph.input_ports):
+        raise UserError(
+            "EDGEC-E248",
+            f"rename the model's input {LABEL!r}: what a training step is to answer has this name",
+        )
     if spec.loss == "cross-entropy":
-        label = b.input(title, Type((rows,), DType.I32))
+        label = b.input(LABEL, Type((rows,), DType.I32))
         return b.call("cross_entropy", ref, label, name=LOSS), b.call(
             "correct_count", ref, label, name=CORRECT
         )
-    target = b.input(title, t, port.axes)
+    target = b.input(LABEL, t, port.axes)
     if spec.loss == "kl":
         flat = (
             target if len(t.shape) == 2 else b.call("reshape", target, attrs=ReshapeAttrs((rows, t.dims[-1])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -427,6 +428,17 @@ def test_a_scheme_with_a_slice_of_the_head_is_refused() -> None:
     (layer,) = (n for n in network("digits").program.graphs[0].nodes if n.loc.layer == HEAD)
     assert refused(slices(WeightSlice(HEAD, None, 0.5))) == (
         f"EDGEC-E249: leave 'head' out of the scheme: it is the head, which trains whole ({layer.loc})"
+    )
+
+
+def test_an_input_with_the_name_of_the_label_is_refused() -> None:
+    program = network("digits").program
+    graph = program.graphs[0]
+    named = replace(graph, input_ports=(replace(graph.input_ports[0], label="label"),))
+    with pytest.raises(UserError) as error:
+        train(replace(program, graphs=(named,)), TrainSpec("head"))
+    assert str(error.value) == (
+        "EDGEC-E248: rename the model's input 'label': what a training step is to answer has this name"
     )
 
 
