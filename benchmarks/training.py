@@ -22,7 +22,7 @@ import argparse
 import json
 import os
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -40,7 +40,7 @@ from edgec.ir import Program
 from edgec.ops.block_float import Rounding
 from edgec.passes.straight_through import Format, integers
 from edgec.passes.train import train
-from edgec.plan import Plan, Use
+from edgec.plan import Kernel, Plan, Use
 from edgec.targets.load import load_target, target_file
 from edgec.training.options import LEARNING_RATE, LOSS, STEP, TRAIN_STEP
 from edgec.training.options import Head as HeadPrecision
@@ -49,8 +49,18 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path(os.environ.get("EDGEC_MODELS", ROOT.parent / "shared" / "models"))
 MODELS = {"mcunet-5fps": "mcunet/mcunet-5fps.pkl"}
 CLASSES = 10
-TARGET = "stm32f746-disco"
-BOARD_RAM = 304 << 10
+
+
+@dataclass(frozen=True)
+class Board:
+    """What a step is compiled for. `ram_bytes`: that it may take, None: the target's."""
+
+    target: str
+    ram_bytes: int | None
+    kernels: tuple[Kernel, ...] = KERNELS
+
+
+BOARD = Board("stm32f746-disco", 304 << 10)
 SCHEMES = (*(str(n) for n in schemes.MCUNET), "full", "head", "bias")
 
 
@@ -67,20 +77,20 @@ def learner(
     return train(network, schemes.spec_of(scheme), integers(gradients, rounding, seed))
 
 
-def compiled(program: Program, folder: Path) -> tuple[Artifact, Plan]:
+def compiled(program: Program, folder: Path, board: Board = BOARD) -> tuple[Artifact, Plan]:
     """The artifact with all three graphs, on the board, every stream that saves memory taken."""
     graphs = sorted(program.graphs, key=lambda g: g.name != TRAIN_STEP)  # the first is what is measured
     step = replace(program, graphs=tuple(graphs))
-    options = pipeline.Options(stream="all", ram_bytes=BOARD_RAM)
-    target = load_target(TARGET)
-    plan = pipeline.lower(step, target, options, KERNELS, "model")
+    options = pipeline.Options(stream="all", ram_bytes=board.ram_bytes)
+    target = load_target(board.target)
+    plan = pipeline.lower(step, target, options, board.kernels, "model")
     graph = step.graphs[0]
     arrays = samples.random_samples(graph.input_ports, {v.name: v.type for v in graph.inputs}, 1, 0)
     done = compiler.Transformed(pipeline.Trace((("import", step),)), arrays, True)
     made = compiler.Compiled(
         name="model",
         target=target,
-        target_text=target_file(TARGET).read_text(encoding="utf-8"),
+        target_text=target_file(board.target).read_text(encoding="utf-8"),
         options=options,
         source_hash="",
         done=done,
@@ -111,11 +121,11 @@ def _bytes_of(plan: Plan) -> dict[str, int]:
     }
 
 
-def measure(program: Program) -> dict[str, Any]:
+def measure(program: Program, board: Board = BOARD) -> dict[str, Any]:
     """Bytes and instructions of one training step; no instructions where it does not fit the board."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            artifact, plan = compiled(program, Path(folder) / "artifact")
+            artifact, plan = compiled(program, Path(folder) / "artifact", board)
         except TargetError as error:
             if error.code != "EDGEC-E501":
                 raise

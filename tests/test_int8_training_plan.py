@@ -104,12 +104,16 @@ def test_c_steps_are_the_interpreters_bit_for_bit(tmp_path: Path, gradients: For
 
 
 @pytest.mark.qemu
-@pytest.mark.parametrize("gradients", ["int8", "fp32"])
-def test_the_emulated_board_gives_the_interpreters_bits(tmp_path: Path, gradients: Format) -> None:
-    """Two steps and the logits after them, by the kernels of Armv7E-M."""
+@pytest.mark.parametrize(
+    ("board", "gradients"), [("stm32f746-disco", "int8"), ("stm32f746-disco", "fp32"), ("cortex-m55", "int8")]
+)
+def test_the_emulated_board_gives_the_interpreters_bits(
+    tmp_path: Path, board: str, gradients: Format
+) -> None:
+    """Two steps and the logits after them, by the kernels of Armv7E-M and with MVE."""
     program = learning(99, gradients)
     calls = calls_of(program, 2)
     calls.append(("infer", {"image": calls[0][1]["image"]}))
     options = pipeline.Options(stream="all", ram_bytes=256 << 10)
-    made = artifact(program, "stm32f746-disco", tmp_path / "a", options=options)
+    made = artifact(program, board, tmp_path / "a", options=options)
     assert ran(made, program, calls, on="qemu", fill=0xA5) == interpreted(program, calls)

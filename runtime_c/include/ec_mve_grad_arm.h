@@ -69,7 +69,7 @@ static inline void ec_mve_bias_sums(int32_t *sums, const int8_t *q, const uint8_
             halves.val[0] = vaddq_s16(halves.val[0], vmovlbq_s8(h));
             halves.val[1] = vaddq_s16(halves.val[1], vmovltq_s8(h));
         }
-        int16_t some[EC_MVE_BYTES];
+        int16_t some[EC_MVE_BYTES] __attribute__((aligned(4)));
         vst2q_s16(some, halves);
         for (int32_t k = 0; k < EC_MVE_BYTES; k++) {
             sums[k] += some[k];
