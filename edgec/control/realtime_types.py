@@ -27,7 +27,7 @@ HISTOGRAMS: Final = (
     *("lateness", "execution", "wake", "inference"),
 )
 GRANTS: Final = (
-    *("control_priority", "inference_priority", "control_cpu", "inference_cpu", "lock_memory", "stack"),
+    *("control_priority", "inference_priority", "control_cpu", "inference_cpu", "lock_memory", "stack", "slice"),
 )
 NOT_ASKED, PENDING = -1, -2
 
@@ -211,7 +211,8 @@ def granted_text(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """Of each thing of GRANTS: "granted", "not asked", "pending", or the system's reason why not."""
+    """Of each thing of GRANTS: "granted", "not asked", "pending", or the system's reason why not. The last two are
+    asked for in any case: a stack that is there, and where there is no priority a short slice of time."""
 
     text: dict[str, str]
 
@@ -226,7 +227,7 @@ class Grants:
         """One line for logs."""
         if self.refused:
             return f"rt=degraded({', '.join(f'{name} {text}' for name, text in self.refused.items())})"
-        asked = [name for name in GRANTS[:-1] if self.text[name] == "granted"]
+        asked = [name for name in GRANTS[:-2] if self.text[name] == "granted"]
         return f"rt=granted({', '.join(asked)})" if asked else "rt=not asked"
 
 

@@ -13,6 +13,11 @@ void ec_realtime_sleep_until(int64_t deadline_ns);
 int32_t ec_realtime_priority(int32_t priority);
 int32_t ec_realtime_cpu(int32_t cpu);
 
+/* Of the calling thread, under the ordinary scheduler: it asks for little time at once, so that
+ * Linux 6.12 and later let it run soon after it wakes, beside threads that compute. Earlier ones
+ * take no notice. Needs no permission. */
+int32_t ec_realtime_short_slice(void);
+
 /* Pages of the calling thread's stack that its work will need are there afterwards, and its timers
  * are not put off for the sake of power. */
 int32_t ec_realtime_touch_stack(void);

@@ -67,8 +67,13 @@ static bool options_in_range(const ec_threads_config *config) {
 
 static void set_grants(ec_threads *threads, const ec_realtime *asked) {
     bool is_asked[GRANTS] = {
-        asked->control_priority > 0, asked->inference_priority > 0, asked->control_cpu >= 0,
-        asked->inference_cpu >= 0,   asked->lock_memory != 0u,      true,
+        asked->control_priority > 0,
+        asked->inference_priority > 0,
+        asked->control_cpu >= 0,
+        asked->inference_cpu >= 0,
+        asked->lock_memory != 0u,
+        true,
+        false,
     };
     for (uint32_t i = 0; i < GRANTS; i++) {
         atomic_init(&threads->grants[i], is_asked[i] ? EC_GRANT_PENDING : EC_GRANT_NOT_ASKED);
@@ -154,7 +159,7 @@ static uint32_t make_threads(ec_threads *threads) {
 
 static bool all_granted(const ec_threads *threads) {
     bool all = true;
-    for (uint32_t i = 0; i < GRANTS; i++) {
+    for (uint32_t i = 0; i < SLICE; i++) { /* nobody asked for a slice */
         all = all && granted(threads, (ec_grant)i);
     }
     return all;
@@ -243,6 +248,7 @@ ec_grants ec_threads_grants(const ec_threads *threads) {
         .inference_cpu = found[INFERENCE_CPU],
         .lock_memory = found[LOCK_MEMORY],
         .stack = found[STACK],
+        .slice = found[SLICE],
     };
 }
 

@@ -138,6 +138,7 @@ typedef enum {
 typedef struct {
     int32_t control_priority, inference_priority, control_cpu, inference_cpu, lock_memory;
     int32_t stack; /* of the control thread, touched before the first period */
+    int32_t slice; /* of the control thread, where it has no priority: ec_realtime_short_slice */
 } ec_grants;
 
 typedef enum {

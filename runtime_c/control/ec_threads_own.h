@@ -17,6 +17,7 @@ typedef enum {
     INFERENCE_CPU,
     LOCK_MEMORY,
     STACK,
+    SLICE,
     GRANTS
 } ec_grant;
 

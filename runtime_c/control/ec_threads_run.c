@@ -218,6 +218,9 @@ void *ec_threads_control_main(void *given) {
     if (asked->control_priority > 0) {
         set_grant(threads, CONTROL_PRIORITY, ec_realtime_priority(asked->control_priority));
     }
+    if (atomic_load(&threads->grants[CONTROL_PRIORITY]) != 0) {
+        set_grant(threads, SLICE, ec_realtime_short_slice());
+    }
     sem_post(&threads->ready);
     ec_realtime_wait(&threads->go);
     if (!threads->abandoned) {

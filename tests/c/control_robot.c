@@ -32,6 +32,12 @@ uint64_t robot_wrong(const robot *which) {
     return which->wrong;
 }
 
+static int64_t monotonic_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + (int64_t)now.tv_nsec;
+}
+
 int32_t robot_sense(void *user, ec_sensed *sensed) {
     robot *r = (robot *)user;
     watch(1);
@@ -42,7 +48,7 @@ int32_t robot_sense(void *user, ec_sensed *sensed) {
         free(made);
     }
     memcpy(sensed->state, r->position, sizeof r->position);
-    sensed->observed_ns = r->virtual_time != 0u ? sensed->now_ns : ec_threads_now();
+    sensed->observed_ns = r->virtual_time != 0u ? sensed->now_ns : monotonic_ns();
     sensed->frame = r->senses;
     return r->sense_fails_from >= 0 && sensed->period >= r->sense_fails_from;
 }
