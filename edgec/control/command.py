@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from edgec.control.settings import MODES, Actuation, Task
-from edgec.errors import UserError
+from edgec.errors import InternalError, TargetError, UserError, cannot_write
 
-ACTIONS: Final = ("plan", "simulate")
+if TYPE_CHECKING:
+    from edgec.control.record import Recording
+    from edgec.control.settings import Settings
+
+ACTIONS: Final = ("plan", "simulate", "soak", "replay", "report")
 ALL: Final = "all"
 
 
@@ -19,9 +23,18 @@ def options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "what",
         choices=ACTIONS,
-        help="plan: what a policy's latency asks for; simulate: score a mode on a task, in virtual time",
+        help="plan: what a policy's latency asks for; simulate: score a mode on a task, in virtual time; soak: hours "
+        "of a loop with faults, in virtual time; replay: a recording again, bit for bit; report: what it says",
     )
-    p.add_argument("--settings", type=Path, metavar="FILE.toml", help="of the loop (plan)")
+    p.add_argument("recording", nargs="?", type=Path, metavar="FILE", help="of a loop (replay, report)")
+    p.add_argument("--settings", type=Path, metavar="FILE.toml", help="of the loop (plan, soak)")
+    p.add_argument("--html", type=Path, metavar="FILE", help="write the report with pictures (report)")
+    p.add_argument(
+        "--torn", action="store_true", help="take what is whole of a damaged file (replay, report)"
+    )
+    p.add_argument(
+        "--periods", type=_natural, default=1_800_000, metavar="N", help="of a soak (default 1800000)"
+    )
     p.add_argument("--latency", type=float, metavar="MS", help="of the policy, at worst (plan)")
     p.add_argument("--task", choices=get_args(Task), default="mole", help="default mole")
     p.add_argument(
@@ -52,16 +65,82 @@ def _natural(text: str) -> int:
 
 def run(args: argparse.Namespace) -> tuple[Any, str]:
     """(the result for machines, the same for people) of `edgec control`."""
-    return _plan(args) if args.what == "plan" else _simulate(args)
+    return {"plan": _plan, "simulate": _simulate, "soak": _soak, "replay": _replay, "report": _report}[
+        args.what
+    ](args)
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    from edgec.control.settings_file import read_settings
+
+    if args.settings is None:
+        raise UserError("EDGEC-E283", f"give --settings FILE.toml: {args.what} needs it")
+    return read_settings(args.settings)
+
+
+def _recording(args: argparse.Namespace) -> Recording:
+    from edgec.control.record import read
+
+    if args.recording is None:
+        raise UserError("EDGEC-E283", f"give a recording: {args.what} needs one")
+    try:
+        return read(args.recording, torn=args.torn)
+    except OSError as error:
+        raise UserError(
+            "EDGEC-E288", f"give a recording that can be read: {args.recording}: {error.strerror or error}"
+        ) from None
+
+
+def _soak(args: argparse.Namespace) -> tuple[Any, str]:
+    from edgec.control.soak import soak
+
+    found = soak(_settings(args), args.periods)
+    if not found.good:
+        raise InternalError(f"a soak lost {found.lost} records, and its log counts otherwise: {found.drift}")
+    lines = (
+        f"periods    {found.periods:,}, {found.records:,} records, none lost",
+        "faults     " + "  ".join(f"{name} {count:,}" for name, count in found.faults.items() if count),
+        "counted    " + "  ".join(f"{name} {count:,}" for name, count in found.counts.items()),
+        f"memory     grew by {found.memory_kib} KiB",
+        f"log        {found.log}",
+    )
+    return asdict(found), "\n".join(lines)
+
+
+def _replay(args: argparse.Namespace) -> tuple[Any, str]:
+    from edgec.control.replay import replay
+
+    found = replay(_recording(args))
+    result = {"same": found.same, "periods": found.periods, "records": found.records, "gap_at": found.gap_at}
+    if found.difference is not None:
+        raise TargetError(
+            "EDGEC-E902", f"run it with the edgec that recorded it, or report a bug: {found.difference}"
+        )
+    gap = f", up to a gap in the recording at period {found.gap_at:,}" if found.gap_at is not None else ""
+    return result, f"{found.periods:,} periods are the same bit for bit{gap}"
+
+
+def _report(args: argparse.Namespace) -> tuple[Any, str]:
+    from edgec.control.report import page, report
+
+    recording = _recording(args)
+    found = report(recording)
+    if args.html is not None:
+        temporary = args.html.with_name(f".{args.html.name}.part")
+        try:
+            temporary.write_text(page(recording), encoding="utf-8")
+            temporary.replace(args.html)
+        except OSError as error:
+            raise cannot_write("EDGEC-EB0B", args.html, error) from error
+    return found.json(), found.text()
 
 
 def _plan(args: argparse.Namespace) -> tuple[Any, str]:
     from edgec.control.plan import plan
-    from edgec.control.settings_file import read_settings
 
-    if args.settings is None or args.latency is None:
-        raise UserError("EDGEC-E283", "give --settings FILE.toml and --latency MS: a plan needs both")
-    settings = read_settings(args.settings)
+    if args.latency is None:
+        raise UserError("EDGEC-E283", "give --latency MS: a plan needs it")
+    settings = _settings(args)
     found = plan(settings, args.latency / 1e3)
     lines = (
         f"delay           {found.delay} periods",

@@ -43,8 +43,8 @@ def test_the_plan_is_printed(edgec: Command) -> None:
         "worst reaction  240 ms; asked without a pause 160 ms",
     ]
     assert json.loads(edgec.works(*words, "--json").out)["delay"] == 4
-    text = "EDGEC-E283: give --settings FILE.toml and --latency MS: a plan needs both"
-    edgec.refused(2, text, "control", "plan")
+    edgec.refused(2, "EDGEC-E283: give --latency MS: a plan needs it", "control", "plan")
+    edgec.refused(2, "EDGEC-E283: give --settings FILE.toml: soak needs it", "control", "soak")
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,58 @@ def test_the_plan_is_printed(edgec: Command) -> None:
 )
 def test_what_cannot_be_simulated_is_refused(edgec: Command, words: str, text: str) -> None:
     edgec.refused(2, text, "control", "simulate", *words.split())
+
+
+def test_a_recording_is_replayed_and_reported(edgec: Command) -> None:
+    from tests.test_control_record import recorded
+
+    (edgec.here / "run.rec").write_bytes(recorded())
+    assert edgec.works("control", "replay", "run.rec").out == "60 periods are the same bit for bit\n"
+    found = json.loads(edgec.works("control", "report", "run.rec", "--json").out)
+    assert found["periods"] == 60 and found["rate_hz"] == 100.0 and found["mode"] == "vlash"
+    assert sum(found["sources"].values()) == 60 and found["stops"] == [{"tick": 40, "cause": "asked"}]
+    assert found["latency_ms"]["p50"] == pytest.approx(20.0, abs=0.01)
+    assert set(found["advice"]) == {"delta", "absolute"} and found["advice"]["absolute"].startswith("aligned")
+    out = edgec.works("control", "report", "run.rec", "--html", "run.html").out
+    assert "stopped in period 40: asked" in out and "60 periods in mode vlash, 100.00 Hz" in out
+    page = (edgec.here / "run.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 1 and "stopped in period 40" in page
+
+
+def test_recordings_that_are_none_are_told(edgec: Command) -> None:
+    edgec.refused(2, "EDGEC-E283: give a recording: replay needs one", "control", "replay")
+    text = "EDGEC-E288: give a recording that can be read: none.rec: No such file or directory"
+    edgec.refused(2, text, "control", "report", "none.rec")
+
+
+def test_a_report_that_cannot_be_written_is_told(edgec: Command) -> None:
+    from tests.test_control_record import recorded
+
+    (edgec.here / "run.rec").write_bytes(recorded())
+    text = "EDGEC-EB0B: choose a place that can be written: nowhere/run.html: No such file or directory"
+    edgec.refused(11, text, "control", "report", "run.rec", "--html", "nowhere/run.html")
+
+
+def test_a_recording_of_another_loop_differs(edgec: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgec.control import replay as replays
+    from edgec.control.replay import Difference, Replay
+    from tests.test_control_record import recorded
+
+    (edgec.here / "run.rec").write_bytes(recorded())
+    difference = Difference(3, "action", {"index": 1}, {"index": 2})
+    monkeypatch.setattr(replays, "replay", lambda recording: Replay(3, 9, difference, None))
+    text = (
+        "EDGEC-E902: run it with the edgec that recorded it, or report a bug: period 3, action: recorded index 1 but 2 "
+        "in the replay"
+    )
+    edgec.refused(9, text, "control", "replay", "run.rec")
+
+
+def test_a_soak_is_told(edgec: Command) -> None:
+    from tests.test_control_plan import TEXT
+
+    (edgec.here / "robot.toml").write_text(TEXT, encoding="utf-8")
+    words = ["control", "soak", "--settings", "robot.toml", "--periods", "2000"]
+    first, second = (edgec.works(*words).out.splitlines() for _ in range(2))
+    assert first[0].startswith("periods    2,000, ") and first[0].endswith("none lost")
+    assert first[-1] == second[-1] and first[-1].startswith("log        ")
