@@ -6,6 +6,7 @@ Everything is drawn from a seed; another machine holds other files.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sysconfig
 from collections import Counter
@@ -22,6 +23,7 @@ from edgec.ir import Array
 from edgec.training.options import Scheme, WeightSlice
 from examples.models.bert import Bert, Sizes
 
+BUILD: Final = Path(__file__).resolve().parents[1] / "build"
 KINDS: Final = {
     "Python": (sysconfig.get_paths()["stdlib"], "*.py"),
     "C": ("/usr/include", "*.h"),
@@ -41,7 +43,6 @@ TRAIN, TEST = 400, 125  # passages of a kind, at most
 SLICED: Final = ("attention.query", "attention.key", "attention.value", "attention.out", "mlp.0")
 LINEARS: Final = (*SLICED, "mlp.2")
 BATCH: Final = 8
-RATE: Final = 0.05
 _WORD: Final = re.compile(r"[A-Za-z]+|[0-9]+|\n|[^\sA-Za-z0-9]")
 
 
@@ -166,7 +167,22 @@ def fresh() -> Bert:
 
 
 def read(passages: Passages, steps: int, seed: int) -> Bert:
-    """A body that has filled in masked words, 15 of 100, in so many batches."""
+    """A body that has filled in masked words, 15 of 100, in so many batches; that of an earlier call where it has read
+    the same passages."""
+    digest = hashlib.sha256(passages.tokens.tobytes() + torch.__version__.encode()).hexdigest()[:16]
+    kept = BUILD / f"text_body-{steps}-{seed}-{digest}.pt"
+    if kept.is_file():
+        body = fresh()
+        body.load_state_dict(torch.load(kept, weights_only=True))
+        print(f"the body of {kept}", flush=True)
+        return body.requires_grad_(False)
+    body = _reader(passages, steps, seed)
+    BUILD.mkdir(exist_ok=True)
+    torch.save(body.state_dict(), kept)
+    return body.requires_grad_(False)
+
+
+def _reader(passages: Passages, steps: int, seed: int) -> Bert:
     torch.manual_seed(seed)
     body = fresh()
     out = nn.Linear(SIZES.dim, WORDS)
@@ -184,4 +200,4 @@ def read(passages: Passages, steps: int, seed: int) -> Bert:
         loss.backward()
         optimizer.step()
     print(f"the body has read {steps} batches, loss {loss.item():.2f}", flush=True)
-    return body.requires_grad_(False)
+    return body

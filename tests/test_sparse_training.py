@@ -79,3 +79,19 @@ def test_a_fresh_body_has_berts_weights() -> None:
     weights = [p for n, p in text_task.fresh().layers.named_parameters() if p.ndim == 2]
     assert all(abs(float(w.detach().std()) - 0.02) < 0.002 for w in weights)
     assert Sizes(192, 4, 6, 2048, 64) == text_task.SIZES
+
+
+def test_a_body_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_task, "BUILD", tmp_path)
+    tokens = np.full((text_task.READ_AT_ONCE, text_task.TOKENS), 5, np.int32)
+    passages = text_task.Passages(tokens, np.ones_like(tokens), np.zeros(len(tokens), np.int32))
+    first = text_task.read(passages, 1, seed=0)
+    (kept,) = tmp_path.iterdir()
+    time = kept.stat().st_mtime_ns
+    again = text_task.read(passages, 1, seed=0)
+    assert kept.stat().st_mtime_ns == time
+    for one, other in zip(first.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other) and not other.requires_grad
+    other_words = text_task.Passages(tokens + 1, passages.mask, passages.label)
+    text_task.read(other_words, 1, seed=0)
+    assert len(list(tmp_path.iterdir())) == 2
