@@ -2,7 +2,8 @@
 
     python benchmarks/control.py [--seconds 60]
 
-Writes results/control_realtime.json. Exit code 1: a limit is exceeded, or what real time needs was not granted.
+Writes results/control_realtime.json, with the load of the machine before: what else runs spoils the figures. Exit code
+1: a limit is exceeded, or what real time needs was not granted.
 """
 
 from __future__ import annotations

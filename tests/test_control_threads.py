@@ -3,7 +3,9 @@ benchmarks/control.py measures those."""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +128,18 @@ def test_what_is_not_granted_is_said() -> None:
     assert found["end"] == PERIODS_UP
 
 
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None,
+    reason="takes a permission away: needs root and setpriv",
+)
+def test_without_the_permission_it_runs_and_says_so() -> None:
+    command = ["setpriv", "--bounding-set=-sys_nice", str(build(PROGRAM)), "works", "50", "50"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    found = values(done.stdout)
+    assert found["control_priority"] == errno.EPERM
+    assert found["end"] == PERIODS_UP and found["periods"] == 61
+
+
 def test_nothing_runs_without_what_is_required() -> None:
     done = run(build(PROGRAM), "require", PERIODS)
     found = values(done.stdout)
@@ -217,17 +231,11 @@ def test_a_replay_gives_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_a_stopped_loop_rests_until_its_reset() -> None:
-    failing = iter([True])
-
-    def policy(question: Question, payload: Array | None) -> Array:
-        return steer(question, payload)
-
     body = Body()
-    loop = RealtimeLoop(
-        replace(SETTINGS, frozen_max=3), body, policy, replace(OPTIONS, periods=0, end_on_stop=False)
-    )
     seen = body.sense
-    body.sense = lambda: replace(seen(), frame=7) if next(failing, True) else seen()  # type: ignore[method-assign]
+    body.sense = lambda: replace(seen(), frame=7)  # type: ignore[method-assign]
+    options = replace(OPTIONS, periods=0, end_on_stop=False)
+    loop = RealtimeLoop(replace(SETTINGS, frozen_max=3), body, steer, options)
     loop.start()
     while loop.statistics().stop != "frozen":
         pass
