@@ -26,7 +26,7 @@ def broken(recording: Recording) -> list[str]:
     if len(p) != len(recording.observations) or len(p) != len(recording.actions) or recording.dropped:
         found.append("records are missing")
     for number, axis in enumerate(recording.settings.axes):
-        for rule in (_range, _motion, _change, _position, _held):
+        for rule in (_range, _motion, _change, _jerk, _position, _held):
             bad = rule(recording, axis, p, p["action"][:, number], segments)
             if bad.any():
                 at = int(np.flatnonzero(bad)[0])
@@ -86,6 +86,17 @@ def _change(_: Recording, axis: Axis, p: Array, a: Array, segments: Array) -> Ar
     change = motion - np.where(had, before, 0.0)
     played = np.isin(p["source"], (CHUNK, EXTRA)) & np.concatenate([[False], had[:-1]])
     return has & played & (np.abs(change) > axis.change_max + 8 * ULPS * (1 + np.abs(a)))
+
+
+def _jerk(_: Recording, axis: Axis, p: Array, a: Array, segments: Array) -> Array:
+    """Of three actions of the policy in a row, on axes without position limits."""
+    if np.isinf(axis.jerk_max) or axis.kind == "discrete" or np.isfinite(axis.position_range).any():
+        return np.zeros(len(p), bool)
+    motion, has = _motions(axis, p, a, segments)
+    played = np.isin(p["source"], (CHUNK, EXTRA)) & has
+    in_row = _run(played, segments) >= 3
+    jerk = np.concatenate([[0.0, 0.0], np.diff(motion, 2)])
+    return in_row & (np.abs(jerk) > axis.jerk_max + 16 * ULPS * (1 + np.abs(a)))
 
 
 def _position(recording: Recording, axis: Axis, p: Array, a: Array, segments: Array) -> Array:

@@ -22,10 +22,12 @@ ALL_KINDS = (
     Axis("delta", (-0.3, 0.2), position=0, position_range=(-2.0, 2.0), motion_max=0.25),
     Axis("delta", (-0.3, 0.3), position=1, change_max=0.07, action_scale=0.5, action_offset=0.01),
     Axis("absolute", (-9.0, 9.0), position=2, motion_max=0.2, change_max=0.05, position_range=(-4.0, 4.0)),
-    Axis("absolute", (-math.pi, math.pi), position=3, wraps=True, motion_max=0.3, change_max=0.1),
+    Axis(
+        "absolute", (-math.pi, math.pi), position=3, wraps=True, motion_max=0.3, change_max=0.1, jerk_max=0.04
+    ),
     Axis("lag", (-9.0, 9.0), position=4, alpha=0.4, rate=0.2, motion_max=0.3, position_range=(-4.0, 4.0)),
     Axis("velocity", (-1.0, 1.0), position=5, gain=0.1, jerk_max=0.05, change_max=0.2),
-    Axis("velocity", (-1.0, 1.0), position=6, gain=0.1, wraps=True),
+    Axis("velocity", (-1.0, 1.0), position=6, gain=0.1, wraps=True, jerk_max=0.1),
     Axis("acceleration", (-0.5, 0.5), position=7, velocity=8, brake=0.7, motion_max=0.4),
     Axis("discrete", (0.0, 1.0), position=9),
 )
@@ -98,7 +100,7 @@ def test_a_hundred_thousand_faults_break_no_rule() -> None:
 
 @pytest.mark.slow
 def test_a_million_faults_break_no_rule() -> None:
-    assert sum(storm(23_000, seed)[0] for seed in (21, 22, 23, 24)) >= 1_000_000
+    assert sum(storm(26_000, seed)[0] for seed in (21, 22, 23, 24)) >= 1_000_000
 
 
 def test_a_robot_with_a_model_of_its_own_keeps_the_rules() -> None:

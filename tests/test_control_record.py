@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from control_programs import MEMORY_SANITIZER, PLAIN, THREAD_SANITIZER, build, run, values
 from control_rules import broken
 
 from edgec.control.core import CAxis, CConfig, CModel, c_config, library
@@ -351,3 +352,14 @@ def test_a_thread_that_drains_sees_whole_records_only() -> None:
         >= 40_000
     )
     assert found.dropped <= recorder.dropped  # those at the very end leave no gap
+
+
+@pytest.mark.parametrize(
+    ("flags", "periods"), [(PLAIN, 1_000_000), (THREAD_SANITIZER, 100_000), (MEMORY_SANITIZER, 100_000)]
+)
+def test_two_threads_at_one_ring_damage_and_lose_nothing_unseen(flags: tuple[str, ...], periods: int) -> None:
+    done = run(build(("control_recorder.c",), flags), periods)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = values(done.stdout)
+    assert found["recorded"] == 2 * periods + 1 == found["drained"] + found["dropped"]
+    assert found["drained"] > 1_000

@@ -171,7 +171,7 @@ def test_the_state_that_the_policy_is_told_is_the_simulators_at_the_hand_over(
     made: Settings, seed: int, early: int, age: int
 ) -> None:
     made = reachable(made)
-    bench = Bench(made, seed, max(0, made.delay - early), age)
+    bench = Bench(made, seed, max(0, made.delay - early), age if made.delay > 0 else 0)
     bench.run(40)
     assert len(bench.questions) > 4
     for question in bench.questions:

@@ -307,3 +307,16 @@ def test_a_state_beside_the_limits_of_numbers_sends_nothing_odd() -> None:
             loop.deliver(question.sequence, np.full((8, 3), 3e38, np.float32), tick * PERIOD)
         action = loop.end()
         assert action.values is not None and (np.abs(action.values) <= 1).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_without_roll_forward_the_policy_is_told_what_was_observed(mode: Mode) -> None:
+    """A servo that does not follow: its place two periods ago, not where it was sent."""
+    axis = Axis("absolute", (-1.0, 1.0), position=0)
+    loop = Loop(replace(BASE, mode=mode, axes=(axis,), execute=1))
+    for tick in range(8):
+        place = np.array([0.01 * max(0, tick - 2)], np.float32)
+        question = loop.begin(tick * PERIOD, place, observed_ns=max(0, tick - 2) * PERIOD)
+        assert question is not None and question.state.tobytes() == place.tobytes()
+        loop.deliver(question.sequence, np.full((8, 1), 0.9, np.float32), tick * PERIOD)
+        loop.end()

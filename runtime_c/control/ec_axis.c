@@ -151,7 +151,8 @@ uint32_t ec_command_send(const ec_control_config *config, ec_command *command, c
         float planned = wanted[i], action = wanted[i];
         if (axis->kind != EC_DISCRETE) {
             action = clamp(action, axis->action_min, axis->action_max);
-            planned = limit_motion(axis, command, i, reference, action);
+            planned = clamp(limit_motion(axis, command, i, reference, action), axis->action_min,
+                            axis->action_max); /* of the last bit */
             action = limit_position(axis, state, reference, planned);
         }
         send(axis, command, i, reference, planned, action, &sent[i]);

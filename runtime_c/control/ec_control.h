@@ -181,9 +181,11 @@ typedef enum {
 
 /* An observation is bad, and left, where a number is not finite, where it is older than the last
  * one or than age_max_ns, or more than a period in the future; before the first command also where
- * an actuator cannot reach the position within its limits. The state is brought to now by the
- * actions that were sent since `observed_ns`, in whole periods; without a good observation by those
- * since the last good one. Where now_ns falls, the clock was set back, and all times with it. */
+ * an actuator cannot reach the position within its limits.
+ * For limits, holds and roll-forward the state is brought to now by the actions that were sent since
+ * `observed_ns`, in whole periods, without a good observation by those since the last good one. A
+ * policy that is told no state of the future is told it as it was observed.
+ * Where now_ns falls, the clock was set back, and all times with it. */
 typedef struct {
     int64_t now_ns;
     int64_t observed_ns;

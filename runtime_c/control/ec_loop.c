@@ -10,6 +10,7 @@ struct ec_loop {
     const ec_control_config *config;
     ec_command command, ahead;        /* what was sent; the same, of periods to come */
     float *state, *rolled, *expected; /* now; ahead; as it was to be at the next hand-over */
+    float *measured;                  /* as it was observed */
     float *history;                   /* [EC_CONTROL_HISTORY][axes], actions by period */
     int64_t first;                    /* period of the first of them */
     float *asked_state, *prefix;      /* of the request */
@@ -65,6 +66,7 @@ static size_t lay_out(const ec_control_config *config, uint8_t *memory, ec_loop 
         commands[i]->change = take(memory, &used, axes);
     }
     loop->state = take(memory, &used, states);
+    loop->measured = take(memory, &used, states);
     loop->rolled = take(memory, &used, states);
     loop->expected = take(memory, &used, states);
     loop->history = take(memory, &used, (size_t)EC_CONTROL_HISTORY * axes);
@@ -304,7 +306,8 @@ static const ec_request *ask(ec_loop *loop) {
     look_ahead(loop, ahead);
     loop->expects = config->mode == EC_VLASH;
     memcpy(loop->expected, loop->rolled, config->states * sizeof(float));
-    normalise(config, loop->expects ? loop->rolled : loop->state, loop->asked_state);
+    normalise(config, loop->expects && delay > 0u ? loop->rolled : loop->measured,
+              loop->asked_state);
     loop->pending = true;
     loop->ready = false;
     loop->counts.asked++;
@@ -455,6 +458,7 @@ static bool check_observation(ec_loop *loop, const ec_observation *observation) 
         return false;
     }
     memcpy(loop->state, observation->state, config->states * sizeof(float));
+    memcpy(loop->measured, observation->state, config->states * sizeof(float));
     catch_up(loop, age / config->period_ns + (age % config->period_ns > config->period_ns / 2));
     ec_command_start(config, &loop->command, loop->state);
     loop->frame = observation->frame;
