@@ -44,6 +44,7 @@ bench: $(VENV)/.ready
 	@$(PYTHON) benchmarks/compile_time.py
 	@$(PYTHON) benchmarks/start_up.py
 	@$(PYTHON) benchmarks/performance_page.py
+	@$(PYTHON) benchmarks/performance_learning.py
 
 clean:
 	rm -rf build demo learning .pytest_cache .mypy_cache .ruff_cache

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mcunet
 import numpy as np
+import pytest
 import schemes
 import shape_learning
 import shapes
@@ -103,6 +104,16 @@ def test_truncation_shrinks_weights_and_ends_with_its_context() -> None:
     again = shape_learning.Interpreted(rest)
     stepped(again)
     np.testing.assert_array_equal(again.state[name], after_whole_steps()[name])
+
+
+@mcunet.needed
+@pytest.mark.slow
+@pytest.mark.parametrize(("ablation", "least", "most"), [("none", 90.0, 100.0), ("truncate", 0.0, 20.0)])
+def test_the_shapes_are_learnt_unless_updates_are_truncated(
+    ablation: shape_learning.Ablation, least: float, most: float
+) -> None:
+    """The whole schedule: some minutes each."""
+    assert least <= shape_learning.learn(program(), 0, schemes.RATE, ablation) <= most
 
 
 def test_the_rate_warms_up_and_falls_to_0() -> None:
