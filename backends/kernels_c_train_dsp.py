@@ -29,6 +29,7 @@ from edgec.backends.kernels_c_train_s8 import (
     of_kind,
     weight_is_pointwise,
 )
+from edgec.backends.kernels_c_train_sums import FRACTION, in_q88, launch_state
 from edgec.plan import Kernel, Launch, NodeView, Target
 
 MOST_SCRATCH: Final = 6 << 10  # bytes that blocks of more than two pixels or outputs may take
@@ -129,6 +130,10 @@ def _launch_pointwise_weight(node: NodeView, target: Target) -> Launch:
     return launch_weight(node, target, _weight_block(node)[0])
 
 
+def _launch_pointwise_q88(node: NodeView, target: Target) -> Launch:
+    return launch_state(node, target, _weight_block(node)[0])
+
+
 def _pointwise_weight_scratch(node: NodeView, target: Target) -> int:
     block, fixed, each = _weight_block(node)
     return fixed + block * each
@@ -146,8 +151,10 @@ def _dsp(
     launch: Callable[[NodeView, Target], Launch],
     scratch: Scratch | None = None,
     in_place: tuple[int, ...] = (),
+    renews: tuple[tuple[int, int], ...] = (),
 ) -> Kernel:
-    return Kernel(op, symbol, f"train/dsp/{symbol}.c", rank, accepts, launch, scratch, in_place=in_place)
+    source = f"train/dsp/{symbol}.c"
+    return Kernel(op, symbol, source, rank, accepts, launch, scratch, in_place=in_place, renews=renews)
 
 
 KERNELS: Final[tuple[Kernel, ...]] = (
@@ -190,6 +197,16 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         _launch_pointwise_weight,
         _pointwise_weight_scratch,
         (0,),
+    ),
+    _dsp(
+        "train_conv2d_weight",
+        "ec_pointwise_train_weight_q88_pair_dsp",
+        10,
+        _also(in_q88(True), weight_is_pointwise),
+        _launch_pointwise_q88,
+        _pointwise_weight_scratch,
+        (0,),
+        ((1, FRACTION[True]),),
     ),
     _dsp(
         "train_conv2d_bias",

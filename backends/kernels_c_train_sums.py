@@ -38,6 +38,7 @@ from edgec.ops.train_sums import (
 )
 from edgec.plan import Kernel, Launch, NodeView, Target
 
+FRACTION: Final = {True: 8, False: 7}  # that input of a train_conv2d_weight in Q8.8, by whether it has a pair
 STEPPED: Final = 4  # inputs of an sgd_integer before what may be absent
 NO_NOISE: Final = int_fields(salt=0, seed=0, nearest=0)
 
@@ -52,7 +53,8 @@ def _with_decay(pair: bool) -> Accepts:
     return accepts
 
 
-def _in_q88(pair: bool) -> Accepts:
+def in_q88(pair: bool) -> Accepts:
+    """`accepts` of a train_conv2d_weight in Q8.8."""
     fits = sums_fit(pair)
     return lambda node, target: fits(node, target) and weight_attrs(node).rounding == "q8.8"
 
@@ -66,9 +68,10 @@ def _or(found: int | None, other: int) -> int:
     return other if found is None else found
 
 
-def _launch_state(node: NodeView, target: Target) -> Launch:
-    """w, x, the gradient, mask, factor, rate, step, fraction where there is one, decay, idx."""
-    plain = launch_weight(node, target)
+def launch_state(node: NodeView, target: Target, block: int = 0) -> Launch:
+    """w, x, the gradient, mask, factor, rate, step, fraction where there is one, decay, idx; `block` as in
+    launch_weight."""
+    plain = launch_weight(node, target, block)
     factor = 5 if is_pair_node(node, 2) else 4
     step = factor + 2
     behind: Behind = weight_inputs(weight_attrs(node), len(node.inputs), is_pair_node(node, 2))
@@ -191,9 +194,9 @@ def _of_gradients(pair: bool) -> tuple[Kernel, ...]:
     kind = "pair" if pair else "f32"
     weight, bias = "train_conv2d_weight", "train_conv2d_bias"
     return (
-        _portable(weight, f"ec_{weight}_decay_{kind}", _with_decay(pair), _launch_state, weight_scratch),
+        _portable(weight, f"ec_{weight}_decay_{kind}", _with_decay(pair), launch_state, weight_scratch),
         _portable(
-            weight, f"ec_{weight}_q88_{kind}", _in_q88(pair), _launch_state, weight_scratch, 8 if pair else 7
+            weight, f"ec_{weight}_q88_{kind}", in_q88(pair), launch_state, weight_scratch, FRACTION[pair]
         ),
         _portable(
             "sum_conv2d_weight", f"ec_sum_conv2d_weight_{kind}", sums_fit(pair), launch_sum, weight_scratch

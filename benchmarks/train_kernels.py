@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import environment
 import numpy as np
@@ -30,7 +30,7 @@ from edgec.backends.kernels_c import KERNELS
 from edgec.ir import Array, Attrs, DType, Loc, Node, Quant, Type, Value, per_channel, per_tensor
 from edgec.ops import OPS
 from edgec.ops.binary import BinaryAttrs
-from edgec.ops.block_float import pack_mask
+from edgec.ops.block_float import Rounding, pack_mask
 from edgec.ops.conv2d import Conv2dAttrs
 from edgec.ops.define import run
 from edgec.ops.gradient import GradientSumAttrs
@@ -181,7 +181,9 @@ def gradient_of(rng: np.random.Generator, shape: tuple[int, ...], floats: bool) 
     return [q, np.array([-9], np.int32), mask]
 
 
-def backward(layer: Layer, rng: np.random.Generator, share: float, dx: bool, floats: bool) -> Iterator[Case]:
+def backward(
+    layer: Layer, rng: np.random.Generator, share: float, dx: bool, floats: bool, rounding: Rounding
+) -> Iterator[Case]:
     """Bias, gradient to the input (`dx`), weights; the sum of gradients where the block's input forks."""
     o, r, s, i = layer.w_shape
     name, shape = layer.title, (1, layer.out, layer.out, o)
@@ -210,8 +212,9 @@ def backward(layer: Layer, rng: np.random.Generator, share: float, dx: bool, flo
     if count:
         w = rng.integers(-127, 128, (o, r, s, count)).astype(np.int8)
         x = rng.integers(-128, 128, (1, layer.size, layer.size, count)).astype(np.int8)
-        mine = TrainConv2dWeightAttrs(-3, 5, 17, **place)
-        yield case("train_conv2d_weight", mine, [w, x, *given, factor, rate, step], ())
+        mine = TrainConv2dWeightAttrs(-3, 5, 17, rounding, **place)
+        fraction = [rng.integers(-128, 128, w.shape).astype(np.int8)] if rounding == "q8.8" else []
+        yield case("train_conv2d_weight", mine, [w, x, *given, factor, rate, step, *fraction], ())
     if layer.residual:
         both = [*given, *given[:-1]]
         yield case("gradient_sum", GradientSumAttrs((0.7, 1.0), (True, False)), both, ())
@@ -225,13 +228,13 @@ DENSE = (
 )
 
 
-def cases(scheme: str, floats: bool) -> Iterator[Case]:
+def cases(scheme: str, floats: bool, rounding: Rounding) -> Iterator[Case]:
     """What a training step runs of the layers."""
     if scheme == "dense":
         for layer in DENSE:
             rng = np.random.default_rng(layer.index)
             yield from forward(layer, rng, True, 1.0)
-            yield from backward(layer, rng, 1.0, True, floats)
+            yield from backward(layer, rng, 1.0, True, floats, rounding)
         return
     biases, shares = SCHEMES[scheme]
     first = 42 - biases
@@ -240,7 +243,7 @@ def cases(scheme: str, floats: bool) -> Iterator[Case]:
         share = shares.get(layer.index, 0.0)
         yield from forward(layer, rng, layer.index >= first, share)
         if layer.index >= first:
-            yield from backward(layer, rng, share, layer.index > first, floats)
+            yield from backward(layer, rng, share, layer.index > first, floats, rounding)
 
 
 @dataclass(frozen=True)
@@ -359,12 +362,14 @@ def counted(programs: list[Program], blob: bytes, target: Target) -> dict[int, i
     return {int(i): int(n) for i, n in re.findall(r"^case (\d+) (\d+)$", printed, re.M)}
 
 
-def measure(scheme: str, floats: bool, only: tuple[str, ...], portable: bool = False) -> list[dict[str, Any]]:
+def measure(
+    scheme: str, floats: bool, only: tuple[str, ...], portable: bool, rounding: Rounding
+) -> list[dict[str, Any]]:
     """A row a kernel call, in the order of the layers."""
     kernels = tuple(k for k in KERNELS if not (portable and "dsp" in k.source.split("/")))
     target = load_target("cortex-m7")
     blob, programs, kept = bytearray(), list[Program](), list[Case]()
-    for case in cases(scheme, floats):
+    for case in cases(scheme, floats, rounding):
         made = program(case, len(programs), target, bytearray() if only else blob, kernels)
         if only:
             if not made.kernel.symbol.startswith(only):
@@ -404,11 +409,12 @@ def main() -> int:
     )
     parser.add_argument("--scheme", default="99", choices=[*SCHEMES, "dense"])
     parser.add_argument("--gradients", default="int8", choices=["int8", "fp32"])
+    parser.add_argument("--rounding", default="stochastic", choices=get_args(Rounding))
     parser.add_argument("--kernels", nargs="+", default=[], help="only those whose symbol begins so")
     parser.add_argument("--portable", action="store_true", help="without the kernels of Armv7E-M")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    rows = measure(args.scheme, args.gradients == "fp32", tuple(args.kernels), args.portable)
+    rows = measure(args.scheme, args.gradients == "fp32", tuple(args.kernels), args.portable, args.rounding)
     sums = totals(rows)
     if args.json:
         print(json.dumps({"scheme": args.scheme, "gradients": args.gradients, "rows": rows, "totals": sums}))
@@ -422,7 +428,7 @@ def main() -> int:
     for name, total in sums.items():
         per_mac = f"{total['instructions'] / total['macs']:.2f}" if total["macs"] else "-"
         print(f"{name:<40} {total['instructions']:>12,} instructions {total['macs']:>11,} MACs  {per_mac}")
-    if not (args.kernels or args.portable or args.scheme == "dense"):
+    if not (args.kernels or args.portable or args.scheme == "dense" or args.rounding != "stochastic"):
         name = "train_kernels" if args.gradients == "int8" else "train_kernels_fp32"
         print(f"wrote {environment.write(name, rows, scheme=args.scheme, totals=sums)}")
     return 0

@@ -57,6 +57,7 @@ def test_weights_with_decay_and_in_q8_8_on_drawn_shapes(plain: bool) -> None:
             view, expected = made("sum_conv2d_weight", sums, inputs)
             seen |= assert_all_kernels(view, inputs, expected)
     assert {f"ec_train_conv2d_weight_{f}_{k}" for f in ("decay", "q88") for k in ("pair", "f32")} <= seen
+    assert "ec_pointwise_train_weight_q88_pair_dsp" in seen or not plain
 
 
 @pytest.mark.parametrize("pair", [True, False])
@@ -147,7 +148,8 @@ def test_kernels_of_the_plain_step_take_no_other(form: tuple[Rounding, bool]) ->
     inputs: Arrays = (w, x, q, e, *rest, *fraction, *(decay if decays else ()))
     view, _ = made("train_conv2d_weight", TrainConv2dWeightAttrs(0, 1, 2, rounding, decays=decays), inputs)
     taking = {k.symbol for k in KERNELS if k.op == "train_conv2d_weight" and k.accepts(view, TARGET)}
-    assert taking == {f"ec_train_conv2d_weight_{kind}_pair"}
+    fast = {"ec_pointwise_train_weight_q88_pair_dsp"} if rounding == "q8.8" else set()
+    assert taking == {f"ec_train_conv2d_weight_{kind}_pair"} | fast
     inputs = (rng.integers(-9, 9, 8).astype(np.int32), q, e, *rest, *decay)
     view, _ = made("train_conv2d_bias", TrainConv2dBiasAttrs(1, 2, decays=True), inputs)
     taking = {k.symbol for k in KERNELS if k.op == "train_conv2d_bias" and k.accepts(view, TARGET)}

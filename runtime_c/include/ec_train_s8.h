@@ -356,6 +356,12 @@ void ec_dense_train_weight_pair_dsp(const ec_train_weight_params *p, const int8_
                                     const int32_t *step, const int32_t *idx, int8_t *y,
                                     void *scratch);
 
+void ec_pointwise_train_weight_q88_pair_dsp(
+    const ec_train_weight_params *p, const int8_t *w, const int8_t *x, const int8_t *q,
+    const int32_t *e, const uint8_t *mask, const float *factor, const float *rate,
+    const int32_t *step, const int8_t *fraction, const float *decay, const int32_t *idx, int8_t *y,
+    int8_t *next, void *scratch);
+
 void ec_train_conv2d_bias_pair_dsp(const ec_train_bias_params *p, const int32_t *b,
                                    const int8_t *q, const int32_t *e, const uint8_t *mask,
                                    const float *factor, const float *rate, const int32_t *step,
