@@ -14,7 +14,10 @@ TARGETS = (
     "cortex-m0, cortex-m33, cortex-m4, cortex-m55, cortex-m7, h100, h200, host, nucleo-h743, orin, orin-nano, "
     "orin-nx, rp2040-pico, rtx-4090, stm32f746-disco, thor, or the path of a .toml file"
 )
-COMMANDS = "compile, run, generate, bench, report, check, quantize, targets, ops, bisect, doctor, completion"
+COMMANDS = (
+    "compile, run, generate, finetune, bench, report, check, quantize, tune, targets, ops, bisect, control, doctor, "
+    "completion"
+)
 M0 = "compile -q --no-build net.pt2 --calib calib.npz -o out --target cortex-m0"
 
 
