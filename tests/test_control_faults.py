@@ -12,10 +12,25 @@ import pytest
 from control_rules import broken
 
 from edgec.control.core import CModel
-from edgec.control.faults import FAULTS, Fault, Planned, Rate, Script, Surroundings, Trial, bound, trial
-from edgec.control.record import Recording, parse
+from edgec.control.faults import (
+    FAULTS,
+    Fault,
+    Faults,
+    Planned,
+    Rate,
+    Script,
+    Surroundings,
+    Trial,
+    bound,
+    trial,
+)
+from edgec.control.loop import Question
+from edgec.control.realtime import Observation, Options, RealtimeLoop
+from edgec.control.record import Recorder, Recording, parse
+from edgec.control.replay import replay
 from edgec.control.settings import MODES, SOURCES, STOPS, Axis, Estimate, Mode, Settings
 from edgec.errors import UserError
+from edgec.ir import Array
 
 PERIOD = 10_000_000
 ALL_KINDS = (
@@ -194,3 +209,69 @@ def test_scripts_that_cannot_be_are_refused(script: Script, text: str) -> None:
     wanted = f"^EDGEC-E29E: give rates from 0 to 1 and periods from least to most, of {listed}: {text}$"
     with pytest.raises(UserError, match=wanted):
         Trial(BASE, AROUND, script)
+
+
+class Rig:
+    """A robot of two delta axes, and a policy that moves it to and fro."""
+
+    def __init__(self) -> None:
+        self.place = np.zeros(2, np.float32)
+        self.commands: list[Array] = []
+
+    def sense(self) -> Observation:
+        return Observation(self.place.copy())
+
+    def act(self, action: Array) -> None:
+        self.place = self.place + action
+        self.commands.append(action)
+
+    def policy(self, question: Question, payload: Array | None) -> Array:
+        sign = 1 if question.sequence % 2 else -1
+        return np.full((8, 2), 0.05 * sign, np.float32)
+
+
+def in_real_time(
+    script: Script, words: dict[str, object], periods: int
+) -> tuple[Recording, dict[str, int], Rig]:
+    axes = tuple(Axis("delta", (-0.1, 0.1), position=i, position_range=(-1.0, 1.0)) for i in range(2))
+    made = Settings(
+        "vlash", 200.0, horizon=8, execute=6, states=2, axes=axes, delay=4, stop_after=3, absurd=5.0
+    )
+    made = replace(made, stop_periods=3, late="play", late_tolerance=50, **words)  # type: ignore[arg-type]
+    recorder, faults, rig = Recorder(made), Faults(made, script), Rig()
+    options = Options(periods=periods, recorder=recorder, faults=faults)
+    RealtimeLoop(made, rig, rig.policy, options).run()
+    assert recorder.dropped == 0
+    return parse(recorder.take(), Path("run")), faults.counts, rig
+
+
+@pytest.mark.parametrize(
+    ("fault", "words", "cause"),
+    [
+        ("nan", {}, {"late", "chunk"}),
+        ("dead", {}, {"late"}),
+        ("dead", {"stall_s": 0.06, "stop_after": 99}, {"stall"}),
+        ("state-nan", {"age_max_s": 0.03}, {"observation", "late"}),
+        ("overrun", {"overrun_max": 3}, {"overrun", "late"}),
+    ],
+)
+def test_the_same_faults_stop_the_threads_of_a_run_in_real_time(
+    fault: Fault, words: dict[str, object], cause: set[str]
+) -> None:
+    plan = tuple(Planned(30 + i, fault, 200) for i in range(200 if fault == "nan" else 1))
+    recording, counts, rig = in_real_time(Script(plan=plan), {"stop_after": 20, **words}, 400)
+    assert counts[fault] > 0
+    stop = recording.happened("stop")[0]
+    assert STOPS[int(stop["value"])] in cause and 30 <= int(stop["tick"]) <= 30 + 60
+    assert broken(recording) == [] and replay(recording).same
+    assert all((np.abs(command) <= np.float32(0.1)).all() for command in rig.commands)
+    assert not rig.commands[-1].any()
+
+
+def test_a_clock_that_jumps_stops_no_run_in_real_time() -> None:
+    plan = (Planned(30, "backward", 10**6), Planned(60, "forward", 10**5))
+    recording, counts, _ = in_real_time(Script(plan=plan), {"stop_after": 60, "age_max_s": 0.2}, 150)
+    assert (counts["backward"], counts["forward"]) == (1, 1)
+    assert (np.diff(recording.periods["now"]) < 0).sum() == 1
+    assert [STOPS[e] for e in recording.happened("stop")["value"]] == ["asked"]  # by the end of the run
+    assert broken(recording) == [] and replay(recording).same

@@ -16,14 +16,13 @@ from edgec.control.settings import Settings
 from edgec.errors import UserError
 from edgec.ir import Array
 
-Fault = Literal[
-    *("nan", "infinite", "range", "late", "lost", "duplicate", "reorder"),  # of a chunk
-    *("dead", "dropped", "frozen", "stale", "state-nan", "spike", "overrun"),  # for a time
-    *("jump", "forward", "backward"),  # once
-]
+# Of a chunk; for a time; once.
+ChunkFault = Literal["nan", "infinite", "range", "late", "lost", "duplicate", "reorder"]
+LastingFault = Literal["dead", "dropped", "frozen", "stale", "state-nan", "spike", "overrun"]
+Fault = Literal[ChunkFault, LastingFault, "jump", "forward", "backward"]
 # In the order of ec_fault.
 FAULTS: Final[tuple[Fault, ...]] = get_args(Fault)
-CHUNK_FAULTS: Final = FAULTS[:7]
+CHUNK_FAULTS: Final[tuple[ChunkFault, ...]] = get_args(ChunkFault)
 
 
 class _CRate(ctypes.Structure):
@@ -113,6 +112,33 @@ def c_script(script: Script) -> Any:
     )
 
 
+class Faults:
+    """What goes wrong in a run in real time, by a script. Raises UserError EDGEC-E281, E29E."""
+
+    def __init__(self, settings: Settings, script: Script, model: Any = None) -> None:
+        self._c = library()
+        self._config = c_config(settings, model)
+        check(self._c.ec_control_check(self._config), settings)
+        self._script = c_script(script)
+        needed = self._c.ec_faults_bytes(self._config)
+        self._memory = aligned_bytes(needed)
+        self.handle = ctypes.c_void_p()
+        status = self._c.ec_faults_init(
+            self._config, ctypes.byref(self._script), pointer(self._memory), needed, self.handle
+        )
+        check(status, settings)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each has happened; to be read after the run."""
+        return _counts(self.handle)
+
+
+def _counts(faults: ctypes.c_void_p) -> dict[str, int]:
+    found = library().ec_faults_counts(faults)
+    return {name: int(found[i]) for i, name in enumerate(FAULTS)}
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """A trial's robot and policy (ec_trial.h): latency in periods, from least to most."""
@@ -190,8 +216,7 @@ class Trial:
     @property
     def faults(self) -> dict[str, int]:
         """How often each fault has happened."""
-        found = self._c.ec_faults_counts(self._c.ec_trial_faults(self._made))
-        return {name: int(found[i]) for i, name in enumerate(FAULTS)}
+        return _counts(ctypes.c_void_p(self._c.ec_trial_faults(self._made)))
 
     @property
     def dropped(self) -> int:

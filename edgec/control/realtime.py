@@ -157,6 +157,7 @@ class RealtimeLoop:
             act_errors_max=options.act_errors_max,
             inference_outside=not isinstance(self._policy, CFunction),
             recorder=None if options.recorder is None else options.recorder.handle,
+            faults=None if options.faults is None else options.faults.handle,
         )
 
     def _start_checked(self, status: int) -> None:

@@ -16,6 +16,7 @@ from edgec.control.settings import STOPS
 from edgec.ir import Array
 
 if TYPE_CHECKING:
+    from edgec.control.faults import Faults
     from edgec.control.record import Recorder
 
 # In the order of ec_end.
@@ -27,7 +28,15 @@ HISTOGRAMS: Final = (
     *("lateness", "execution", "wake", "inference"),
 )
 GRANTS: Final = (
-    *("control_priority", "inference_priority", "control_cpu", "inference_cpu", "lock_memory", "stack", "slice"),
+    *(
+        "control_priority",
+        "inference_priority",
+        "control_cpu",
+        "inference_cpu",
+        "lock_memory",
+        "stack",
+        "slice",
+    ),
 )
 NOT_ASKED, PENDING = -1, -2
 
@@ -94,9 +103,9 @@ class RealTime:
 class Options:
     """Of a run. `periods`: after which it stops, 0: never; `end_on_stop`: a loop that stops itself ends the run, else
     it rests until reset; `act_errors_max`: commands in a row that a C driver could not send and that end the run, 0:
-    not watched; `recorder`: that a RecordingFile drains; `model`: a CModel, where an axis is of that kind;
-    `sense_lead`: share of a period before its beginning at which a driver in Python is to sense; `patience_s`: how long
-    the end waits for a policy's last answer."""
+    not watched; `recorder`: that a RecordingFile drains; `faults`: what goes wrong on purpose; `model`: a CModel, where
+    an axis is of that kind; `sense_lead`: share of a period before its beginning at which a driver in Python is to
+    sense; `patience_s`: how long the end waits for a policy's last answer."""
 
     realtime: RealTime = field(default_factory=RealTime)
     payload: Payload | None = None
@@ -107,6 +116,7 @@ class Options:
     heartbeat_periods: int = 0
     trace: CFunction | None = None
     recorder: Recorder | None = None
+    faults: Faults | None = None
     model: Any = None
     sense_lead: float = 0.25
     patience_s: float = 5.0
@@ -178,6 +188,7 @@ class CThreadsConfig(ctypes.Structure):
         ("act_errors_max", c_uint32),
         ("inference_outside", c_uint32),
         ("recorder", c_void_p),
+        ("faults", c_void_p),
     )
 
 

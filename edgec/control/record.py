@@ -14,11 +14,14 @@ from types import TracebackType
 from typing import Any, BinaryIO, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from edgec.control.core import CAxis, CConfig, CDelayConfig, aligned_bytes, c_config, check, library, pointer
 from edgec.control.settings import BEYONDS, KINDS, LATES, MODES, Axis, Estimate, Settings
 from edgec.errors import UserError, cannot_write
 from edgec.ir import Array
+
+Records = npt.NDArray[np.void]  # a structured array
 
 VERSION: Final = 1
 MAGIC: Final = b"EDGECREC"
@@ -37,7 +40,8 @@ def scalars(structure: type[ctypes.Structure]) -> list[tuple[str, bool]]:
     """(name, whether it is real) of its numbers, in order."""
     real = (ctypes.c_float, ctypes.c_double)
     plain = (*real, ctypes.c_int, ctypes.c_int32, ctypes.c_uint32, ctypes.c_int64)
-    return [(name, kind in real) for name, kind in structure._fields_ if kind in plain]
+    fields = [(entry[0], entry[1]) for entry in structure._fields_]
+    return [(name, kind in real) for name, kind in fields if kind in plain]
 
 
 def dtypes(axes: int, states: int, horizon: int) -> dict[str, np.dtype[Any]]:
@@ -178,16 +182,16 @@ class Recording:
     settings_hash: int
     policy: bytes  # its SHA-256
     records: bytes = field(repr=False)
-    observations: Array = field(repr=False)
-    questions: Array = field(repr=False)
-    chunks: Array = field(repr=False)
-    actions: Array = field(repr=False)
-    events: Array = field(repr=False)
+    observations: Records = field(repr=False)
+    questions: Records = field(repr=False)
+    chunks: Records = field(repr=False)
+    actions: Records = field(repr=False)
+    events: Records = field(repr=False)
     dropped: int  # records that are missing
     torn_bytes: int  # at the end, that are no whole record
 
     @cached_property
-    def periods(self) -> Array:
+    def periods(self) -> Records:
         """Observation and action of each period that has both: fields of both, and the observation's overrun."""
         tick, first, second = np.intersect1d(
             self.observations["tick"], self.actions["tick"], assume_unique=True, return_indices=True
@@ -205,9 +209,10 @@ class Recording:
                 made[name] = rows[name]
         return made
 
-    def happened(self, event: str) -> Array:
+    def happened(self, event: str) -> Records:
         """The records of one of EVENTS."""
-        return self.events[self.events["kind"] == EVENTS.index(event) + 1]
+        found: Records = self.events[self.events["kind"] == EVENTS.index(event) + 1]
+        return found
 
 
 def _torn(path: Path, at: int, records: int, tick: int) -> UserError:
@@ -280,7 +285,7 @@ def _scan(
     return np.concatenate(offsets), np.concatenate(types), int(at.value), int(number.value)
 
 
-def _gather(raw: Array, offsets: Array, kind: np.dtype[Any]) -> Array:
+def _gather(raw: Array, offsets: Array, kind: np.dtype[Any]) -> Records:
     rows = np.empty((len(offsets), kind.itemsize), np.uint8)
     places = offsets.astype(np.int64)
     step = max(1, (1 << 22) // kind.itemsize)

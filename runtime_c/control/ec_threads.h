@@ -20,6 +20,7 @@
 #include <stdbool.h>
 
 #include "ec_control.h"
+#include "ec_faults.h"
 #include "ec_record.h"
 
 #ifdef __cplusplus
@@ -106,6 +107,7 @@ typedef struct {
                                    0: not watched */
     uint32_t inference_outside; /* 1: the caller runs ec_threads_infer in a thread of its own */
     ec_recorder *recorder;      /* that another thread drains; NULL: none */
+    ec_faults *faults;          /* what goes wrong on purpose; NULL: nothing */
 } ec_threads_config;
 
 typedef enum {

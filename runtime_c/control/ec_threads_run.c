@@ -40,21 +40,47 @@ static ec_observation observe(ec_threads *threads, int64_t woken_ns) {
     };
 }
 
-/* The loop gets the chunk that came, if one did. */
-static void deliver(ec_threads *threads, ec_period *period) {
+static void give(ec_threads *threads, ec_period *period, const ec_delivery *one) {
+    period->delivered = one->sequence;
+    period->chunk = one->actions;
+    period->published_ns = one->published_ns;
+    period->taken = ec_recorded_deliver(threads->config->recorder, threads->loop, one->sequence,
+                                        one->actions, one->published_ns);
+}
+
+/* What the policy has published, if anything. */
+static bool receive(ec_threads *threads, ec_delivery *one) {
     if (!ec_slots_take(threads->chunks)) {
-        return;
+        return false;
     }
     const ec_slot_header *header = ec_slots_front(threads->chunks);
     ec_histogram *histogram = threads->statistics.threads;
     ec_histogram_add(&histogram[EC_WAKE], header->started_ns - header->asked_ns);
     ec_histogram_add(&histogram[EC_INFERENCE], header->published_ns - header->started_ns);
     threads->statistics.infer_errors += header->status != 0 ? 1u : 0u;
-    period->delivered = header->sequence;
-    period->chunk = (const float *)ec_slots_front_payload(threads->chunks);
-    period->published_ns = header->published_ns;
-    period->taken = ec_recorded_deliver(threads->config->recorder, threads->loop, header->sequence,
-                                        period->chunk, header->published_ns);
+    one->sequence = header->sequence;
+    one->actions = (const float *)ec_slots_front_payload(threads->chunks);
+    one->published_ns = header->published_ns;
+    return true;
+}
+
+/* The loop gets the chunk that came, if one did; with faults, what they make of it. */
+static void deliver(ec_threads *threads, ec_period *period) {
+    ec_faults *faults = threads->config->faults;
+    ec_delivery one;
+    bool came = receive(threads, &one);
+    if (faults == NULL) {
+        if (came) {
+            give(threads, period, &one);
+        }
+        return;
+    }
+    if (came) {
+        ec_faults_publish(faults, one.sequence, one.actions, one.published_ns);
+    }
+    while (ec_faults_next(faults, &one)) {
+        give(threads, period, &one);
+    }
 }
 
 /* The inference thread gets the request and is woken. */
@@ -154,6 +180,9 @@ static bool run_period(ec_threads *threads, int64_t woken_ns) {
     statistics->last_ns = threads->deadline_ns;
     obey(threads);
     ec_observation observation = observe(threads, woken_ns);
+    if (threads->config->faults != NULL) {
+        observation = ec_faults_observe(threads->config->faults, &observation);
+    }
     ec_period period = {
         .period = (int64_t)statistics->periods,
         .deadline_ns = threads->deadline_ns,
