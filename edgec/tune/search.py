@@ -29,7 +29,16 @@ from edgec.text import show
 from edgec.training.options import Scheme, TrainSpec, check_spec
 from edgec.tune import contribution
 from edgec.tune.contribution import Items, Staff
-from edgec.tune.evolution import HEAD_ONLY, Choice, Contributions, Found, Limit, impossible, search
+from edgec.tune.evolution import (
+    HEAD_ONLY,
+    Choice,
+    Contributions,
+    Found,
+    Limit,
+    impossible,
+    refuse_impossible,
+    search,
+)
 from edgec.tune.journal import Journal, Subject
 from edgec.tune.training import Packed, Place, Training
 
@@ -101,6 +110,7 @@ def tune(
     items, left_out = _items(training, measuring, request.seed)
     for line in left_out:
         log.say(f"left out: {line}")
+    _refuse_impossible(training, items, budgets)  # before hours of measuring
     subject = _subject(training, items)
     with Journal.open(journal_path(out), subject, resume) as journal:
         accuracy = contribution.measure(items, items.choices, training, journal, measuring.staff)
@@ -225,17 +235,37 @@ def _sha256(*parts: bytes) -> str:
     return hashed.hexdigest()
 
 
+def _limits(training: Training, budgets: Budgets) -> tuple[Limit, ...]:
+    """What the sums must keep: memory where no target plans it, and instructions."""
+    cost = training.cost
+    limits: tuple[Limit, ...] = ()
+    if budgets.target is None:
+        limits = (Limit("--memory", "bytes", budgets.memory, cost.extra_bytes),)
+    if budgets.instructions is not None:
+        limits += (Limit("--instructions", "instructions", budgets.instructions, cost.instructions),)
+    return limits
+
+
+def _refuse_impossible(training: Training, items: Items, budgets: Budgets) -> None:
+    """Raise TargetError EDGEC-E511 where the budgets do not even hold the head."""
+    table = Contributions(dict.fromkeys(items.biases, 0.0), dict.fromkeys(items.slices, 0.0))
+    refuse_impossible(table, _limits(training, budgets))
+    if budgets.target is None:
+        return
+    cost, head = training.cost, training.planned_bytes(HEAD_ONLY, budgets.target)
+    if head > budgets.memory:
+        cheapest = min(table.parts, key=cost.extra_bytes, default=HEAD_ONLY)
+        limit = Limit("--memory", "bytes", budgets.memory, cost.extra_bytes)
+        raise impossible(limit, head, training.planned_bytes(cheapest, budgets.target))
+
+
 def _searched(training: Training, table: Contributions, budgets: Budgets, seed: int) -> tuple[Found, int]:
     """The best scheme within the budgets, and its memory as the budget counts it."""
-    cost = training.cost
-    other: tuple[Limit, ...] = ()
-    if budgets.instructions is not None:
-        other = (Limit("--instructions", "instructions", budgets.instructions, cost.instructions),)
+    limits = _limits(training, budgets)
     if budgets.target is None:
-        limit = Limit("--memory", "bytes", budgets.memory, cost.extra_bytes)
-        found = search(table, (limit, *other), seed)
-        return found, cost.extra_bytes(found.choice)
-    return _searched_by_plan(training, table, budgets, other, seed)
+        found = search(table, limits, seed)
+        return found, training.cost.extra_bytes(found.choice)
+    return _searched_by_plan(training, table, budgets, limits, seed)
 
 
 def _searched_by_plan(
@@ -247,11 +277,6 @@ def _searched_by_plan(
     assert target is not None
     planned = {HEAD_ONLY: training.planned_bytes(HEAD_ONLY, target)}
     room = budgets.memory - planned[HEAD_ONLY]
-    if room < 0:
-        cheapest = min(table.parts, key=cost.extra_bytes, default=HEAD_ONLY)
-        more = training.planned_bytes(cheapest, target)
-        limit = Limit("--memory", "bytes", budgets.memory, cost.extra_bytes)
-        raise impossible(limit, planned[HEAD_ONLY], more)
     best = Found(HEAD_ONLY, 0.0, (), 0)
     low, high = cost.extra_bytes(HEAD_ONLY), None  # sums that fit, and do not
     for _ in range(ROUNDS):

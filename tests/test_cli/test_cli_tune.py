@@ -145,7 +145,7 @@ def test_missing_words_are_told_together(tune: Command) -> None:
     )
 
 
-def test_a_budget_below_the_head_is_refused_after_measuring(tune: Command) -> None:
+def test_a_budget_below_the_head_is_refused_before_measuring(tune: Command) -> None:
     answer = tune(*FLOAT, "-q", "--memory", "500", "-o", "s.toml")
     assert answer.code == 5
     assert answer.err == (
@@ -153,6 +153,7 @@ def test_a_budget_below_the_head_is_refused_after_measuring(tune: Command) -> No
         "takes 512 bytes, 12 more than --memory 500 allows\n"
     )
     assert not (tune.here / "s.toml").exists()
+    assert not (tune.here / "s.toml.journal").exists()
 
 
 def test_a_budget_below_the_planned_head_names_the_plan(tune: Command) -> None:
@@ -161,7 +162,7 @@ def test_a_budget_below_the_planned_head_names_the_plan(tune: Command) -> None:
     assert answer.err.startswith("EDGEC-E511: give --memory ")
     least = int(answer.err.split()[3])
     assert f"the head takes {least:,} bytes, {least - 1024:,} more than --memory 1024 allows" in answer.err
-    tune.works(*NET, "-q", "--resume", "--target", "cortex-m4", "--memory", least, "-o", "s.toml")
+    tune.works(*NET, "-q", "--target", "cortex-m4", "--memory", least, "-o", "s.toml")
     assert (
         tune(*NET, "-q", "--resume", "--target", "cortex-m4", "--memory", least - 1, "-o", "s.toml").code == 5
     )
