@@ -1,4 +1,4 @@
-"""Kernel records of the C backend with MVE (Helium, Armv8.1-M): int8 convolution 1x1 and depthwise, linear.
+"""Kernel records of the C backend with MVE (Helium, Armv8.1-M): int8 convolution and linear.
 
 A record is accepted where the target has the instructions; the arithmetic is exact for every weight and shift.
 """
@@ -18,6 +18,7 @@ from edgec.plan import Kernel, Launch, NodeView, Packed, Target
 RANK: Final = 5
 ROWS: Final = 4  # of weights in a panel
 VECTOR: Final = 16  # bytes
+WINDOW_BYTES: Final = 6144  # EC_WINDOW_BYTES of ec_conv2d_s8_mve.c
 EIGHT: Final = 8  # channels that the depthwise kernel takes at once
 
 
@@ -44,6 +45,10 @@ def _pointwise(node: NodeView, target: Target) -> bool:
     return target.has("mve") and pointwise_s8(node, target)
 
 
+def _dense(node: NodeView, target: Target) -> bool:
+    return target.has("mve") and weighted_s8(node, target) and conv_attrs(node).groups == 1
+
+
 def _linear(node: NodeView, target: Target) -> bool:
     return target.has("mve") and weighted_s8(node, target)
 
@@ -57,6 +62,11 @@ def _depthwise(node: NodeView, target: Target) -> bool:
 def _launch_pointwise(node: NodeView, target: Target) -> Launch:
     launch = launch_s8(node, target)
     return replace(launch, constants=(packed_o4(node), *launch.constants[1:]))
+
+
+def _conv_scratch(node: NodeView, target: Target) -> int:
+    window = node.inputs[1].size // node.inputs[1].dims[0]
+    return window * min(node.outputs[0].dims[2], max(1, WINDOW_BYTES // window))
 
 
 def _launch_linear(node: NodeView, target: Target) -> Launch:
@@ -92,6 +102,16 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         rank=RANK,
         accepts=_pointwise,
         launch=_launch_pointwise,
+        halo=conv_halo,
+    ),
+    Kernel(
+        op="conv2d",
+        symbol="ec_conv2d_s8_mve",
+        source="kernels/mve/ec_conv2d_s8_mve.c",
+        rank=15,
+        accepts=_dense,
+        launch=_launch_pointwise,
+        scratch=_conv_scratch,
         halo=conv_halo,
     ),
     Kernel(

@@ -90,7 +90,7 @@ def run_cases(folder: Path, drawn: Iterator[tuple[Kernel, Drawn]]) -> set[str]:
 
 
 def drawn_inference(seed: int = 41) -> Iterator[Drawn]:
-    """Convolutions 1x1 and depthwise, and linear layers, with constant parameters."""
+    """Convolutions of one group and depthwise, and linear layers, with constant parameters."""
     rng = np.random.default_rng(seed)
 
     def pick(low: int, high: int) -> int:
@@ -106,6 +106,13 @@ def drawn_inference(seed: int = 41) -> Iterator[Drawn]:
             attrs = Conv2dAttrs(
                 (stride[0], pick(1, 3)), (pads[0], pads[1], pads[2], pads[3]), groups=channels
             )
+        if number % 6 == 2:  # dense
+            kernel, reach = (pick(1, 4), pick(1, 4)), (pick(1, 2), pick(1, 2))
+            pads = [pick(0, 3) for _ in range(4)]
+            wide = [d * (k - 1) + 1 for d, k in zip(reach, kernel, strict=True)]
+            low = [max(1, k - sum(pads[2 * i : 2 * i + 2])) for i, k in enumerate(wide)]
+            x, w = (1, low[0] + pick(0, 5), low[1] + pick(0, 5), inputs), (outputs, *kernel, inputs)
+            attrs = Conv2dAttrs(stride, (pads[0], pads[1], pads[2], pads[3]), reach)
         attrs = replace(attrs, act=(-3.0, 20.0) if pick(0, 1) else None)
         linear = number % 3 == 1
         scales = 10.0 ** rng.uniform(-9, -2, w[0])  # from shifts above 55 to such below 33
@@ -123,7 +130,7 @@ def drawn_inference(seed: int = 41) -> Iterator[Drawn]:
 
 @pytest.mark.qemu
 def test_inference_kernels_on_drawn_shapes(tmp_path: Path) -> None:
-    symbols = {"ec_pointwise_conv2d_s8_mve", "ec_depthwise_conv2d_s8_mve", "ec_linear_s8_mve"}
+    symbols = {f"ec_{name}_s8_mve" for name in ("pointwise_conv2d", "conv2d", "depthwise_conv2d", "linear")}
     assert run_cases(tmp_path, accepted(drawn_inference())) == symbols
 
 

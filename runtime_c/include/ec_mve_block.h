@@ -7,8 +7,9 @@
 #define EC_MVE_VECTORS 3
 #define EC_MVE_COLUMNS 2
 
-/* ec_mve_block: sums[vector][column] over `length` rows. h: int16[ceil(length / 8)][3][8], panel:
- * int8[ceil(length / 8)][2][8], zeros beyond the last row. */
+/* ec_mve_block: sums over `length` rows of vector k with the two columns, to first[k * step] and
+ * second[k * step]. h: int16[ceil(length / 8)][3][8], panel: int8[ceil(length / 8)][2][8], zeros
+ * beyond the last row. */
 #include EC_MVE_INNER(block)
 
 #endif

@@ -3,8 +3,8 @@
 #define EC_MVE_BLOCK_ARM_H
 
 /* 48 products in 12 instructions. */
-static inline void ec_mve_block(int32_t *sums, const int16_t *h, const int8_t *panel,
-                                int32_t length)
+static inline void ec_mve_block(int32_t *first, int32_t *second, int32_t step, const int16_t *h,
+                                const int8_t *panel, int32_t length)
 {
     int32_t a0 = 0;
     int32_t a1 = 0;
@@ -31,12 +31,12 @@ static inline void ec_mve_block(int32_t *sums, const int16_t *h, const int8_t *p
                        [a2] "+Te"(a2), [a3] "+Te"(a3), [a4] "+Te"(a4), [a5] "+Te"(a5)
                      : [length] "r"(length)
                      : "lr", "q0", "q1", "q2", "q3", "memory");
-    sums[0] = a0;
-    sums[1] = a1;
-    sums[2] = a2;
-    sums[3] = a3;
-    sums[4] = a4;
-    sums[5] = a5;
+    first[0] = a0;
+    second[0] = a1;
+    first[step] = a2;
+    second[step] = a3;
+    first[2 * step] = a4;
+    second[2 * step] = a5;
 }
 
 #endif

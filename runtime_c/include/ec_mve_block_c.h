@@ -2,8 +2,8 @@
 #ifndef EC_MVE_BLOCK_C_H
 #define EC_MVE_BLOCK_C_H
 
-static inline void ec_mve_block(int32_t *sums, const int16_t *h, const int8_t *panel,
-                                int32_t length)
+static inline void ec_mve_block(int32_t *first, int32_t *second, int32_t step, const int16_t *h,
+                                const int8_t *panel, int32_t length)
 {
     for (int32_t k = 0; k < EC_MVE_VECTORS * EC_MVE_COLUMNS; k++) {
         const int16_t *vector = h + (k >> 1) * 8;
@@ -15,7 +15,7 @@ static inline void ec_mve_block(int32_t *sums, const int16_t *h, const int8_t *p
                               column[at * EC_MVE_COLUMNS + (i & 7)];
             sum += (uint32_t)product;
         }
-        sums[k] = (int32_t)sum;
+        ((k & 1) != 0 ? second : first)[(k >> 1) * step] = (int32_t)sum;
     }
 }
 

@@ -9,6 +9,9 @@
 void ec_pointwise_conv2d_s8_mve(const ec_conv2d_params *p, int32_t row0, int32_t row1,
                                 const int8_t *x, const int8_t *w, const int32_t *bias,
                                 const int32_t *multiplier, const uint8_t *shift, int8_t *y);
+void ec_conv2d_s8_mve(const ec_conv2d_params *p, int32_t row0, int32_t row1, const int8_t *x,
+                      const int8_t *w, const int32_t *bias, const int32_t *multiplier,
+                      const uint8_t *shift, int8_t *y, void *scratch);
 void ec_depthwise_conv2d_s8_mve(const ec_conv2d_params *p, int32_t row0, int32_t row1,
                                 const int8_t *x, const int8_t *w, const int32_t *bias,
                                 const int32_t *multiplier, const uint8_t *shift, int8_t *y,

@@ -76,7 +76,8 @@ EC_MVE_APART void ec_mve_put_any(const ec_mve_four *to, const int32_t *acc, int8
 
 /* ec_mve_pixels: y and mask of all pixels of a run. ec_mve_add_rows: adds the sums of one pixel
  * with four rows, and `start` to each. ec_mve_copy_row: a row of weights into its place in a panel,
- * with zeros up to a whole chunk. ec_mve_sum_rows: sums of the four rows. */
+ * with zeros up to a whole chunk. ec_mve_sum_rows: sums of the four rows. ec_mve_copy,
+ * ec_mve_fill: bytes. */
 #include EC_MVE_INNER(pointwise)
 
 /* The constants of the channels from the first of bias on, `left` of them at most. */

@@ -89,6 +89,32 @@ static inline void ec_mve_copy_row(int8_t *to, const int8_t *row, int32_t inputs
     }
 }
 
+static inline void ec_mve_copy(int8_t *to, const int8_t *from, int32_t count)
+{
+    __asm__ volatile("wlstp.8 lr, %[count], 1f\n"
+                     "2:\n"
+                     "vldrb.8 q0, [%[from]], #16\n"
+                     "vstrb.8 q0, [%[to]], #16\n"
+                     "letp lr, 2b\n"
+                     "1:\n"
+                     : [from] "+r"(from), [to] "+r"(to)
+                     : [count] "r"(count)
+                     : "lr", "q0", "memory");
+}
+
+static inline void ec_mve_fill(int8_t *to, int32_t value, int32_t count)
+{
+    const int8x16_t all = vdupq_n_s8((int8_t)value);
+    __asm__ volatile("wlstp.8 lr, %[count], 1f\n"
+                     "2:\n"
+                     "vstrb.8 %q[all], [%[to]], #16\n"
+                     "letp lr, 2b\n"
+                     "1:\n"
+                     : [to] "+r"(to)
+                     : [count] "r"(count), [all] "w"(all)
+                     : "lr", "memory");
+}
+
 static inline void ec_mve_sum_rows(int32_t *sums, const int8_t *panel, int32_t inputs)
 {
     int32_t s0 = 0;

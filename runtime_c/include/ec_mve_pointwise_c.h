@@ -42,6 +42,16 @@ static inline void ec_mve_copy_row(int8_t *to, const int8_t *row, int32_t inputs
     }
 }
 
+static inline void ec_mve_copy(int8_t *to, const int8_t *from, int32_t count)
+{
+    memcpy(to, from, (size_t)count);
+}
+
+static inline void ec_mve_fill(int8_t *to, int32_t value, int32_t count)
+{
+    memset(to, value, (size_t)count);
+}
+
 static inline void ec_mve_sum_rows(int32_t *sums, const int8_t *panel, int32_t inputs)
 {
     memset(sums, 0, EC_MVE_ROWS * sizeof *sums);

@@ -2,31 +2,58 @@
 #ifndef EC_MVE_UPDATE_ARM_H
 #define EC_MVE_UPDATE_ARM_H
 
-/* Philox of four counters, one a lane (ec_philox.h). */
+/* Philox of four counters, one a lane (ec_philox.h): q0 to q3 are the words of the counters, q4 and
+ * q5 the multipliers. 13 instructions a round. */
 EC_MVE_APART void ec_mve_noise_draw(ec_mve_noise *noise)
 {
-    const uint32x4_t m0 = vdupq_n_u32(0xD2511F53u);
-    const uint32x4_t m1 = vdupq_n_u32(0xCD9E8D57u);
-    uint32x4x4_t c = {{vidupq_n_u32(noise->element >> 2, 1), vdupq_n_u32(noise->step),
-                       vdupq_n_u32(noise->salt), vdupq_n_u32(0)}};
     uint32_t k0 = noise->seed;
     uint32_t k1 = 0;
-    for (int32_t round = 0; round < 10; round++) {
-        uint32x4_t high = veorq_u32(vmulhq_u32(c.val[2], m1), c.val[1]);
-        c.val[1] = vmulq_u32(c.val[2], m1);
-        c.val[2] = veorq_u32(vmulhq_u32(c.val[0], m0), c.val[3]);
-        c.val[3] = vmulq_u32(c.val[0], m0);
-        c.val[0] = veorq_u32(high, vdupq_n_u32(k0));
-        c.val[2] = veorq_u32(c.val[2], vdupq_n_u32(k1));
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
+    uint32_t counter = noise->element >> 2;
+    __asm__ volatile("vidup.u32 q0, %[counter], #1\n"
+                     "vdup.32 q1, %[step]\n"
+                     "vdup.32 q2, %[salt]\n"
+                     "vmov.i32 q3, #0\n"
+                     "vdup.32 q4, %[m0]\n"
+                     "vdup.32 q5, %[m1]\n"
+                     "mov lr, #10\n"
+                     "dls lr, lr\n"
+                     "1:\n"
+                     "vmulh.u32 q6, q2, q5\n"
+                     "vmulh.u32 q7, q0, q4\n"
+                     "veor q6, q6, q1\n"
+                     "veor q7, q7, q3\n"
+                     "vmul.i32 q1, q2, q5\n"
+                     "vmul.i32 q3, q0, q4\n"
+                     "vdup.32 q0, %[k0]\n"
+                     "vdup.32 q2, %[k1]\n"
+                     "veor q0, q0, q6\n"
+                     "veor q2, q2, q7\n"
+                     "add %[k0], %[k0], %[w0]\n"
+                     "add %[k1], %[k1], %[w1]\n"
+                     "le lr, 1b\n"
+                     "vst40.32 {q0, q1, q2, q3}, [%[to]]\n"
+                     "vst41.32 {q0, q1, q2, q3}, [%[to]]\n"
+                     "vst42.32 {q0, q1, q2, q3}, [%[to]]\n"
+                     "vst43.32 {q0, q1, q2, q3}, [%[to]]\n"
+                     : [counter] "+Te"(counter), [k0] "+r"(k0), [k1] "+r"(k1)
+                     : [step] "r"(noise->step), [salt] "r"(noise->salt), [m0] "r"(0xD2511F53u),
+                       [m1] "r"(0xCD9E8D57u), [w0] "r"(0x9E3779B9u), [w1] "r"(0xBB67AE85u),
+                       [to] "r"(noise->words)
+                     : "lr", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "memory");
+}
+
+/* Noise of four elements. */
+static inline float32x4_t ec_mve_noise_vector(const ec_mve_noise *noise, uint32x4_t words)
+{
+    if (noise->nearest != 0) {
+        return vdupq_n_f32(0.5f);
     }
-    vst4q_u32(noise->words, c);
+    return vmulq_n_f32(vcvtq_f32_u32(vshrq_n_u32(words, 8)), 5.9604644775390625e-8f);
 }
 
 /* Vectors of MVE take numbers below 2^-126 for 0 and say nothing of what is not finite. Neither
  * occurs: sums are whole and `scale` is normal or 0, u is 0 or at least 2^-24; where |u - step|
- * leaves 512, infinity included, the elements go one by one. */
+ * leaves 512, infinity included, the elements go one by one, and so do the last ones. */
 static inline void ec_mve_update_some(const ec_mve_noise *noise, const uint32_t *words,
                                       const int8_t *w, const int32_t *sums, float scale,
                                       int32_t count, int8_t *y)
@@ -36,22 +63,18 @@ static inline void ec_mve_update_some(const ec_mve_noise *noise, const uint32_t 
         ec_mve_update_any(noise, words, w, sums, scale, count, y);
         return;
     }
-    for (; count > 0; count -= 4, words += 4, w += 4, sums += 4, y += 4) {
-        mve_pred16_t some = vctp32q((uint32_t)count);
-        float32x4_t u = vdupq_n_f32(0.5f);
-        if (noise->nearest == 0) {
-            uint32x4_t word = vshrq_n_u32(vldrwq_z_u32(words, some), 8);
-            u = vmulq_n_f32(vcvtq_f32_u32(word), 5.9604644775390625e-8f);
-        }
-        float32x4_t step = vmulq_n_f32(vcvtq_f32_s32(vldrwq_z_s32(sums, some)), scale);
-        float32x4_t moved = vsubq_f32(u, step);
-        if (vcmpltq_m_n_f32(vabsq_f32(moved), 512.0f, some) != some) {
-            ec_mve_update_any(noise, words, w, sums, scale, count < 4 ? count : 4, y);
+    for (; count >= 4; count -= 4, words += 4, w += 4, sums += 4, y += 4) {
+        float32x4_t step = vmulq_n_f32(vcvtq_f32_s32(vldrwq_s32(sums)), scale);
+        float32x4_t moved = vsubq_f32(ec_mve_noise_vector(noise, vldrwq_u32(words)), step);
+        if (!(vmaxnmavq_f32(0.0f, moved) < 512.0f)) {
+            ec_mve_update_any(noise, words, w, sums, scale, 4, y);
             continue;
         }
-        int32x4_t next = vaddq_s32(vldrbq_z_s32(w, some), vcvtmq_s32_f32(moved));
-        next = vminq_s32(vmaxq_s32(next, vdupq_n_s32(-127)), vdupq_n_s32(127));
-        vstrbq_p_s32(y, next, some);
+        int32x4_t next = vaddq_s32(vldrbq_s32(w), vcvtmq_s32_f32(moved));
+        vstrbq_s32(y, vminq_s32(vmaxq_s32(next, vdupq_n_s32(-127)), vdupq_n_s32(127)));
+    }
+    if (count > 0) {
+        ec_mve_update_any(noise, words, w, sums, scale, count, y);
     }
 }
 

@@ -37,17 +37,14 @@ static void ec_input_grad_columns(const ec_input_grad_params *p, const int8_t *w
                                   const int16_t *h, int32_t count, int32_t *acc)
 {
     int32_t eights = ec_mve_whole(p->out_c, 8);
-    int32_t first = idx[0];
-    int32_t second = columns > 1 ? idx[1] : first;
+    int32_t *first = acc + idx[0];
+    int32_t *second = columns > 1 ? acc + idx[1] : first;
     ec_mve_column(panel, EC_MVE_COLUMNS * 8, w, step, p->out_c);
     ec_mve_column(panel + 8, EC_MVE_COLUMNS * 8, columns > 1 ? w + 1 : w, step, p->out_c);
     for (int32_t pixel = 0; pixel < count; pixel += EC_MVE_VECTORS) {
-        int32_t sums[EC_MVE_VECTORS * EC_MVE_COLUMNS];
-        ec_mve_block(sums, h, panel, p->out_c);
-        for (int32_t k = 0; k < EC_MVE_VECTORS; k++, acc += p->in_c) {
-            acc[first] = sums[EC_MVE_COLUMNS * k];
-            acc[second] = sums[EC_MVE_COLUMNS * k + 1];
-        }
+        ec_mve_block(first, second, p->in_c, h, panel, p->out_c);
+        first += EC_MVE_VECTORS * p->in_c;
+        second += EC_MVE_VECTORS * p->in_c;
         h += EC_MVE_VECTORS * eights;
     }
 }
