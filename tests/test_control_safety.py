@@ -55,6 +55,22 @@ def test_a_blend_of_angles_goes_the_short_way() -> None:
     assert min(sent) > 3.09
 
 
+def test_speeds_of_an_axis_that_wraps_are_no_angles() -> None:
+    axis = Axis("velocity", (-10.0, 10.0), position=0, gain=0.01, wraps=True)
+    for mode, wanted in (("sync", [4.0, 0.0, -4.0]), ("ensemble", [0.0, 0.0, 0.0])):
+        blend = 3 if mode == "sync" else 0
+        given = replace(BASE, mode=mode, axes=(axis,), blend=blend, ensemble_decay=0.0)
+        loop, sent = Loop(given), []
+        for tick in range(7):
+            question = loop.begin(tick * PERIOD, np.zeros(1, np.float32))
+            if question is not None:
+                loop.deliver(question.sequence, np.full((8, 1), -8.0 if tick else 8.0, np.float32), 0)
+            action = loop.end()
+            assert action.values is not None
+            sent.append(float(action.values[0]))
+        assert sent == pytest.approx([8.0] * 4 + wanted, abs=1e-5)
+
+
 def test_an_ensemble_of_switches_is_a_switch_and_of_angles_an_angle() -> None:
     switch = Axis("discrete", (0.0, 1.0), position=1)
     given = replace(BASE, mode="ensemble", states=2, axes=(ANGLE, switch), continuous=True)

@@ -24,6 +24,14 @@ static bool is_target(ec_axis_kind kind) {
     return kind == EC_ABSOLUTE || kind == EC_LAG || kind == EC_DISCRETE;
 }
 
+bool ec_axis_is_angle(const ec_axis *axis) {
+    return axis->wraps != 0 && is_target(axis->kind);
+}
+
+float ec_command_way(const ec_axis *axis, float from, float to) {
+    return ec_axis_is_angle(axis) ? ec_axis_way(axis, from, to) : to - from;
+}
+
 void ec_command_clear(const ec_control_config *config, ec_command *command) {
     for (uint32_t i = 0; i < config->axes; i++) {
         command->last[i] = 0.0f;

@@ -32,6 +32,12 @@ void ec_command_stop(const ec_control_config *config, ec_command *command, const
  * what its actuator takes than it may move in a period. */
 bool ec_command_reaches(const ec_control_config *config, const float *state);
 
+/* Whether the command itself is an angle: a target of an axis that wraps. */
+bool ec_axis_is_angle(const ec_axis *axis);
+
+/* From one command to another; of angles the short way. */
+float ec_command_way(const ec_axis *axis, float from, float to);
+
 /* From one position to another; of an angle the short way. */
 float ec_axis_way(const ec_axis *axis, float from, float to);
 

@@ -38,7 +38,8 @@ static bool too_far(const ec_axis *axis, float before, float joined) {
         return joined < axis->action_min || joined > axis->action_max ||
                fabsf(joined) > axis->motion_max;
     }
-    return axis->kind != EC_DISCRETE && fabsf(ec_axis_way(axis, before, joined)) > axis->motion_max;
+    return axis->kind != EC_DISCRETE &&
+           fabsf(ec_command_way(axis, before, joined)) > axis->motion_max;
 }
 
 /* Join the action `raw` to the last one of `chunk`, where the actuators can do it. */

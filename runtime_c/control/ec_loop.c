@@ -186,7 +186,8 @@ static void mean_action(const ec_loop *loop, int64_t tick, float *wanted) {
             for (uint32_t i = 0; i < config->axes; i++) {
                 const ec_axis *axis = &config->axis[i];
                 wanted[i] +=
-                    weight * (axis->wraps != 0 ? ec_axis_way(axis, last[i], action[i]) : action[i]);
+                    weight *
+                    (ec_axis_is_angle(axis) ? ec_axis_way(axis, last[i], action[i]) : action[i]);
             }
             total += weight;
             weight *= config->ensemble_ratio;
@@ -197,7 +198,7 @@ static void mean_action(const ec_loop *loop, int64_t tick, float *wanted) {
         wanted[i] /= total;
         if (axis->kind == EC_DISCRETE) {
             wanted[i] = last[i];
-        } else if (axis->wraps != 0) {
+        } else if (ec_axis_is_angle(axis)) {
             wanted[i] = ec_axis_way(axis, 0.0f, last[i] + wanted[i]);
         }
     }
@@ -222,7 +223,7 @@ static void blend(const ec_loop *loop, int64_t tick, float *wanted) {
     const float *action = old->action + (size_t)index * config->axes;
     for (uint32_t i = 0; i < config->axes; i++) {
         const ec_axis *axis = &config->axis[i];
-        if (axis->wraps != 0) {
+        if (ec_axis_is_angle(axis)) {
             float way = ec_axis_way(axis, action[i], wanted[i]);
             wanted[i] = ec_axis_way(axis, 0.0f, action[i] + share * way);
         } else if (axis->kind != EC_DISCRETE) {
@@ -373,7 +374,7 @@ static void count_handover(ec_loop *loop, const ec_chunk *chunk, uint32_t late) 
         const float *first = chunk->action + (size_t)chunk->start * config->axes;
         for (uint32_t i = 0; i < config->axes; i++) {
             loop->wanted[i] = loop->command.last[i] +
-                              ec_axis_way(&config->axis[i], loop->command.last[i], first[i]);
+                              ec_command_way(&config->axis[i], loop->command.last[i], first[i]);
         }
         float jump = distance(loop->wanted, loop->command.last, config->axes);
         ec_histogram_add(&loop->histogram[EC_SEAM_JUMP], millionths(jump));
