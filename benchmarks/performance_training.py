@@ -162,6 +162,7 @@ def _sparse(result: Result) -> str:
         f"| our full update, time | {gains['time']:.2f}× | {limits['time']:g}× |",
         f"| our full update, arena | {gains['memory']:.2f}× | {limits['memory']:g}× |",
         f"| our full update, arena and frozen weights | {gains['memory_with_frozen']:.2f}× |  |",
+        f"| our full update, process | {gains['process_of_full']:.2f}× |  |",
         f"| PyTorch's process | {gains['process']:.1f}× | {limits['process']:g}× |",
         f"| PyTorch's live tensors, frozen weights on both sides | {gains['live']:.2f}× |  |",
         "",
