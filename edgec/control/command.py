@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgec.control.record import Recording
     from edgec.control.settings import Settings
 
-ACTIONS: Final = ("plan", "simulate", "soak", "replay", "report")
+ACTIONS: Final = ("plan", "simulate", "run", "soak", "replay", "report")
 ALL: Final = "all"
 
 
@@ -23,11 +23,12 @@ def options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "what",
         choices=ACTIONS,
-        help="plan: what a policy's latency asks for; simulate: score a mode on a task, in virtual time; soak: hours "
+        help="plan: what a policy's latency asks for; simulate: score a mode on a task, in virtual time; run: a robot "
+        "and a policy in real time; soak: hours "
         "of a loop with faults, in virtual time; replay: a recording again, bit for bit; report: what it says",
     )
     p.add_argument("recording", nargs="?", type=Path, metavar="FILE", help="of a loop (replay, report)")
-    p.add_argument("--settings", type=Path, metavar="FILE.toml", help="of the loop (plan, soak)")
+    p.add_argument("--settings", type=Path, metavar="FILE.toml", help="of the loop (plan, run, soak)")
     p.add_argument("--html", type=Path, metavar="FILE", help="write the report with pictures (report)")
     p.add_argument(
         "--torn", action="store_true", help="take what is whole of a damaged file (replay, report)"
@@ -51,7 +52,21 @@ def options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--quantum", type=_natural, default=1, metavar="N", help="actions joined to one (default 1)"
     )
-    p.add_argument("--policy", default="expert", help="expert (default), the analytic one")
+    p.add_argument(
+        "--policy",
+        default="expert",
+        metavar="NAME",
+        help="run: package.module:function that returns it, an .onnx file or an artifact; simulate: expert",
+    )
+    p.add_argument("--robot", metavar="PACKAGE.MODULE:FUNCTION", help="returns the robot (run)")
+    p.add_argument("--seconds", type=float, metavar="S", help="until the robot comes to rest (run)")
+    p.add_argument("--record", type=Path, metavar="FILE", help="write all that happens (run)")
+    p.add_argument(
+        "--priority", type=_natural, default=0, metavar="N", help="SCHED_FIFO of the control thread (run)"
+    )
+    p.add_argument(
+        "--require-rt", action="store_true", help="do not run without what --priority asks for (run)"
+    )
     p.add_argument("--knows-age", action="store_true", help="the expert moves the target on by the delay")
     p.add_argument("--envs", type=_natural, default=128, metavar="N", help="robots at once (default 128)")
     p.add_argument("--steps", type=_natural, default=240, metavar="N", help="periods (default 240)")
@@ -65,9 +80,14 @@ def _natural(text: str) -> int:
 
 def run(args: argparse.Namespace) -> tuple[Any, str]:
     """(the result for machines, the same for people) of `edgec control`."""
-    return {"plan": _plan, "simulate": _simulate, "soak": _soak, "replay": _replay, "report": _report}[
-        args.what
-    ](args)
+    return {
+        "plan": _plan,
+        "simulate": _simulate,
+        "run": _run,
+        "soak": _soak,
+        "replay": _replay,
+        "report": _report,
+    }[args.what](args)
 
 
 def _settings(args: argparse.Namespace) -> Settings:
@@ -89,6 +109,38 @@ def _recording(args: argparse.Namespace) -> Recording:
         raise UserError(
             "EDGEC-E288", f"give a recording that can be read: {args.recording}: {error.strerror or error}"
         ) from None
+
+
+def _run(args: argparse.Namespace) -> tuple[Any, str]:
+    from edgec.control.realtime_types import RealTime
+    from edgec.control.run import Run, run
+    from edgec.control.settings_file import names_in
+
+    settings = _settings(args)
+    if args.robot is None:
+        raise UserError("EDGEC-E283", "give --robot PACKAGE.MODULE:FUNCTION: run needs it")
+    statistics, grants = run(
+        Run(
+            settings,
+            *names_in(args.settings),
+            args.robot,
+            args.policy,
+            args.seconds,
+            args.record,
+            RealTime(args.priority, lock_memory=args.priority > 0, require=args.require_rt),
+        )
+    )
+    late = {
+        share: statistics.quantile("lateness", q) / 1e6
+        for share, q in (("p50", 0.5), ("p99", 0.99), ("max", 1))
+    }
+    lines = (
+        f"{statistics.periods:,} periods at {statistics.achieved_hz:.2f} Hz, {statistics.missed:,} left out; {grants}",
+        "woken late " + "  ".join(f"{name} {ms:.3f} ms" for name, ms in late.items()),
+        "  ".join(f"{name} {count:,}" for name, count in statistics.counts.items() if count),
+        f"ended: {statistics.end}" + (f", stopped: {statistics.stop}" if statistics.stop != "none" else ""),
+    )
+    return {**statistics.json(), "realtime": grants.text}, "\n".join(lines)
 
 
 def _soak(args: argparse.Namespace) -> tuple[Any, str]:

@@ -42,12 +42,22 @@ _KINDS: Final = {int: "a whole number", float: "a number", bool: "true or false"
 def read_settings(path: Path) -> Settings:
     """The settings in `path`. Raises UserError EDGEC-E284 for an axis without limits, E285 for a key or value that is
     none, E286 where the file cannot be read."""
+    return settings_from(_table(path), str(path))
+
+
+def names_in(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the measured numbers and of the axes, of a file that `read_settings` takes; an axis without one is
+    named by its number."""
+    table = _table(path)
+    return tuple(table["state"]), tuple(str(a.get("name", i)) for i, a in enumerate(table["axes"]))
+
+
+def _table(path: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError("EDGEC-E286", f"give a TOML file with control settings: {path}: {reason}") from None
-    return settings_from(table, str(path))
 
 
 def settings_from(table: Mapping[str, Any], where: str) -> Settings:

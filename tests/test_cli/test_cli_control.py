@@ -116,3 +116,55 @@ def test_a_soak_is_told(edgec: Command) -> None:
     first, second = (edgec.works(*words).out.splitlines() for _ in range(2))
     assert first[0].startswith("periods    2,000, ") and first[0].endswith("none lost")
     assert first[-1] == second[-1] and first[-1].startswith("log        ")
+
+
+ROBOT = """
+import numpy as np
+from edgec.control.realtime_types import Observation
+
+class Robot:
+    def __init__(self):
+        self.state = np.zeros(2, np.float32)
+    def sense(self):
+        return Observation(self.state.copy())
+    def act(self, action):
+        self.state += action
+
+def policy():
+    return lambda question, payload: np.full((16, 2), 0.01, np.float32)
+
+def broken():
+    raise RuntimeError("no arm on the bus")
+"""
+
+
+def test_a_robot_and_a_policy_run_and_are_recorded(edgec: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.test_control_plan import TEXT
+
+    (edgec.here / "robot.toml").write_text(TEXT, encoding="utf-8")
+    (edgec.here / "my_robot_of_a_test.py").write_text(ROBOT, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(edgec.here))
+    words = "control run --settings robot.toml --robot my_robot_of_a_test:Robot --policy my_robot_of_a_test:policy"
+    found = json.loads(edgec.works(*words.split(), "--seconds", "0.5", "--record", "run.rec", "--json").out)
+    assert found["periods"] > 5 and found["counts"]["asked"] > 0 and found["sense_errors"] == 0
+    assert "the same bit for bit" in edgec.works("control", "replay", "run.rec").out
+    out = edgec.works(*words.split(), "--seconds", "0.2").out
+    assert " Hz, " in out and "woken late p50 " in out
+    refused = (
+        (
+            "control run --settings robot.toml",
+            "EDGEC-E283: give --robot PACKAGE.MODULE:FUNCTION: run needs it",
+        ),
+        (
+            words.replace(":Robot", ":broken"),
+            "EDGEC-E289: mend my_robot_of_a_test:broken or put its folder on PYTHONPATH: RuntimeError: no arm on "
+            "the bus",
+        ),
+        (
+            words.replace(":policy", ""),
+            "EDGEC-E289: write --policy as package.module:function, an .onnx file or the folder of an artifact, not "
+            "'my_robot_of_a_test'",
+        ),
+    )
+    for slip, text in refused:
+        edgec.refused(2, text, *slip.split())
