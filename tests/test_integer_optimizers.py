@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mcunet
 import numpy as np
 import pytest
 import torch
 from artifacts import artifact, drawn, interpreted, ran
 from host_model import HostModel
 
+from benchmarks.schemes import spec_of
 from edgec import interp, pipeline
 from edgec.backends.kernels_c import KERNELS
 from edgec.build import constant
 from edgec.errors import UserError
+from edgec.frontends.mcu_pickle import Head, import_mcu_pickle
 from edgec.ir import Array, Persistence, Program, Quant, State
 from edgec.ops import OPS
 from edgec.ops.block_float import Rounding, unpack_mask
@@ -436,3 +439,26 @@ def test_saved_states_hold_fractions_and_velocities() -> None:
         n for n, s in program.state.items() if isinstance(s, State) and s.persistence is Persistence.SAVED
     ]
     assert {f"{n}.momentum" for n in quantised(program)} <= set(saved)
+
+
+@mcunet.needed
+def test_mcunet_in_q8_8(tmp_path: Path) -> None:
+    """Scheme 99: a byte a trained weight more, and every state after three steps in C is the interpreter's."""
+    network = import_mcu_pickle(mcunet.FILE, Head(10, seed=1))
+    plain, program = (
+        train(network, spec_of("99"), integers("int8", rounding, seed=2))  # type: ignore[arg-type]
+        for rounding in ("stochastic", "q8.8")
+    )
+    model = HostModel(program, tmp_path, stream="all")
+    fewer = pipeline.lower(plain, load_target("host"), pipeline.Options(stream="all"), KERNELS, "model")
+    assert model.plan.arenas[0].bytes - fewer.arenas[0].bytes == weights(program, "I8") == 52_480
+    calls = drawn(program, ["train_step"] * 3, 6)
+    for entry, inputs in calls:
+        model.call(entry, inputs)
+    expected = after(program, calls)
+    for name, content in expected.items():
+        ours = np.ascontiguousarray(content).reshape(-1).view(np.uint8)
+        np.testing.assert_array_equal(model.bytes_at(f"state.{name}"), ours, err_msg=name)
+    moved = [n for n in expected if n.endswith(".fraction")]
+    assert len(moved) == 6
+    assert all((expected[n] != 0).any() for n in moved)
