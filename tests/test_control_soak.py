@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
 import pytest
+from control_programs import CONTROL, MEMORY_SANITIZER, TESTS_C, build, run
 
 from edgec.control.settings import MODES, Axis, Mode, Settings
 from edgec.control.soak import PERIODS, soak
@@ -56,3 +62,35 @@ def test_five_hours_in_which_nothing_drifts_leaks_or_gets_lost() -> None:
     assert found.good, found.drift
     assert found.counts["ticks"] == 1_800_000
     assert found.memory_kib < 32 * 1024  # one part's arrays; C has the caller's memory alone
+
+
+LOG = "control_log.c"
+PARTS = ("axis", "chunk", "control", "delay", "faults", "histogram", "loop", "record", "trial")
+CROSS, EMULATOR = "aarch64-linux-gnu-gcc", shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+
+
+@cache
+def log_of(*flags: str) -> str:
+    done = run(build((LOG,), flags))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("flags", [("-O0",), ("-O3", "-march=native"), MEMORY_SANITIZER])
+def test_the_log_is_the_same_however_the_loop_is_compiled(flags: tuple[str, ...]) -> None:
+    assert re.fullmatch(r"\d{4} stops, 0 dropped, [0-9a-f]{16}\n", log_of("-O2"))
+    assert log_of(*flags) == log_of("-O2")
+
+
+@pytest.mark.skipif(
+    EMULATOR is None or shutil.which(CROSS) is None,
+    reason=f"LEFT OUT, the log of an aarch64 processor: {CROSS} or qemu-aarch64 is not installed",
+)
+def test_the_log_of_an_aarch64_processor_is_the_same(tmp_path: Path) -> None:
+    program = tmp_path / "log"
+    sources = [TESTS_C / LOG, *(CONTROL / f"ec_{name}.c" for name in PARTS)]
+    command = [CROSS, "-std=c11", "-O2", "-ffp-contract=off", "-static", f"-I{CONTROL}"]
+    subprocess.run([*command, *map(str, sources), "-lm", "-o", str(program)], check=True)
+    assert EMULATOR is not None
+    done = subprocess.run([EMULATOR, str(program)], capture_output=True, text=True, check=True)
+    assert done.stdout == log_of("-O2")
