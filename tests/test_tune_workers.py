@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from tiny_tuning import ITEMS, SUBJECT, Tiny, scheme
 
+import edgec
 from edgec.cli import main
 from edgec.errors import TargetError, UserError
 from edgec.tune import contribution, workers
@@ -351,6 +352,30 @@ def test_the_command_writes_the_same_scheme_on_a_cluster(
     for name, more in (("one.toml", ()), ("ray.toml", ("--cluster", cluster[0].address))):
         assert main([*words, "--on", "interpreter", "-o", name, *more]) == 0
     assert Path("one.toml").read_bytes() == Path("ray.toml").read_bytes()
+
+
+@pytest.mark.slow
+@NEEDS_RAY
+def test_a_task_that_loses_every_worker_of_a_cluster_is_told(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "RETRIES", 1)
+    with pytest.raises(TargetError) as caught:
+        list(workers.run(Dies(), range(3, 5), 1, cluster[0].address))
+    assert str(caught.value) == (
+        "EDGEC-E841: check the cluster's nodes and their memory, and run it again with --resume: one fine-tuning did "
+        "not end, in up to 1 tries (WorkerCrashedError); finished results are kept"
+    )
+
+
+def test_a_node_with_another_edgec_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = workers._do_remote("0.0.1", "", b"", 0)
+    monkeypatch.setattr(workers, "_on_cluster", lambda *_: (found for found in [(0, answer)]))
+    with pytest.raises(TargetError) as caught:
+        list(workers.run(Tiny(), [Task(Choice(1), 0)], 1, "head:6379"))
+    assert str(caught.value) == (
+        f"EDGEC-E842: install edgec 0.0.1 on every node of the cluster: one has edgec {edgec.__version__}"
+    )
 
 
 @NEEDS_RAY

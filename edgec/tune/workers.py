@@ -22,7 +22,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from edgec import errors
+from edgec import __version__, errors
 from edgec.errors import EdgecError, TargetError
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ def run(
     """(number, work(task)) of every task, as they finish. `work` is pickled once for each worker.
 
     Raises what `work` raises to the user; TargetError EDGEC-E841 where a worker was killed, EA08 where Ray is not
-    installed, E840 where the cluster at address `cluster` does not answer.
+    installed, E840 where the cluster at address `cluster` does not answer, E842 where a node has another edgec.
     """
     if not tasks:
         return
@@ -148,16 +148,20 @@ def _on_cluster(work: Callable[[T], R], tasks: Sequence[T], address: str) -> Res
         held = ray.put(content)
         digest = hashlib.sha256(content).hexdigest()
         remote = ray.remote(num_cpus=1, max_retries=RETRIES)(_do_remote)
-        pending = {remote.remote(digest, held, task): number for number, task in enumerate(tasks)}
+        pending = {
+            remote.remote(__version__, digest, held, task): number for number, task in enumerate(tasks)
+        }
         while pending:
             done, _ = ray.wait(list(pending), num_returns=1)
             for reference in done:
                 yield pending.pop(reference), ray.get(reference)
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OwnerDiedError, ray.exceptions.RaySystemError):
+    except ray.exceptions.RayTaskError:
+        raise  # our bug, with the worker's traceback
+    except ray.exceptions.RayError as error:  # workers, nodes or their memory
         raise TargetError(
             "EDGEC-E841",
-            f"check the cluster's nodes and run it again with --resume: one fine-tuning lost {RETRIES} workers; "
-            "finished results are kept",
+            "check the cluster's nodes and their memory, and run it again with --resume: one fine-tuning did not "
+            f"end, in up to {RETRIES} tries ({type(error).__name__}); finished results are kept",
         ) from None
     finally:
         ray.shutdown()
@@ -171,8 +175,16 @@ def _refuse_silent(address: str) -> None:
     socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
 
 
-def _do_remote(digest: str, work: bytes, task: Any) -> Any:
+def _do_remote(version: str, digest: str, work: bytes, task: Any) -> Any:
+    """A task on a node. Its edgec must be the caller's: another may compute something else."""
+    if version != __version__:
+        return _other_version(__version__, version)
     if digest not in _own:
         _own.clear()
         _own[digest] = pickle.loads(work)
     return _attempt(_own[digest], task)
+
+
+def _other_version(theirs: str, mine: str) -> _Refusal:
+    text = f"install edgec {mine} on every node of the cluster: one has edgec {theirs}"
+    return _Refusal("TargetError", "EDGEC-E842", text)
