@@ -3,6 +3,7 @@ benchmarks/control.py measures those."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
@@ -15,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from control_programs import build, run, values
+from control_programs import CONTROL, build, run, values
 
-from edgec.control import realtime
+from edgec.control import core, realtime, realtime_types
 from edgec.control.loop import Question
 from edgec.control.realtime import RealtimeLoop
 from edgec.control.realtime_types import GRANTS, Grants, Observation, Options, Payload, RealTime
@@ -120,6 +121,43 @@ def test_a_clock_that_jumps_keeps_the_grid() -> None:
 
 def test_statistics_are_whole_while_the_loop_runs() -> None:
     assert scenario("statistics")["copies"] > 1
+
+
+def test_a_driver_behind_a_mailbox_sends_the_newest_commands() -> None:
+    done = run(build(PROGRAM), "mailbox", PERIODS)
+    found = values(done.stdout)
+    assert found["wrong"] == found["outside"] == found["last"] == found["sense_errors"] == 0
+    assert found["acts"] + found["lost"] == found["periods"] == PERIODS + 11
+    assert found["senses"] == found["acts"] + 1 and found["taken"] > 0
+
+
+def test_structures_are_as_large_in_c(tmp_path: Path) -> None:
+    of_c = {
+        "ec_control_config": core.CConfig,
+        "ec_observation": core.CObservation,
+        "ec_request": core.CRequest,
+        "ec_tick_result": core.CTick,
+        "ec_sensed": realtime_types.CSensed,
+        "ec_sent": realtime_types.CSent,
+        "ec_threads_config": realtime_types.CThreadsConfig,
+        "ec_grants": realtime_types.CGrants,
+        "ec_statistics": realtime_types.CStatistics,
+    }
+    lines = "".join(f"size_t {name}_bytes(void) {{ return sizeof({name}); }}\n" for name in of_c)
+    (tmp_path / "sizes.c").write_text(f'#include "ec_threads.h"\n{lines}')
+    command = [
+        "gcc",
+        "-shared",
+        "-fPIC",
+        f"-I{CONTROL}",
+        str(tmp_path / "sizes.c"),
+        "-o",
+        str(tmp_path / "s.so"),
+    ]
+    subprocess.run(command, check=True)
+    sizes = ctypes.CDLL(str(tmp_path / "s.so"))
+    found = {name: getattr(sizes, f"{name}_bytes")() for name in of_c}
+    assert found == {name: ctypes.sizeof(structure) for name, structure in of_c.items()}
 
 
 def test_what_is_not_granted_is_said() -> None:

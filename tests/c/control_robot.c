@@ -116,7 +116,8 @@ int32_t policy_infer(void *user, const ec_request *request, const void *payload,
     policy *p = (policy *)user;
     const uint32_t *word = (const uint32_t *)payload;
     for (uint32_t i = 0; payload != NULL && i < ROBOT_PAYLOAD / sizeof *word; i++) {
-        p->wrong += word[i] != (uint32_t)request->sequence ? 1u : 0u;
+        uint32_t wanted = p->unnumbered != 0u ? word[0] : (uint32_t)request->sequence;
+        p->wrong += word[i] != wanted ? 1u : 0u;
     }
     if (p->latency_ns > 0) {
         struct timespec pause = {.tv_sec = 0, .tv_nsec = (long)p->latency_ns};

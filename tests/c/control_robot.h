@@ -39,7 +39,8 @@ typedef struct {
     float target;
     int64_t latency_ns;
     policy_fault fault;
-    uint64_t after; /* answers before the fault */
+    uint32_t unnumbered; /* 1: payloads are whole, but not numbered like the requests */
+    uint64_t after;      /* answers before the fault */
     _Atomic uint64_t answers;
     uint64_t wrong;
     sem_t release;

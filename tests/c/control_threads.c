@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 #include "control_heap.h"
 #include "control_robot.h"
+#include "ec_mailbox.h"
 
 #define PERIOD_NS 5000000
 #define HORIZON 64u
@@ -39,6 +41,47 @@ static int64_t virtual_now(void *user) {
 static void virtual_sleep(void *user, int64_t deadline_ns) {
     int64_t jump_at = *(const int64_t *)user;
     virtual_ns = deadline_ns + (body.last_period + 1 == jump_at ? 1000000000 : 0);
+}
+
+/* A driver with a thread of its own, behind a mailbox. */
+static ec_mailbox *mailbox;
+
+static void post(void) {
+    uint32_t payload[ROBOT_PAYLOAD / sizeof(uint32_t)];
+    body.senses++;
+    for (uint32_t i = 0; i < ROBOT_PAYLOAD / sizeof(uint32_t); i++) {
+        payload[i] = (uint32_t)body.senses;
+    }
+    ec_mailbox_post(mailbox, body.position, payload, ec_threads_now(), body.senses);
+}
+
+static void *drive(void *unused) {
+    ec_sent sent;
+    float action[ROBOT_AXES];
+    while (ec_mailbox_wait(mailbox, &sent, action)) {
+        body.wrong += body.acts > 0u && sent.period <= body.last_period ? 1u : 0u;
+        body.last_period = sent.period;
+        body.acts++;
+        for (uint32_t i = 0; i < ROBOT_AXES; i++) {
+            body.outside += !(fabsf(action[i]) <= body.limit) ? 1u : 0u;
+            body.last[i] = action[i];
+            body.position[i] += action[i];
+        }
+        post();
+    }
+    return unused;
+}
+
+static void use_mailbox(void) {
+    size_t bytes = ec_mailbox_bytes(&control, ROBOT_PAYLOAD);
+    mailbox = ec_mailbox_init(&control, ROBOT_PAYLOAD, aligned_alloc(64, bytes));
+    config.callbacks.sense = ec_mailbox_sense;
+    config.callbacks.act = ec_mailbox_act;
+    config.callbacks.payload = ec_mailbox_payload;
+    config.callbacks.robot = mailbox;
+    config.callbacks.trace = NULL;
+    mind.unnumbered = 1;
+    post();
 }
 
 static void on_signal(int number) {
@@ -129,6 +172,9 @@ static void choose(const char *scenario) {
         mind.latency_ns = 0;
         body.virtual_time = 1;
     }
+    if (strcmp(scenario, "mailbox") == 0) {
+        use_mailbox();
+    }
     if (strcmp(scenario, "require") == 0) {
         config.realtime.control_cpu = 1000; /* there is no such CPU */
         config.realtime.require = 1;
@@ -192,6 +238,10 @@ int main(int count, char **words) {
     }
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
+    pthread_t driver;
+    if (mailbox != NULL && pthread_create(&driver, NULL, drive, NULL) != 0) {
+        return 1;
+    }
     status = ec_threads_start(threads);
     uint64_t copies = 0;
     if (status == EC_THREADS_OK) {
@@ -204,10 +254,18 @@ int main(int count, char **words) {
         ec_threads_statistics(threads, &statistics);
         ec_threads_statistics(threads, &statistics);
     }
+    uint64_t lost = 0;
+    if (mailbox != NULL) {
+        ec_mailbox_close(mailbox);
+        pthread_join(driver, NULL);
+        lost = ec_mailbox_lost(mailbox);
+    }
+    printf("lost=%" PRIu64 "\n", lost);
     print_result(status, copies);
     if (status == EC_THREADS_HANGS) {
         return 0; /* its thread and the memory stay */
     }
     free(memory);
+    free(mailbox);
     return 0;
 }
