@@ -27,7 +27,7 @@
 extern "C" {
 #endif
 
-/* Whose time it is. All callbacks are of the monotonic clock where `now` is NULL. */
+/* Whose time it is: the monotonic clock's where both are NULL. */
 typedef struct {
     int64_t (*now)(void *user);
     void (*sleep_until)(void *user, int64_t deadline_ns);
