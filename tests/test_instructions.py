@@ -83,7 +83,7 @@ def test_a_single_precision_unit_gets_no_double(instructions: Instructions, targ
     assert matching(DOUBLE, instructions(target, "audio_transformer", "fp32")) == []
 
 
-@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"])
+@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m7", "cortex-m33"])
 def test_a_core_with_dsp_instructions_gets_them(instructions: Instructions, target: str) -> None:
     assert matching(DSP, instructions(target, "kws", "int8"))
 

@@ -27,7 +27,7 @@ from tests.example_networks import (
 FAST = ("digits", "kws", "ad", "audio_transformer")  # on every core in `make test`; all networks on M4
 STREAMED = ("mobilenet_v2_035", "mcunet_like")
 FILLS = (0x00, 0xA5)
-DSP_TARGETS = ("cortex-m7", "cortex-m33", "cortex-m55", "stm32f746-disco", "nucleo-h743")
+OWN_TARGETS = ("cortex-m7", "cortex-m33", "cortex-m55", "stm32f746-disco", "nucleo-h743")
 
 ON_CORES = [
     pytest.param(name, core, marks=() if name in FAST or core == "cortex-m4" else pytest.mark.slow)
@@ -89,12 +89,13 @@ def test_host_equals_interpreter_on_large_networks(folder: Path, name: str) -> N
     assert_bit_exact(name, made(folder, name, "host", "off").built("host"))
 
 
-@pytest.mark.parametrize("target", DSP_TARGETS)
-def test_artifact_of_a_target_with_dsp_kernels_passes_its_check_on_the_host(
+@pytest.mark.parametrize("target", OWN_TARGETS)
+def test_artifact_of_a_target_with_kernels_of_its_own_passes_its_check_on_the_host(
     folder: Path, target: str
 ) -> None:
     kws = made(folder, "kws", target, "off")
-    assert any((kws.folder / "src/kernels/dsp").iterdir())
+    own = "mve" if target == "cortex-m55" else "dsp"
+    assert any((kws.folder / "src/kernels" / own).iterdir())
     assert kws.places() == ("host", "qemu")
     kws.check("host", sanitize=True)
 
