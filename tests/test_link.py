@@ -396,6 +396,30 @@ def test_another_version_of_the_protocol() -> None:
     )
 
 
+def test_answers_of_a_wrong_length() -> None:
+    link, wire = linked()
+    hello = struct.pack("<HHII", VERSION, 8, 1, 2)
+
+    def answered(payload: bytes) -> str:
+        def feed(data: bytes) -> bytes:
+            (asked,) = Decoder().feed(data)
+            if asked.kind == Request.HELLO:
+                nonce = asked.payload[2:6]
+                body = payload[:8] + nonce + payload[12:]
+                return encode(Frame(asked.kind | ANSWER, 0, asked.sequence, 0, body))
+            return encode(Frame(asked.kind | ANSWER, 0, asked.sequence, asked.session, payload))
+
+        wire.device.feed = feed  # type: ignore[method-assign]
+        return refused(link.hello if payload.startswith(hello[:2]) else link.save)
+
+    cure = "EDGEC-E823: flash a firmware made by this edgec, or use the edgec that made it: /dev/board gave "
+    assert answered(hello) == f"{cure}an answer of 12 bytes, not 60, to hello; its weights are as they were"
+    assert answered(hello + bytes(48)) == f"{cure}frames of 8 bytes, to hello; its weights are as they were"
+    link, wire = linked()
+    link.hello()
+    assert answered(b"\0\0\0") == f"{cure}an answer of 3 bytes, not 4, to save; {AFTER_0}"
+
+
 def test_weights_of_another_network_or_choice() -> None:
     link, wire = linked()
     weights = link.pull()

@@ -67,6 +67,15 @@ def ended(at: Situation, reason: str) -> TargetError:
     )
 
 
+def strange(at: Situation, what: str) -> TargetError:
+    """An answer that arrived whole and is none of the protocol's."""
+    return TargetError(
+        "EDGEC-E823",
+        "flash a firmware made by this edgec, or use the edgec that made it: "
+        f"{at.name} gave {what}, to {at.words}; {at.weights}",
+    )
+
+
 def refused(at: Situation, answer: Frame) -> TargetError:
     """The device answered with a status other than OK."""
     known = answer.status in tuple(Status)

@@ -16,7 +16,7 @@ import struct
 import time
 import zlib
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from edgec.errors import TargetError, UserError
 from edgec.link import errors as link_errors
@@ -25,6 +25,8 @@ from edgec.link.frame import ANSWER, HASH_BYTES, VERSION, Decoder, Frame, Reques
 
 _HELLO: Final = struct.Struct(f"<HHII{HASH_BYTES}s{HASH_BYTES}sIIIIIIII")
 _STATS: Final = struct.Struct("<IIfIIIIII")
+_STEP, _SCORE, _COUNT = struct.Struct("<fiIf"), struct.Struct("<fi"), struct.Struct("<I")
+LEAST_PAYLOAD: Final = 128  # of a frame: EC_LINK_PAYLOAD_MIN
 CAN_SAVE, CAN_RECEIVE, CAN_EVALUATE = 1, 2, 4
 # Requests that the device answers at once; the others compute or write flash.
 _QUICK: Final = frozenset(
@@ -141,14 +143,16 @@ class Link:
         self._nonce = (self._nonce + 1) & 0xFFFFFFFF
         payload = self.request(Request.HELLO, struct.pack("<HI", VERSION, self._nonce))
         name = payload[_HELLO.size :].decode("utf-8", "replace")
-        told = Hello(*(*_HELLO.unpack_from(payload), name))
+        told = Hello(*(*self._unpacked(Request.HELLO, _HELLO, payload[: _HELLO.size]), name))
+        if told.payload < LEAST_PAYLOAD:
+            raise link_errors.strange(self._situation(Request.HELLO), f"frames of {told.payload} bytes")
         self._session, self._payload = told.session, told.payload
         self._device, self.steps = told, told.steps
         return told
 
     def stats(self) -> Stats:
         """Counters, learning rate and the CRC-32 of the weights."""
-        stats = Stats(*_STATS.unpack(self.request(Request.STATS)))
+        stats = Stats(*self._asked(Request.STATS, _STATS))
         self.steps = stats.steps
         return stats
 
@@ -168,14 +172,14 @@ class Link:
     def train(self, sample: bytes, label: bytes) -> Step:
         """One training step."""
         tail = self._all_but_the_tail(Request.TRAIN, sample, len(label))
-        step = Step(*struct.unpack("<fiIf", self.request(Request.TRAIN, label + tail)))
+        step = Step(*self._asked(Request.TRAIN, _STEP, label + tail))
         self.steps = step.steps
         return step
 
     def evaluate(self, sample: bytes, label: bytes) -> tuple[float, int]:
         """(loss, correct) of one sample; nothing changes."""
         tail = self._all_but_the_tail(Request.EVALUATE, sample, len(label))
-        loss, correct = struct.unpack("<fi", self.request(Request.EVALUATE, label + tail))
+        loss, correct = self._asked(Request.EVALUATE, _SCORE, label + tail)
         return loss, correct
 
     def save(self) -> int:
@@ -194,7 +198,7 @@ class Link:
         """Put a sample into place `slot` of the replay buffer; returns how many it holds."""
         head = struct.pack("<I", slot) + label
         tail = self._all_but_the_tail(Request.TRAIN, sample, len(head))
-        kept: int = struct.unpack("<I", self.request(Request.REPLAY_KEEP, head + tail))[0]
+        kept: int = self._asked(Request.REPLAY_KEEP, _COUNT, head + tail)[0]
         return kept
 
     def set_replay(self, steps: int) -> None:
@@ -226,8 +230,18 @@ class Link:
             self.request(Request.WEIGHTS_CHUNK, struct.pack("<I", at) + weights[at : at + room])
         return self._simple(Request.WEIGHTS_COMMIT)
 
+    def _asked(self, kind: Request, form: struct.Struct, payload: bytes = b"") -> tuple[Any, ...]:
+        """What an answer of fixed length holds."""
+        return self._unpacked(kind, form, self.request(kind, payload))
+
+    def _unpacked(self, kind: Request, form: struct.Struct, answer: bytes) -> tuple[Any, ...]:
+        if len(answer) != form.size:
+            told = f"an answer of {len(answer)} bytes, not {form.size}"
+            raise link_errors.strange(self._situation(kind), told)
+        return form.unpack(answer)
+
     def _simple(self, kind: Request) -> int:
-        steps: int = struct.unpack("<I", self.request(kind))[0]
+        steps: int = self._asked(kind, _COUNT)[0]
         self.steps = steps
         return steps
 
