@@ -343,6 +343,31 @@ def test_labels_of_several_positions(tmp_path: Path) -> None:
         assert link.stats().crc == before
 
 
+def test_what_a_firmware_refuses_leaves_its_weights(tmp_path: Path) -> None:
+    """Sent past the checks of the host: numbers that are none, labels that are no class, rates below 0."""
+    made = positions(tmp_path / "made", 1)
+    x, broken = np.ones((2, 1, 5), np.float32)
+    broken[0, 3] = np.nan
+    with contextlib.closing(training_firmware.opened(made, "host", 0)) as transport:
+        link = Link(transport)
+        link.train(x.tobytes(), np.int32(2).tobytes())
+        before = link.stats().crc
+        text = "the host program refused {}: the loss is not finite (status 6), after training step 1"
+        assert refused(link.train, broken.tobytes(), np.int32(2).tobytes()) == (
+            "EDGEC-E827: lower the learning rate, or check the sample and its label: " + text.format("train")
+        )
+        assert refused(link.evaluate, broken.tobytes(), np.int32(2).tobytes()) == (
+            "EDGEC-E827: reset the weights, or check the sample and its label: " + text.format("evaluate")
+        )
+        said = "EDGEC-E82A: check the values given: the host program refused {}: a value outside of its range"
+        for label in (4, -1, 2**31 - 1, -(2**31)):
+            assert refused(link.train, x.tobytes(), np.int32(label).tobytes()) == said.format("train")
+        for rate in (-1.0, np.inf, np.nan):
+            assert refused(link.set_rate, rate) == said.format("rate")
+        assert link.stats().crc == before
+        assert link.stats().steps == 1
+
+
 def test_a_label_too_long_for_a_frame(tmp_path: Path) -> None:
     made = positions(tmp_path / "made", 300)
     x = np.zeros((4, 300, 5), np.float32)
