@@ -165,6 +165,17 @@ def test_a_brake_by_old_states_does_not_swing(age: int, brake: float) -> None:
     assert [float(s) for s in speeds] == pytest.approx([(1 - brake) ** i for i in range(13)], abs=1e-6)
 
 
+@pytest.mark.parametrize(("age", "wanted"), [(0.4, 0.5), (0.6, 0.375), (1.4, 0.375), (1.6, 0.125)])
+def test_ages_count_in_whole_periods(age: float, wanted: float) -> None:
+    """A brake takes half of the speed: of 1 as observed, less what the last 0, 1 or 2 periods took."""
+    axis = Axis("acceleration", (-2.0, 2.0), velocity=0, brake=0.5)
+    loop = Loop(replace(BASE, axes=(axis,)))
+    for tick in range(3):
+        loop.begin(tick * PERIOD, np.ones(1, np.float32), observed_ns=round((tick - age) * PERIOD))
+        action = loop.end()
+    assert action.values is not None and -float(action.values[0]) == wanted
+
+
 @pytest.mark.parametrize("blind_from", [1, 2, 4])
 def test_a_brake_without_states_does_not_run_away(blind_from: int) -> None:
     assert float(Cart(0, blind_from, brake=0.5).speeds[-1]) == pytest.approx(0.5**12, abs=1e-6)
@@ -274,7 +285,7 @@ def test_a_chunk_that_comes_after_a_stop_or_a_reset_is_refused() -> None:
 
 
 def late_handover(words: dict[str, object]) -> list[Action]:
-    """Chunks of 0.1, 0.2, ...; the third comes five periods late."""
+    """Chunks of 0.1, 0.2, ...; the third comes two periods late, while the second has actions left."""
     given = replace(BASE, mode="vlash", delay=1, late="play", late_tolerance=9, stop_after=9, **words)  # type: ignore[arg-type]
     loop, found, due = Loop(given), [], (10**9, 0)
     for tick in range(20):
@@ -283,7 +294,7 @@ def late_handover(words: dict[str, object]) -> list[Action]:
             due = (10**9, 0)
         question = loop.begin(tick * PERIOD, np.zeros(1, np.float32))
         if question is not None:
-            due = (tick + (6 if question.sequence == 3 else 1), question.sequence)
+            due = (tick + (3 if question.sequence == 3 else 1), question.sequence)
         found.append(loop.end())
     return found
 
