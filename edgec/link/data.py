@@ -17,7 +17,7 @@ import numpy as np
 from edgec import samples
 from edgec.artifact import pack
 from edgec.errors import UserError
-from edgec.ir import Array, DType, Port, Type
+from edgec.ir import Array, Port, Type
 
 LABEL: Final = "label"
 Arrays = Mapping[str, Array]
@@ -188,8 +188,3 @@ def ports_of(step: Mapping[str, object], classes: int) -> Ports:
     found = [port_from_json(row) for row in rows]
     (label,) = [(p, t) for p, t in found if p.label == LABEL]
     return Ports(tuple((p, t) for p, t in found if p.label != LABEL), label, classes)
-
-
-def is_class(label: Type) -> bool:
-    """Whether labels are classes: whole numbers."""
-    return label.dtype is DType.I32

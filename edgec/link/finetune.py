@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 
 Data = finetune_data.Arrays | str | Path
 MOST_REPLAY_STEPS: Final = 255
-LABEL_ROOM: Final = (
-    5  # bytes beside a label in a frame: the place in the replay buffer, and one of the sample
-)
+LABEL_ROOM: Final = 5  # bytes beside a label in a frame: its place in the replay buffer, one of the sample
 HELD_OUT: Final = 0.1  # share of the data that tests, where no test data is given
 
 
