@@ -137,14 +137,21 @@ def failures(row: dict[str, Any]) -> list[str]:
     return wrong
 
 
+def stolen_s() -> float:
+    """Seconds so far in which the computer that this virtual one runs on gave its processors to others."""
+    line = Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0]
+    return int(line.split()[8]) / os.sysconf("SC_CLK_TCK")
+
+
 def run_beside(rate_hz: float, seconds: float, fifo: bool, robot: Path, heap: Path) -> dict[str, Any]:
     """A run in a process of its own, with what is wrong with it."""
     command = [sys.executable, __file__, str(rate_hz), str(seconds), str(int(fifo)), str(robot)]
     paths = os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    before = stolen_s()
     more = {"LD_PRELOAD": str(heap), "PYTHONPATH": paths}
     done = subprocess.run(command, env={**os.environ, **more}, check=True, stdout=subprocess.PIPE, text=True)
     row: dict[str, Any] = json.loads(done.stdout)
-    return {**row, "failures": failures(row)}
+    return {**row, "stolen_s": round(stolen_s() - before, 2), "failures": failures(row)}
 
 
 def measure(seconds: float, store: bool) -> int:
@@ -181,7 +188,7 @@ def text_of(row: dict[str, Any]) -> str:
     return (
         f"{row['rate_hz']:g} Hz {'SCHED_FIFO' if row['sched_fifo'] else 'without   '}: {row['achieved_hz']:.3f} Hz, "
         f"lateness us {times}; work p99 {work['p99'] / 1e3:.0f} us; {row['missed']} missed, {row['heap_calls']} heap "
-        f"calls, delay {row['delay']}: {verdict}"
+        f"calls, delay {row['delay']}, {row['stolen_s']} s stolen: {verdict}"
     )
 
 
