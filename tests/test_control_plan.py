@@ -100,6 +100,13 @@ def test_what_cannot_work_is_refused(words: dict[str, object], latency_ms: float
     assert str(caught.value) == f"EDGEC-E287: {text}"
 
 
+def test_a_file_can_turn_watches_off(tmp_path: Path) -> None:
+    path = tmp_path / "robot.toml"
+    path.write_text("stall_s = 0\nage_max_s = 0.1\n" + TEXT, encoding="utf-8")
+    found = read_settings(path)
+    assert (found.stall_s, found.age_max_s) == (0.0, 0.1)
+
+
 def test_settings_come_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "robot.toml"
     path.write_text(TEXT, encoding="utf-8")

@@ -15,7 +15,8 @@
     [estimate]                           # how the delay is estimated, where `delay` is not given
     window = 64
 
-Other keys are the fields of settings.Settings, settings.Axis and settings.Estimate.
+Other keys are the fields of settings.Settings, settings.Axis and settings.Estimate. A file that does not say otherwise
+has the watches of WATCHES.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from edgec.control.settings import BEYONDS, KINDS, LATES, MODES, Axis, Estimate,
 from edgec.errors import UserError
 
 REQUIRED: Final = ("mode", "rate_hz", "horizon", "execute", "state", "axes")
+WATCHES: Final = {"stall_s": 2.0, "age_max_s": 0.5}
 CHOICES: Final = {"mode": MODES, "kind": KINDS, "late": LATES, "beyond": BEYONDS}
 PAIRS: Final = {"limits": "action_range", "position_limits": "position_range"}
 PLACES: Final = ("position", "velocity")
@@ -78,7 +80,7 @@ def settings_from(table: Mapping[str, Any], where: str) -> Settings:
     words = _checked(own, Settings, ("states", "axes", "estimate"), where)
     axes = tuple(_axis(a, names, f"{where}, axis {i}") for i, a in enumerate(table["axes"]))
     estimate = Estimate(**_checked(table.get("estimate", {}), Estimate, (), f"{where}, [estimate]"))
-    return Settings(states=len(names), axes=axes, estimate=estimate, **words)
+    return Settings(states=len(names), axes=axes, estimate=estimate, **(WATCHES | words))
 
 
 def _axis(table: Mapping[str, Any], names: list[str], where: str) -> Axis:
