@@ -122,6 +122,8 @@ def test_settings_come_from_a_file(tmp_path: Path) -> None:
         2,
         axes,
         stop_after=3,
+        stall_s=2.0,
+        age_max_s=0.5,
         state_scale=(0.5, 1.0),
         estimate=Estimate(window=32, share=0.95),
     )
