@@ -50,7 +50,7 @@ MISTAKES = {
         "    drop_staged(link);\n    link->input_bytes = 0;\n    link->has_output = 0;\n    link->replay_steps",
         "    link->replay_steps",
     ),
-    "a label is not looked at": ("ec_link_get32(label) >= classes", "0"),
+    "a label is not looked at": ("ec_link_get32(label + at) >= classes", "0"),
 }
 
 

@@ -175,7 +175,7 @@ def test_check_takes_each_target_at_its_own_precision(edgec: Command) -> None:
 
 
 def test_a_network_beyond_a_gpus_memory_is_refused_with_what_it_needs(edgec: Command) -> None:
-    text = (Path(cuda_build.__file__).parents[1] / "targets" / "orin.toml").read_text(encoding="utf-8")
+    text = (Path(cuda_build.__file__).parents[2] / "targets" / "orin.toml").read_text(encoding="utf-8")
     small = text.replace('reserve_ram = "8G"', 'reserve_ram = "2K"').replace('size = "64G"', 'size = "4K"')
     (edgec.here / "small.toml").write_text(small, encoding="utf-8")
     words = ("net.pt2", "--target", "small.toml")

@@ -153,6 +153,10 @@ def float_examples() -> list[Any]:
     ]
 
 
+# Of steps that learn; networks in half types do not.
+LEARNING = ("gradient_quantize", "when_finite")
+
+
 @pytest.mark.parametrize("dtype", [DType.F16, DType.BF16])
 @pytest.mark.parametrize(("op", "example"), float_examples())
 def test_every_op_has_a_half_form(op: Any, example: Any, dtype: DType) -> None:
@@ -163,7 +167,7 @@ def test_every_op_has_a_half_form(op: Any, example: Any, dtype: DType) -> None:
     changed = tuple(
         Type(t.shape, dtype) if t.dtype is DType.F32 and i not in kept else t for i, t in enumerate(before)
     )
-    if changed == before or op.name in FLOAT32:
+    if changed == before or op.name in FLOAT32 or op.name in LEARNING:
         return
     try:
         op.infer(example.attrs, before)
