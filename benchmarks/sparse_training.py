@@ -37,7 +37,7 @@ TIMED: Final = 15  # steps of each kind, in turns
 WARM_UP: Final = 30
 SPECS: Final = {
     "full": TrainSpec("full", rate=0.05),
-    "sparse": TrainSpec("sparse", scheme=text_task.sparse_scheme(), rate=0.15),
+    "sparse": TrainSpec("sparse", scheme=text_task.sparse_scheme(), rate=0.2),
 }
 # The least that sparse gains: in seconds and bytes of a step over our full update, in bytes of the process over
 # PyTorch's same step; points of accuracy that it may lose.

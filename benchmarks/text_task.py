@@ -40,8 +40,7 @@ PAD, UNKNOWN, MASKED, FIRST = 0, 1, 2, 3
 SIZES: Final = Sizes(192, 4, 6, WORDS, TOKENS)
 READ_AT_ONCE, READING_RATE = 16, 5e-4
 TRAIN, TEST = 400, 125  # passages of a kind, at most
-SLICED: Final = ("attention.query", "attention.key", "attention.value", "attention.out", "mlp.0")
-LINEARS: Final = (*SLICED, "mlp.2")
+LINEARS: Final = ("attention.query", "attention.key", "attention.value", "attention.out", "mlp.0", "mlp.2")
 BATCH: Final = 8
 _WORD: Final = re.compile(r"[A-Za-z]+|[0-9]+|\n|[^\sA-Za-z0-9]")
 
@@ -59,10 +58,10 @@ class Classifier(nn.Module):
 
 
 def sparse_scheme() -> Scheme:
-    """PockEngine's: biases of the last half of the blocks, attention and first linear of the MLP of the last third."""
+    """Biases of the last half of the blocks, weights of the last third."""
     count = SIZES.layers
     blocks = range(count - count // 3, count)
-    layers = [f"body.layers.{i}.{part}" for i in blocks for part in SLICED]
+    layers = [f"body.layers.{i}.{part}" for i in blocks for part in LINEARS]
     return Scheme(len(LINEARS) * (count // 2), tuple(WeightSlice(layer, None, 1.0) for layer in layers))
 
 
@@ -76,7 +75,7 @@ def trains_sparsely(parameter: str) -> bool:
     block = int(found[1])
     if found[3] == "bias":
         return block >= SIZES.layers - SIZES.layers // 2
-    return block >= SIZES.layers - SIZES.layers // 3 and found[2] in SLICED
+    return block >= SIZES.layers - SIZES.layers // 3
 
 
 @dataclass(frozen=True, slots=True)
