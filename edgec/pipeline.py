@@ -25,7 +25,7 @@ from edgec.passes.choose_kernels import choose_kernels
 from edgec.passes.dead import remove_dead
 from edgec.passes.equalize import equalize
 from edgec.passes.fit import check_device_memory, check_flash, check_training_ram
-from edgec.passes.fold import fold
+from edgec.passes.fold import fold, fold_between_layers
 from edgec.passes.fuse import fuse
 from edgec.passes.fuse_w4 import fuse_w4
 from edgec.passes.half import half
@@ -126,18 +126,21 @@ class Trace:
         return dict(self.after).get(name, self.reference)
 
 
-def float_steps() -> tuple[Step, ...]:
-    """Passes that keep the float network's meaning."""
+def float_steps(learns: bool = False) -> tuple[Step, ...]:
+    """Passes that keep the float network's meaning. `learns`: in float, so that layers of constants stay."""
+    folded = fold_between_layers if learns else fold
     return (
-        Step("legalize", legalize),  # first: later passes know only the ops that kernels have
-        Step("fold", fold),  # batch norms vanish into convolutions before anything looks at ranges
+        Step(
+            "legalize", partial(legalize, folded=folded)
+        ),  # first: later passes know only the ops that kernels have
+        Step("fold", folded),  # batch norms vanish into convolutions before anything looks at ranges
         Step("norm gain", norm_gain),  # after legalize, which makes rms_norm
         Step("rotary", rotary),  # before layout, which would move the transposes beside a rotation
         Step("merge linears", merge_linears),  # before the places: they point into the merged result
         Step("cache places", cache_places),  # after rotary and before layout: reads through its transposes
         Step("layout", layout),  # after fold: a folded batch norm no longer stands between transposes
         Step("simplify", simplify),  # after layout: removes the pairs of transposes and reshapes it left
-        Step("fold again", fold),  # simplify exposes constants behind reshapes
+        Step("fold again", folded),  # simplify exposes constants behind reshapes
         # After layout and fold: transposes have one form, a mask's parts are constants. Before fuse: it would put
         # activations into the products.
         Step("attention", recognise_attention),
@@ -167,7 +170,7 @@ def graph_steps(
 ) -> tuple[Step, ...]:
     """Every pass from the imported Program to the one that is lowered. `arrays` calibrate, in the user's layout;
     `gpu`: of the target; `journal` is told what w8a8 and w4a16 made of each layer."""
-    steps = float_steps()
+    steps = float_steps(learns=options.train.mode != "none" and options.precision == "fp32")
     if options.equalize:
         steps += (Step("equalize", equalize),)  # before calibration: it changes the ranges
     if options.precision in ("w8a8", "w4a16"):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MAX_ELEMENTS: Final = (1 << 31) - 1  # C indexes with int32
 MAX_RANK: Final = 6
 MAX_FOLDED_ELEMENTS: Final = 1 << 26
+LAYERS: Final = ("linear", "addmm", "conv1d", "conv2d", "convolution", "conv_transpose2d")
 
 Weights = Callable[[str], Constant | None]
 
@@ -372,7 +373,8 @@ def _tensors(value: Any) -> list[Any]:
 
 
 def _is_foldable(node: torch.fx.Node) -> bool:
-    """A pure operator of PyTorch's own library, whose result is not too large."""
+    """A pure operator of PyTorch's own library, whose result is not too large; no layer: its weight may be one that
+    learns. The pass `fold` computes those where nothing learns."""
     import torch
 
     target = node.target
@@ -381,7 +383,7 @@ def _is_foldable(node: torch.fx.Node) -> bool:
     if target._schema.is_mutable or torch.Tag.nondeterministic_seeded in target.tags:
         return False
     values = _tensors(node.meta.get("val"))
-    if operator_name(target).startswith(("empty", "new_empty")):
+    if operator_name(target).startswith(("empty", "new_empty")) or operator_name(target) in LAYERS:
         return False
     return bool(values) and all(v.numel() <= MAX_FOLDED_ELEMENTS for v in values)
 

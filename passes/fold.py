@@ -34,6 +34,13 @@ def fold(program: Program) -> Program:
     return program if folded is program else remove_dead(folded)
 
 
+def fold_between_layers(program: Program) -> Program:
+    """The same, but layers of constants stay: their weights may learn (a recurrent cell's first step, whose state is
+    0)."""
+    folded = rewrite(program, _visit_between_layers)
+    return program if folded is program else remove_dead(folded)
+
+
 def fold_views(program: Program) -> Program:
     """`program` with constants in another shape or order made now: gradients read weights so. Same object where there
     are none."""
@@ -44,6 +51,11 @@ def fold_views(program: Program) -> Program:
 def _visit_view(at: Rewrite, node: Node) -> tuple[str, ...] | None:
     is_view = node.op in ("reshape", "transpose") and node.inputs[0][0] == "@"
     return _compute(at, node) if is_view else None
+
+
+def _visit_between_layers(at: Rewrite, node: Node) -> tuple[str, ...] | None:
+    constant = all(r[0] == "@" for r in node.inputs)
+    return None if constant and node.op in LAYERS else _visit(at, node)
 
 
 def _visit(at: Rewrite, node: Node) -> tuple[str, ...] | None:

@@ -10,6 +10,7 @@ not bit for bit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -35,10 +36,10 @@ PARTS_MAX: Final = 8  # operands that a concat kernel takes
 POWERS: Final[dict[float, str]] = {0.5: "sqrt", -0.5: "rsqrt"}
 
 
-def legalize(program: Program) -> Program:
-    """`program` in the ops that backends have. Same object where it is so already."""
+def legalize(program: Program, folded: Callable[[Program], Program] = fold) -> Program:
+    """`program` in the ops that backends have. Same object where it is so already. `folded`: the pass that folds."""
     # First, so that a batch norm goes into a conv1d beside it while it still is one.
-    program = fold(simplify(program))
+    program = folded(simplify(program))
     for _ in range(MAX_ROUNDS):
         before = program
         program = rewrite(program, _visit)

@@ -225,7 +225,12 @@ def _identity(shared: Builder, node: Node, position: int) -> tuple[str, ...]:
     is_vector = position in PARAMETERS.get(node.op, ()) and len(shared.types[ref].shape) == 1
     if not is_vector:
         return (ref,)
-    read = [r for r in node.inputs if r[0] == "@" and (r != ref or shared.types[ref].quant is None)]
+    # What the layer works on (input 0) may be constant, too: a recurrent cell's first state.
+    read = [
+        r
+        for i, r in enumerate(node.inputs)
+        if r[0] == "@" and (i > 0 or r == ref) and (r != ref or shared.types[ref].quant is None)
+    ]
     return (node.op, str(position), node.loc.layer, *read)
 
 

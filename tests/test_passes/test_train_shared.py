@@ -64,6 +64,28 @@ class Equal(nn.Module):
         return self.head(self.b(torch.tanh(self.a(self.first(x)))))  # type: ignore[no-any-return]
 
 
+class Recurrent(nn.Module):
+    """A cell that runs three times; the first time on a state of zeros, so on constants alone."""
+
+    def __init__(self, cell: type[nn.Module]) -> None:
+        super().__init__()
+        self.cell, self.head = cell(5, 6), nn.Linear(6, 3)
+        self.inputs = (torch.randn(3, 1, 5),)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.cell(x)[0][-1])  # type: ignore[no-any-return]
+
+
+class Gru(Recurrent):
+    def __init__(self) -> None:
+        super().__init__(nn.GRU)
+
+
+class Lstm(Recurrent):
+    def __init__(self) -> None:
+        super().__init__(nn.LSTM)
+
+
 def imported(module: nn.Module, precision: pipeline.Precision = "fp32") -> Program:
     inputs = module.inputs
     assert isinstance(inputs, tuple)
@@ -107,7 +129,7 @@ def layout(x: Tensor) -> Array:
     return np.asarray(x.permute(0, 2, 3, 1) if x.ndim == 4 else x)
 
 
-@pytest.mark.parametrize("make", [Linears, Convolutions, Equal])
+@pytest.mark.parametrize("make", [Linears, Convolutions, Equal, Gru, Lstm])
 def test_a_step_of_all_parameters_is_torchs(make: type[nn.Module]) -> None:
     torch.manual_seed(0)
     module = make()
