@@ -51,8 +51,11 @@ def build(folder: Path) -> tuple[Path, Path]:
 
 @contextlib.contextmanager
 def busy_cores() -> Iterator[None]:
-    """One process that computes on each core."""
-    spin = "import os, sys\nos.sched_setaffinity(0, [int(sys.argv[1])])\nwhile True: pass"
+    """One process that computes on each core, no longer than this one lives."""
+    spin = (
+        "import os, sys\nos.sched_setaffinity(0, [int(sys.argv[1])])\nparent = os.getppid()\n"
+        "while os.getppid() == parent:\n    for _ in range(100000): pass"
+    )
     cores = sorted(os.sched_getaffinity(0))
     processes = [subprocess.Popen([sys.executable, "-c", spin, str(core)]) for core in cores]
     try:
