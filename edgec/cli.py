@@ -20,6 +20,7 @@ from typing import NoReturn
 from edgec import __version__, config, log
 from edgec.control import command as control_command
 from edgec.errors import EdgecError, Exit, TargetError, UserError, cannot_write
+from edgec.training.words import integer_words
 from edgec.tune import command as tune_command
 
 Command = Callable[[argparse.Namespace], object]
@@ -234,23 +235,12 @@ def _train_options(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--temperature", type=float, default=1.0, help="of the loss kl (default 1)")
     p.add_argument(
-        "--gradients",
-        choices=("int8", "fp32"),
-        default="int8",
-        help="of int8 layers' activations (default int8)",
-    )
-    p.add_argument(
         "--head",
         choices=("fp32", "int8"),
         default="fp32",
         help="of the last layer of an int8 network (default fp32)",
     )
-    p.add_argument(
-        "--rounding",
-        choices=("stochastic", "nearest", "q8.8"),
-        default="stochastic",
-        help="of updates of int8 weights; q8.8 keeps 8 bits more of each (default stochastic)",
-    )
+    integer_words(p)
 
 
 def _artifact_commands(sub: argparse._SubParsersAction[_Parser]) -> None:

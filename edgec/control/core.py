@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from edgec import device
+from edgec.cache import cache_folder
 from edgec.control.settings import BEYONDS, KINDS, LATES, MODES, Axis, Settings
 from edgec.errors import TargetError, UserError
 from edgec.ir import Array
@@ -207,12 +208,6 @@ def build(to: Path, flags: tuple[str, ...] = FLAGS) -> Path:
         )
     temporary.replace(to)
     return to
-
-
-def cache_folder() -> Path:
-    """Where libraries are kept."""
-    given = os.environ.get("EDGEC_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "edgec"
 
 
 @cache

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from edgec import log
+from edgec.cache import cache_folder
 from edgec.errors import InternalError, TargetError, UserError
 from edgec.plan import Target
 
@@ -192,12 +193,6 @@ def _key(unit: Path, folder: Path, compute: int, version: str, texts: dict[Path,
     for path in sorted(seen):
         digest.update(texts[path].encode() + b"\0")
     return digest.hexdigest()
-
-
-def cache_folder() -> Path:
-    """Where cubins are kept."""
-    given = os.environ.get("EDGEC_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "edgec"
 
 
 def _from_cache(key: str, to: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgec import log
 from edgec.errors import UserError
+from edgec.training.words import integer_words
 
 if TYPE_CHECKING:
     from edgec.compiler import Request
@@ -62,18 +63,7 @@ def _measuring(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--repeats", type=_count, default=1, help="seeds a fine-tuning, averaged (default 1)")
     p.add_argument("--learning-rate", type=float, default=0.01, help="constant (default 0.01)")
-    p.add_argument(
-        "--gradients",
-        choices=("int8", "fp32"),
-        default="int8",
-        help="of int8 layers' activations (default int8)",
-    )
-    p.add_argument(
-        "--rounding",
-        choices=("stochastic", "nearest", "q8.8"),
-        default="stochastic",
-        help="of updates of int8 weights; q8.8 keeps 8 bits more of each (default stochastic)",
-    )
+    integer_words(p)
     p.add_argument(
         "--biases",
         type=_count,
