@@ -9,6 +9,7 @@
 
 static int calls, fail_at = -1, failed, alive, pushed, capturing;
 static int pushes, pushes_at_most = -1, stolen;
+static int memory_of; /* the GPU whose memory every address is */
 static uint64_t launched; /* nodes have their numbers as handles */
 static void *last_node;
 
@@ -24,6 +25,12 @@ void stand_in_push(int count)
 {
     pushes = stolen = 0;
     pushes_at_most = count;
+}
+
+/* From now on every address is memory of this GPU; the model's has the number 0. */
+void stand_in_memory(int device)
+{
+    memory_of = device;
 }
 
 int stand_in_pushes(void)
@@ -182,7 +189,12 @@ int cuMemGetInfo_v2(size_t *unused, size_t *all)
     *unused = *all = 0;
     return 0;
 }
-DOES(cuPointerGetAttribute, void *value, int attribute, uint64_t address)
+int cuPointerGetAttribute(void *value, int attribute, uint64_t address)
+{
+    const int number = attribute == 2 ? 2 : attribute == 9 ? memory_of : 0;
+    memcpy(value, &number, sizeof number);
+    return fails() + 0 * (address == 0);
+}
 DOES(cuMemcpyHtoDAsync_v2, uint64_t to, const void *from, size_t bytes, void *stream)
 DOES(cuMemcpyDtoHAsync_v2, void *to, uint64_t from, size_t bytes, void *stream)
 DOES(cuMemcpyDtoDAsync_v2, uint64_t to, uint64_t from, size_t bytes, void *stream)

@@ -193,21 +193,55 @@ for count in range(needed - 3):  # the last three only give back: nobody is told
 """
 
 
-def test_whatever_call_of_the_driver_fails_it_is_said_and_nothing_stays_behind(
-    artifact: Path, tmp_path: Path
-) -> None:
-    library = tmp_path / "libcuda.so.1"
+def with_stand_in(code: str, artifact: Path, folder: Path) -> str:
+    """What a program prints for which the stand-in is the driver."""
+    library = folder / "libcuda.so.1"
     warnings = ["-std=c99", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"]
     command = ["gcc", *warnings, "-shared", "-fPIC", "-o", str(library), str(STAND_IN)]
     subprocess.run(command, check=True)
     done = subprocess.run(
-        [sys.executable, "-c", USE, str(artifact)],
+        [sys.executable, "-c", code, str(artifact)],
         capture_output=True,
         text=True,
-        env=os.environ | {"LD_LIBRARY_PATH": str(tmp_path)},
+        env=os.environ | {"LD_LIBRARY_PATH": str(folder)},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout) > 50  # calls that have failed, one a turn
+    return done.stdout
+
+
+def test_whatever_call_of_the_driver_fails_it_is_said_and_nothing_stays_behind(
+    artifact: Path, tmp_path: Path
+) -> None:
+    assert int(with_stand_in(USE, artifact, tmp_path)) > 50  # calls that have failed, one a turn
+
+
+BIND = """
+import ctypes, sys
+from edgec.cuda.library import Library
+from edgec.errors import EdgecError
+
+driver = ctypes.CDLL("libcuda.so.1")
+library = Library(sys.argv[1])
+model = library.instance()
+size = model.entry("e0").inputs[0].type.bytes
+for device in (1, 0):
+    driver.stand_in_memory(device)
+    try:
+        library.call("bind", model.handle, 0, 0, ctypes.c_uint64(4096), ctypes.c_uint64(size))
+        print("bound")
+    except EdgecError as error:
+        print(error)
+model.close()
+library.close()
+"""
+
+
+def test_memory_of_another_gpu_is_refused(artifact: Path, tmp_path: Path) -> None:
+    assert with_stand_in(BIND, artifact, tmp_path).splitlines() == [
+        "EDGEC-E238: give memory on the GPU, aligned to 16 bytes: the memory for port x0 lies on GPU 1, the model on "
+        "GPU 0",
+        "bound",
+    ]
 
 
 @pytest.mark.skipif(

@@ -284,6 +284,7 @@ CC ?= gcc
 OUT := build/$(MACHINE)-sm_$(COMPUTE)
 UNITS := $(wildcard src/units/*.cu)
 CUBINS := $(UNITS:src/units/%.cu=$(OUT)/%.cubin)
+HOST := src/model.c $(wildcard src/cuda/host/*.c)
 CFLAGS := -std=gnu99 -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -DEC_CUDA_COMPUTE=$(COMPUTE) -Isrc -Isrc/cuda
 
 .DELETE_ON_ERROR:
@@ -294,10 +295,9 @@ $(OUT)/%.cubin: src/units/%.cu
 \t@mkdir -p $(@D)
 \t$(NVCC) {flags} -arch=sm_$(COMPUTE:90=90a) -Isrc/cuda -o $@ $<
 
-$(OUT)/libedgec_$(NAME).so: src/model.c src/cuda/host/ec_cuda.c src/cuda/host/ec_cuda_driver.c src/cubins.S $(CUBINS)
+$(OUT)/libedgec_$(NAME).so: $(HOST) src/cubins.S $(CUBINS)
 \t@mkdir -p $(@D)
-\t$(CC) $(CFLAGS) -Wa,-I$(OUT) -shared -o $@.$$$$.tmp src/model.c src/cuda/host/ec_cuda.c \\
-\t  src/cuda/host/ec_cuda_driver.c src/cubins.S -ldl -lpthread && mv $@.$$$$.tmp $@
+\t$(CC) $(CFLAGS) -Wa,-I$(OUT) -shared -o $@.$$$$.tmp $(HOST) src/cubins.S -ldl -lpthread && mv $@.$$$$.tmp $@
 
 clean:
 \trm -rf build

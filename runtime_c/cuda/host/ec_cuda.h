@@ -27,7 +27,7 @@ typedef enum {
     EC_CUDA_BAD_WEIGHTS = 5,  /* the weights file is missing, damaged or of another model */
     EC_CUDA_NO_MEMORY = 6,    /* device or host memory is used up */
     EC_CUDA_BAD_ARGUMENT = 7, /* NULL, an entry or port that does not exist, a wrong size */
-    EC_CUDA_BAD_POINTER = 8,  /* not aligned, or not memory that the device can reach */
+    EC_CUDA_BAD_POINTER = 8,  /* not aligned, or not memory that this GPU can reach */
     EC_CUDA_FAILED = 9        /* the driver reports an error */
 } ec_cuda_status;
 
@@ -131,7 +131,7 @@ void ec_cuda_destroy(ec_cuda_instance *instance);
 /* Device address of a port: what is bound to it, or its place in the arena. 0 for a port that does not exist. */
 uint64_t ec_cuda_port_address(const ec_cuda_instance *instance, uint32_t entry, uint32_t port);
 
-/* Let an entry read an input from, or write an output to, memory of the caller that the device can reach (device,
+/* Let an entry read an input from, or write an output to, memory of the caller that the device can reach (its own,
  * managed, or mapped host memory), from now on; 0 returns the port to the arena. The graph's nodes are changed in
  * place. Not while a launched graph of this entry may still run. */
 ec_cuda_status ec_cuda_bind(ec_cuda_instance *instance, uint32_t entry, uint32_t port, uint64_t address,
