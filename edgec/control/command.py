@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from edgec.control.settings import MODES, Actuation, Task
+from edgec.control.settings import MODES, Actuation, Mode, Task
 from edgec.errors import InternalError, TargetError, UserError, cannot_write
 
 if TYPE_CHECKING:
     from edgec.control.record import Recording
     from edgec.control.settings import Settings
+    from edgec.control.simulate import Case
 
 ACTIONS: Final = ("plan", "simulate", "run", "soak", "replay", "report")
 ALL: Final = "all"
+EXPERT: Final = "expert"
 
 
 def options(p: argparse.ArgumentParser) -> None:
@@ -54,9 +58,10 @@ def options(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument(
         "--policy",
-        default="expert",
+        default=EXPERT,
         metavar="NAME",
-        help="run: package.module:function that returns it, an .onnx file or an artifact; simulate: expert",
+        help="an .onnx file or the folder of an artifact; run: also package.module:function that returns it; simulate: "
+        "also expert (default expert)",
     )
     p.add_argument("--robot", metavar="PACKAGE.MODULE:FUNCTION", help="returns the robot (run)")
     p.add_argument("--seconds", type=float, metavar="S", help="until the robot comes to rest (run)")
@@ -208,10 +213,12 @@ def _plan(args: argparse.Namespace) -> tuple[Any, str]:
 
 def _simulate(args: argparse.Namespace) -> tuple[Any, str]:
     from edgec.control import worlds
-    from edgec.control.simulate import Case, simulate
+    from edgec.control.simulate import Case
 
-    if args.policy != "expert":
-        raise UserError("EDGEC-E282", f"give --policy expert: {args.policy} is no policy")
+    if args.policy != EXPERT and args.knows_age:
+        raise UserError(
+            "EDGEC-E283", f"remove --knows-age: it is the expert's, and {args.policy} is told the delay"
+        )
     if args.envs < 1 or args.steps <= worlds.SETTLE + worlds.LIFE:
         least = worlds.SETTLE + worlds.LIFE + 1
         raise UserError("EDGEC-E283", f"give --envs from 1 and --steps from {least} up: scores need both")
@@ -228,13 +235,19 @@ def _simulate(args: argparse.Namespace) -> tuple[Any, str]:
         seed=args.seed,
         knows_age=args.knows_age,
     )
-    modes = MODES if args.mode == ALL else (args.mode,)
-    rows = []
-    for mode in modes:
-        score = asdict(simulate(replace(case, mode=mode)))
-        score["reaction_steps"] = score.pop("reaction_periods")
-        rows.append({"mode": mode, "delay": args.delay, **score})
+    rows = list(_scores(case, MODES if args.mode == ALL else (args.mode,), args.policy))
     return (rows if args.mode == ALL else rows[0]), "\n".join(map(_text, rows))
+
+
+def _scores(case: Case, modes: Sequence[Mode], policy: str) -> Iterator[dict[str, Any]]:
+    from edgec.control.simulate import simulate
+    from edgec.control.simulate_model import model_policy
+
+    with nullcontext() if policy == EXPERT else model_policy(policy, case) as answers:
+        for mode in modes:
+            score = asdict(simulate(replace(case, mode=mode), answers))
+            score["reaction_steps"] = score.pop("reaction_periods")
+            yield {"mode": mode, "delay": case.delay, **score}
 
 
 def _text(row: dict[str, Any]) -> str:

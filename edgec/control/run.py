@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgec.control.policies import artifact_policy, onnx_policy
+from edgec.control.models import is_model, model_of
+from edgec.control.policies import model_policy
 from edgec.control.realtime import Policy, RealtimeLoop
 from edgec.control.realtime_types import Grants, Options, RealTime, Statistics
 from edgec.control.record import Recorder, RecordingFile
@@ -56,14 +57,10 @@ def run(asked: Run) -> tuple[Statistics, Grants]:
 @contextmanager
 def policy_of(name: str, settings: Settings) -> Iterator[Policy]:
     """A policy by name."""
-    from edgec.artifact import Artifact
-
     path = Path(name)
-    if path.suffix == ".onnx":
-        yield onnx_policy(path, settings)
-    elif (path / "manifest.json").is_file():
-        with artifact_policy(Artifact(path), settings) as found:
-            yield found
+    if is_model(path):
+        with model_of(path) as model:
+            yield model_policy(model, settings)
     else:
         made_policy: Policy = made(name, "--policy")
         yield made_policy

@@ -50,7 +50,10 @@ def test_the_plan_is_printed(edgec: Command) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("--policy nobody", "EDGEC-E282: give --policy expert: nobody is no policy"),
+        (
+            "--policy nobody",
+            "EDGEC-E282: give --policy expert, an .onnx file or the folder of an artifact: nobody is none of them",
+        ),
         ("--steps 60", "EDGEC-E283: give --envs from 1 and --steps from 61 up: scores need both"),
         (
             "--delay 9",
