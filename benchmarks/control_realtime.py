@@ -32,6 +32,7 @@ from edgec.ir import Array
 ROOT = Path(__file__).parent.parent
 PRIORITY = 50
 RATES = (100.0, 500.0)
+DEGRADED_HZ = 100.0  # what must hold without SCHED_FIFO
 RATE_SHARE = 0.001  # of the rate: 100 +- 0.1 Hz
 LATENESS_NS = {True: 1_000_000, False: 5_000_000}  # p99, with SCHED_FIFO and without
 PAYLOAD = Payload((256,))  # ROBOT_PAYLOAD
@@ -140,6 +141,18 @@ def failures(row: dict[str, Any]) -> list[str]:
     return wrong
 
 
+def required(row: dict[str, Any]) -> bool:
+    """Whether the run must pass. Without SCHED_FIFO the loop promises DEGRADED_HZ; what it reaches beyond is shown."""
+    return bool(row["sched_fifo"]) or row["rate_hz"] <= DEGRADED_HZ
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """What is said of a run."""
+    if not row["failures"]:
+        return "within the limits"
+    return ("" if required(row) else "degraded, not required: ") + "; ".join(row["failures"])
+
+
 def stolen_s() -> float:
     """Seconds so far in which the computer that this virtual one runs on gave its processors to others."""
     line = Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0]
@@ -180,18 +193,17 @@ def measure(seconds: float, store: bool) -> int:
             beside="one busy process on each core, and a thread that spins in Python in the same process",
         )
         print(f"wrote {path}")
-    return 1 if any(row["failures"] for row in rows) else 0
+    return 1 if any(row["failures"] for row in rows if required(row)) else 0
 
 
 def text_of(row: dict[str, Any]) -> str:
     """One line."""
     late, work = row["quantiles"]["lateness"], row["quantiles"]["execution"]
     times = ", ".join(f"{name} {late[name] / 1e3:.0f}" for name in ("p50", "p99", "p99.9", "max"))
-    verdict = "; ".join(row["failures"]) or "passes"
     return (
         f"{row['rate_hz']:g} Hz {'SCHED_FIFO' if row['sched_fifo'] else 'without   '}: {row['achieved_hz']:.3f} Hz, "
         f"lateness us {times}; work p99 {work['p99'] / 1e3:.0f} us; {row['missed']} missed, {row['heap_calls']} heap "
-        f"calls, delay {row['delay']}, {row['stolen_s']} s stolen: {verdict}"
+        f"calls, delay {row['delay']}, {row['stolen_s']} s stolen: {verdict(row)}"
     )
 
 

@@ -40,6 +40,42 @@ def test_what_fails(words: dict[str, Any], wrong: list[str]) -> None:
     assert control_realtime.failures({**GOOD, **words}) == wrong
 
 
+@pytest.mark.parametrize(
+    ("rate_hz", "fifo", "wanted"),
+    [
+        (100.0, True, "slow"),
+        (100.0, False, "slow"),
+        (500.0, True, "slow"),
+        (500.0, False, "degraded, not required: slow"),
+    ],
+)
+def test_what_must_hold_without_the_permission_is_100_hz(rate_hz: float, fifo: bool, wanted: str) -> None:
+    row = {"rate_hz": rate_hz, "sched_fifo": fifo}
+    assert control_realtime.verdict({**row, "failures": []}) == "within the limits"
+    assert control_realtime.verdict({**row, "failures": ["slow"]}) == wanted
+
+
+@pytest.mark.parametrize(("fifo", "code"), [(True, 1), (False, 0)])
+def test_the_exit_code_is_that_of_the_required_rows(
+    fifo: bool, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_beside(rate_hz: float, seconds: float, sched_fifo: bool, *_: Path) -> dict[str, Any]:
+        late = dict.fromkeys(("p50", "p99", "p99.9", "max"), 1000)
+        wrong = ["slow"] if (rate_hz, sched_fifo) == (500.0, fifo) else []
+        row = {**GOOD, "rate_hz": rate_hz, "sched_fifo": sched_fifo, "failures": wrong}
+        return {
+            **row,
+            "quantiles": {"lateness": late, "execution": late},
+            "missed": 0,
+            "delay": 1,
+            "stolen_s": 0,
+        }
+
+    monkeypatch.setattr(control_realtime, "run_beside", run_beside)
+    assert control_realtime.measure(1.0, store=False) == code
+    assert capsys.readouterr().out.count("slow") == 1
+
+
 def test_a_short_run_counts_and_calls_no_heap(tmp_path: Path) -> None:
     robot, heap = control_realtime.build(tmp_path)
     row = control_realtime.run_beside(100.0, 1.0, False, robot, heap)
