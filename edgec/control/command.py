@@ -34,6 +34,7 @@ def options(p: argparse.ArgumentParser) -> None:
     p.add_argument("recording", nargs="?", type=Path, metavar="FILE", help="of a loop (replay, report)")
     p.add_argument("--settings", type=Path, metavar="FILE.toml", help="of the loop (plan, run, soak)")
     p.add_argument("--html", type=Path, metavar="FILE", help="write the report with pictures (report)")
+    p.add_argument("--png", type=Path, metavar="FILE", help="write the pictures alone (report)")
     p.add_argument(
         "--torn", action="store_true", help="take what is whole of a damaged file (replay, report)"
     )
@@ -178,18 +179,30 @@ def _replay(args: argparse.Namespace) -> tuple[Any, str]:
 
 
 def _report(args: argparse.Namespace) -> tuple[Any, str]:
-    from edgec.control.report import page, report
+    from edgec.control.report import report
 
     recording = _recording(args)
     found = report(recording)
-    if args.html is not None:
-        temporary = args.html.with_name(f".{args.html.name}.part")
-        try:
-            temporary.write_text(page(recording), encoding="utf-8")
-            temporary.replace(args.html)
-        except OSError as error:
-            raise cannot_write("EDGEC-EB0B", args.html, error) from error
+    if args.html is not None or args.png is not None:
+        from edgec.control.report_pictures import page, png
+
+        files: list[tuple[Path, bytes]] = []
+        if args.html is not None:
+            files.append((args.html, page(recording).encode()))
+        if args.png is not None:
+            files.append((args.png, png(recording)))
+        for path, content in files:
+            _write(path, content)
     return found.json(), found.text()
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        raise cannot_write("EDGEC-EB0B", path, error) from error
 
 
 def _plan(args: argparse.Namespace) -> tuple[Any, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import io
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -142,57 +140,3 @@ def _quantiles(values: Floats) -> dict[str, float] | None:
     if not len(found):
         return None
     return {name: float(np.quantile(found, share, method="higher")) for name, share in _SHARES.items()}
-
-
-def page(recording: Recording) -> str:
-    """The report as one HTML page with pictures. Needs matplotlib."""
-    found = report(recording)
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>edgec control report</title>'
-        "<style>body{font-family:sans-serif;max-width:60em;margin:2em auto}svg{max-width:100%;height:auto}</style>"
-        f"<h1>Control loop</h1><pre>{html.escape(found.text())}</pre>{picture(recording)}</html>\n"
-    )
-
-
-def picture(recording: Recording) -> str:
-    """Histograms and the time line of the actions, as SVG."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "edgec"
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(5, 1, figsize=(9, 13), layout="constrained")
-    periods: Floats = recording.periods
-    series = (
-        ("woken late, ms", periods["lateness"] / 1e6),
-        ("observation to chunk, ms", latencies(recording)),
-        ("jump at a seam", seams(recording)),
-        ("state not as foreseen", roll_errors(recording)),
-    )
-    for panel, (title, values) in zip(panels, series, strict=False):
-        panel.set_title(title)
-        if len(values):
-            panel.hist(values, bins=60)
-            panel.set_yscale("log")
-    _time_line(panels[-1], recording)
-    to = io.StringIO()
-    figure.savefig(to, format="svg", metadata={"Date": None})
-    plt.close(figure)
-    return to.getvalue()[to.getvalue().index("<svg") :]
-
-
-def _time_line(panel: Any, recording: Recording) -> None:
-    """The last periods' actions; a line where a chunk was taken up, red where nothing was planned."""
-    periods: Floats = recording.periods[-300:]
-    for axis in range(len(recording.settings.axes)):
-        panel.step(
-            periods["tick"], periods["action"][:, axis], where="post", linewidth=0.8, label=f"axis {axis}"
-        )
-    for tick in periods["tick"][periods["handover"] != 0]:
-        panel.axvline(tick, color="0.85", linewidth=0.6, zorder=0)
-    unplanned = periods["tick"][periods["source"] != SOURCES.index("chunk")]
-    for tick in unplanned:
-        panel.axvspan(tick, tick + 1, color="tab:red", alpha=0.15, linewidth=0)
-    panel.set(title="actions, the last periods", xlabel="period")
-    panel.legend(fontsize="small", loc="upper left")

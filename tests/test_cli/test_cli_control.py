@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 
+import numpy as np
 import pytest
 
 from edgec.control.simulate import Case, simulate
@@ -80,6 +82,54 @@ def test_a_recording_is_replayed_and_reported(edgec: Command) -> None:
     assert "stopped in period 40: asked" in out and "60 periods in mode vlash, 100.00 Hz" in out
     page = (edgec.here / "run.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 1 and "stopped in period 40" in page
+
+
+def test_a_report_has_pictures_that_are_the_same_each_time(edgec: Command) -> None:
+    from matplotlib.image import imread
+
+    from tests.test_control_record import recorded
+
+    (edgec.here / "run.rec").write_bytes(recorded())
+    for name in ("one", "two"):
+        edgec.works("control", "report", "run.rec", "--html", f"{name}.html", "--png", f"{name}.png")
+    for kind in ("html", "png"):
+        first, second = ((edgec.here / f"{name}.{kind}").read_bytes() for name in ("one", "two"))
+        assert first == second
+    picture = imread(edgec.here / "one.png")
+    assert picture.shape[:2] == (1650, 990)
+    assert len(np.unique(picture.reshape(-1, 4), axis=0)) > 10  # bars and lines, not a blank sheet
+
+
+def test_what_the_pictures_show_is_of_the_recording() -> None:
+    from edgec.control.report import latencies, roll_errors, seams
+    from edgec.control.report_pictures import figure
+    from tests.test_control_record import PATH, parse, recorded
+
+    recording = parse(recorded(), PATH)
+    late, latency, seam, error, chunks, actions = figure(recording).axes
+    counts = [sum(bar.get_height() for bar in panel.patches) for panel in (late, latency, seam, error)]
+    shown = (recording.periods["lateness"], latencies(recording), seams(recording), roll_errors(recording))
+    assert counts == [int(np.isfinite(values).sum()) for values in shown] and min(counts) > 0
+    bars = [(bar.get_x(), bar.get_width()) for bar in chunks.patches]
+    questions = {int(q["sequence"]): int(q["tick"]) for q in recording.questions}
+    came = {int(c["sequence"]): int(c["tick"]) for c in recording.chunks}
+    waits = [(tick, max(came[s] - tick, 1)) for s, tick in questions.items() if s in came]
+    assert waits and set(waits) <= set(bars) and len(bars) > len(questions)
+    assert len(actions.lines) >= len(recording.settings.axes)
+
+
+@pytest.mark.parametrize("option", ["--html", "--png"])
+def test_pictures_without_matplotlib_are_refused(
+    edgec: Command, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    from tests.test_control_record import recorded
+
+    (edgec.here / "run.rec").write_bytes(recorded())
+    for name in [n for n in sys.modules if n.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    text = "EDGEC-EA04: run pip install 'edgec[report]': pictures need matplotlib, which is not installed"
+    edgec.refused(10, text, "control", "report", "run.rec", option, "run.out")
 
 
 def test_recordings_that_are_none_are_told(edgec: Command) -> None:
