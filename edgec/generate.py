@@ -161,11 +161,12 @@ def opened(artifact: Artifact, on: str | None) -> Iterator[Runner]:
         yield HostInstance(artifact)
         return
     from edgec.cuda.library import Library
+    from edgec.cuda.run import UserInstance
 
     library = Library(artifact.folder)
     instance = library.instance()
     try:
-        yield instance
+        yield UserInstance(instance)
     finally:
         instance.close()
         library.close()

@@ -99,6 +99,8 @@ def user_shape(port: Port, t: Type) -> tuple[int, ...]:
 
 def user_to_value(sample: Array, port: Port, t: Type, what: str) -> Array:
     """One sample in the device's layout and dtype."""
+    if sample.dtype.name == "bfloat16":  # whose kind NumPy does not know
+        sample = sample.astype(np.float32)
     if sample.dtype.kind not in "fiub":
         raise UserError("EDGEC-E228", f"give {port.label} as numbers: {what} has dtype {sample.dtype}")
     if sample.dtype.kind == "f" and not np.isfinite(sample).all():

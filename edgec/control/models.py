@@ -105,7 +105,9 @@ def artifact_model(artifact: Artifact, *, entry: str = "infer") -> Iterator[Mode
 
     ports = [port_from_json(j) for j in artifact.entry(entry)[1]["inputs"]]
     inputs = tuple(
-        Input(port.label, user_shape(port, t), "float32" if t.quant is not None else str(t.dtype.numpy))
+        Input(
+            port.label, user_shape(port, t), "float32" if t.quant or t.dtype.is_half else str(t.dtype.numpy)
+        )
         for port, t in ports
     )
     learns = "training" in artifact.manifest  # its weights are kept there, and inference leaves them

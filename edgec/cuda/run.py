@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from edgec import log
+from edgec import log, samples
 from edgec.cuda import build as cuda_build
 from edgec.cuda import state as gpu_state
-from edgec.cuda.library import Library
+from edgec.cuda.library import Instance, Library
 from edgec.device import Steps
-from edgec.ir import DType, Type
+from edgec.ir import Array, DType, Type
 
 if TYPE_CHECKING:
     from edgec.artifact import Artifact
@@ -64,6 +65,25 @@ def bench(artifact: Artifact, runs: int) -> dict[str, Any]:
     finally:
         instance.close()
         library.close()
+
+
+class UserInstance:
+    """A model on the GPU as host_library.HostInstance is one on this computer: arrays in the user's layout."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+
+    def run(self, entry: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs of one call by label, in the user's layout and float; state lives on."""
+        info = self.instance.entry(entry)
+        types = {p.port.ref: p.type for p in info.inputs}
+        ports = [p.port for p in info.inputs]
+        given = samples.to_device(inputs, ports, types, "the input")[0] if ports else {}
+        found = self.instance.run(entry, {p.label: given[p.ref] for p in ports})
+        return {
+            p.port.label: samples.value_to_user(found[p.port.label], p.port, p.type, raw=False)
+            for p in info.outputs
+        }
 
 
 def artifact_port(j: dict[str, Any]) -> Type:

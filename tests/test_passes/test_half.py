@@ -189,8 +189,12 @@ def test_networks_stay_near_float32(name: str, dtype: DType) -> None:
         assert float(np.abs(a - b.astype(np.float32)).max()) <= TOLERANCE[dtype] * float(np.abs(a).max())
 
 
-def test_samples_of_float32_enter_a_half_port() -> None:
-    after = halved("graph g(%x: f32[1,2]) {\n  %y: f32[1,2] = neg(%x) {}\n  return %y\n}")
+@pytest.mark.parametrize("dtype", [DType.F16, DType.BF16])
+@pytest.mark.parametrize("given", [DType.F32, DType.F16, DType.BF16])
+def test_samples_of_any_float_enter_a_half_port(dtype: DType, given: DType) -> None:
+    after = halved("graph g(%x: f32[1,2]) {\n  %y: f32[1,2] = neg(%x) {}\n  return %y\n}", dtype)
     g = replace(after.graphs[0], input_ports=(Port("x", "x", (0, 1)),))
-    (inputs,) = samples.to_device({"x": np.ones((1, 2), np.float32)}, g.input_ports, after.type_of(g), "test")
-    assert inputs["x"].dtype == np.float16
+    x = np.array([[1.0, -2.5]], given.numpy)
+    (inputs,) = samples.to_device({"x": x}, g.input_ports, after.type_of(g), "test")
+    assert inputs["x"].dtype == dtype.numpy
+    assert inputs["x"].astype(np.float32).tolist() == [[1.0, -2.5]]
