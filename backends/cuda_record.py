@@ -22,6 +22,9 @@ CUDA_TYPE: Final[dict[DType, str]] = {
 }
 FLOATS: Final = (DType.F32, DType.F16, DType.BF16)
 GRID_MOST: Final = 65535  # blocks of a grid along y and along z
+ELEMENTS_MOST: Final = (
+    2**31 - 2**21
+)  # of a tensor whose int32 indices may step beyond its end, by 2**20 at most
 WARP_OUTPUTS_MOST: Final = 2**27 - 1  # of which a warp each has a thread's number in 32 bits
 
 

@@ -15,6 +15,7 @@ from edgec.ops.gather import GatherAttrs, IndexCopyAttrs, IndexSelectAttrs, Scat
 from edgec.plan import Grid, Kernel, Launch, NodeView, Target
 
 _INDEX: Final = (DType.I32, DType.I64)
+SOUGHT_MOST: Final = 1 << 16  # indices among which each thread looks for its own again
 
 
 def _index_type(node: NodeView) -> str:
@@ -24,7 +25,8 @@ def _index_type(node: NodeView) -> str:
 def _accepts_slices(data: tuple[int, ...]) -> Accepts:
     def accepts(node: NodeView, target: Target) -> bool:
         small = all(t.bytes // t.dtype.bytes < UNITS_MAX for t in (*node.inputs, *node.outputs))
-        return small and same_bytes(node, data) and node.inputs[1].dtype in _INDEX
+        sought = isinstance(node.node.attrs, IndexCopyAttrs) and node.inputs[1].size > SOUGHT_MOST
+        return small and not sought and same_bytes(node, data) and node.inputs[1].dtype in _INDEX
 
     return accepts
 
@@ -63,12 +65,18 @@ def _accepts_index(data: tuple[int, ...]) -> Accepts:
     return accepts
 
 
+def _accepts_scatter(node: NodeView, target: Target) -> bool:
+    attrs = node.node.attrs
+    assert isinstance(attrs, (ScatterAttrs, ScatterAddAttrs))
+    return node.inputs[1].dims[attrs.axis] <= SOUGHT_MOST and _accepts_index((0, 2))(node, target)
+
+
 def _accepts_add(node: NodeView, target: Target) -> bool:
-    return node.inputs[0].dtype in FLOATS and _accepts_index((0, 2))(node, target)
+    return node.inputs[0].dtype in FLOATS and _accepts_scatter(node, target)
 
 
 def _launch_index(node: NodeView, target: Target) -> Launch:
-    attrs, x, total = node.node.attrs, node.inputs[0], node.inputs[1].size
+    attrs, x, dims, total = node.node.attrs, node.inputs[0], node.inputs[1].dims, node.inputs[1].size
     assert isinstance(attrs, (GatherAttrs, ScatterAttrs, ScatterAddAttrs))
     walk = filled(index_walk(node), GATHER_AXES)
     fields = (
@@ -76,6 +84,8 @@ def _launch_index(node: NodeView, target: Target) -> Launch:
         ("whole", x.size),
         ("axis_size", x.dims[attrs.axis]),
         ("axis_stride", strides_of(x.dims)[attrs.axis]),
+        ("axis_count", dims[attrs.axis]),
+        ("axis_inner", math.prod(dims[attrs.axis + 1 :])),
         *((f"stride_{i}", stride) for i, (_, stride) in enumerate(walk)),
         *divider_fields((i, walk[i][0]) for i in range(1, GATHER_AXES)),
     )
@@ -107,6 +117,6 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         in_place=(0,),
     ),
     Kernel("gather", "ec_gather_cuda", _SOURCE, 100, _accepts_index((0,)), _launch_index),
-    Kernel("scatter", "ec_scatter_cuda", _SOURCE, 100, _accepts_index((0, 2)), _launch_index, in_place=(0,)),
+    Kernel("scatter", "ec_scatter_cuda", _SOURCE, 100, _accepts_scatter, _launch_index, in_place=(0,)),
     Kernel("scatter_add", "ec_scatter_add_cuda", _SOURCE, 100, _accepts_add, _launch_index, in_place=(0,)),
 )

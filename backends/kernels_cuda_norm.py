@@ -9,7 +9,15 @@ from typing import Final
 
 import numpy as np
 
-from edgec.backends.cuda_record import CUDA_TYPE, GRID_MOST, all_of_one_float, blocks_for, flag, gpu_of
+from edgec.backends.cuda_record import (
+    CUDA_TYPE,
+    ELEMENTS_MOST,
+    GRID_MOST,
+    all_of_one_float,
+    blocks_for,
+    flag,
+    gpu_of,
+)
 from edgec.backends.kernel_record import int_fields
 from edgec.backends.kernels_c_norm import norm_count
 from edgec.ir import DType, Type
@@ -143,7 +151,7 @@ def _launch_softmax(node: NodeView, target: Target) -> Launch:
 
 def fits_int32(t: Type) -> bool:
     """Whether the tensor's elements can be counted in int32."""
-    return t.size < 2**31
+    return t.size <= ELEMENTS_MOST
 
 
 def _accepts(node: NodeView, target: Target) -> bool:

@@ -9,6 +9,7 @@ from typing import Final
 
 from edgec.backends.cuda_record import (
     CUDA_TYPE,
+    ELEMENTS_MOST,
     FLOATS,
     GRID_MOST,
     WARP_OUTPUTS_MOST,
@@ -69,7 +70,7 @@ def columns_of(node: NodeView) -> Columns | None:
 
 def _numbers(node: NodeView, target: Target) -> bool:
     x, y = node.inputs[0], node.outputs[0]
-    if x.size >= 2**31 or x.size == 0:
+    if x.size > ELEMENTS_MOST or x.size == 0:
         return False
     whole = x.dtype is DType.I32 and y.dtype is DType.I32 and node.node.op != "reduce_mean"
     return all_of_one_float(node, target) or (whole and x.quant is None and not x.bounds)
@@ -214,7 +215,7 @@ def _argmax_sizes(node: NodeView) -> Columns:
 def _accepts_argmax(node: NodeView, target: Target) -> bool:
     x = node.inputs[0]
     plain = x.quant is None and not x.bounds and x.dtype in (*FLOATS, DType.I32)
-    return (plain or is_s8(x)) and x.size < 2**31 and node.outputs[0].dtype is DType.I32
+    return (plain or is_s8(x)) and x.size <= ELEMENTS_MOST and node.outputs[0].dtype is DType.I32
 
 
 def _argmax_splits(node: NodeView, target: Target) -> int:

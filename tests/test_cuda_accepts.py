@@ -14,10 +14,11 @@ from edgec.ir import Array, Attrs, DType, Loc, Node, Program, Quant, Type, Value
 from edgec.ops import OPS
 from edgec.ops.attention import AttentionAttrs
 from edgec.ops.conv2d import Conv2dAttrs
+from edgec.ops.gather import IndexCopyAttrs, ScatterAddAttrs, ScatterAttrs
 from edgec.ops.linear import LinearAttrs
 from edgec.ops.norm import GroupNormAttrs
 from edgec.ops.pool import AdaptiveAvgPool2dAttrs, AdaptiveMaxPool2dAttrs
-from edgec.ops.reduce import ReduceAttrs
+from edgec.ops.reduce import ArgmaxAttrs, ReduceAttrs
 from edgec.ops.shape import TransposeAttrs
 from edgec.ops.softmax import SoftmaxAttrs
 from edgec.ops.window_attention import WindowAttentionAttrs
@@ -180,3 +181,33 @@ def test_a_tensor_without_elements_is_refused(target: Target) -> None:
         "EDGEC-E402: replace these layers, or compile with --precision fp32 or for another target: h200 has no kernel "
         "for 1 node (see `edgec ops`)\n  relu(f16[0,3]) at a.act (net.py:1)"
     )
+
+
+def test_rows_whose_int32_index_would_step_beyond_its_range_are_refused(target: Target) -> None:
+    ops: tuple[tuple[str, Attrs], ...] = (
+        ("argmax", ArgmaxAttrs(1)),
+        ("reduce_sum", ReduceAttrs((1,))),
+        ("softmax", SoftmaxAttrs(1)),
+    )
+    for op, attrs in ops:
+        for beyond in (0, 1):
+            size = 2**31 - 2**21 + beyond
+            view = view_of(op, attrs, plain(HALF, 1, size))
+            assert (chosen(view, target) is None) == bool(beyond), (op, size)
+    view = view_of("argmax", ArgmaxAttrs(1), plain(HALF, 1, 2**31 - 2**21))
+    (grid,) = chosen(view, target).launch(view, target).grids  # type: ignore[union-attr]
+    assert grid.blocks[0] * grid.threads * 16 <= 2**20  # what an index steps by
+
+
+def test_more_indices_than_a_thread_may_look_through_for_equal_ones_are_refused(target: Target) -> None:
+    x = plain(HALF, 100, 4)
+    ops: tuple[tuple[str, Attrs], ...] = (
+        ("scatter", ScatterAttrs(0)),
+        ("scatter_add", ScatterAddAttrs(0)),
+        ("index_copy", IndexCopyAttrs(0)),
+    )
+    for op, attrs in ops:
+        for count in (1 << 16, (1 << 16) + 1):
+            index = plain(DType.I64, count) if op == "index_copy" else plain(DType.I64, count, 4)
+            view = view_of(op, attrs, x, index, plain(HALF, count, 4))
+            assert (chosen(view, target) is None) == (count > 1 << 16), (op, count)

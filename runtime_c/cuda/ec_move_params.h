@@ -105,6 +105,8 @@ typedef struct {
     uint32_t whole; /* elements of x */
     int32_t axis_size;
     int64_t axis_stride;
+    uint32_t axis_count; /* indices along the axis, and how far apart */
+    uint32_t axis_inner;
     int64_t stride_0;
     int64_t stride_1;
     int64_t stride_2;

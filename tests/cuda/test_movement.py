@@ -126,9 +126,34 @@ def indexed() -> Iterator[Case]:
             )
 
 
+def equal_indices() -> Iterator[Case]:
+    """The last of equal indices counts, or all of them in their order: sums equal the op's to the last bit."""
+    rng = np.random.default_rng(4)
+    for kind in (np.float16, np.float32, np.int8):
+        for shape, axis, count in (
+            ((7, 40), 0, 300),
+            ((5, 9, 3), 1, 64),
+            ((1000,), 0, 5000),
+            ((6, 33), 1, 200),
+        ):
+            x = _drawn(rng, shape, kind)
+            own = tuple(count if a == axis else n for a, n in enumerate(shape))
+            at = rng.integers(-shape[axis], shape[axis] // 2, own).astype(np.int64)
+            arrays = (x, at, _drawn(rng, own, kind))
+            label = f"of equal indices {np.dtype(kind).name} {shape} axis {axis} count {count}"
+            yield Case(f"scatter {label}", "scatter", ScatterAttrs(axis), arrays, symbol="ec_scatter_cuda")
+            if kind is not np.int8:
+                symbol, attrs = "ec_scatter_add_cuda", ScatterAddAttrs(axis)
+                yield Case(f"add {label}", "scatter_add", attrs, arrays, symbol=symbol, tolerance=0.0)
+            arrays = (x, at.reshape(-1)[:count], _drawn(rng, own, kind))
+            symbol, attrs_copy = "ec_index_copy_cuda", IndexCopyAttrs(axis)
+            yield Case(f"copy {label}", "index_copy", attrs_copy, arrays, symbol=symbol)
+
+
 def cases() -> Iterator[Case]:
     yield from moves()
     yield from indexed()
+    yield from equal_indices()
 
 
 def test_movement_equals_its_ops() -> None:
