@@ -184,6 +184,14 @@ def test_a_short_fault_is_over_within_its_bound(mode: Mode, fault: Fault) -> Non
     assert {SOURCES[s] for s in p["source"][end + 100 :]} <= {"chunk", "hold" if mode == "sync" else "chunk"}
 
 
+@pytest.mark.parametrize("fault", ["lost", "reorder"])
+def test_an_answer_that_never_comes_stops_the_loop(fault: Fault) -> None:
+    """However short the fault is: the policy is not asked a second time while it may still compute."""
+    for mode in MODES:
+        recording = one_fault(replace(BASE, mode=mode, stop_after=20, late="drop"), fault, 8)
+        assert STOPS[int(recording.happened("stop")[0]["value"])] in ("late", "stall")
+
+
 def test_every_fault_has_its_row_in_the_manual() -> None:
     text = (Path(__file__).parent.parent / "docs" / "control-faults.md").read_text(encoding="utf-8")
     rows = {line.split("|")[1].strip().strip("`") for line in text.splitlines() if line.startswith("| `")}
@@ -237,7 +245,7 @@ def in_real_time(
     made = Settings(
         "vlash", 200.0, horizon=8, execute=6, states=2, axes=axes, delay=4, stop_after=3, absurd=5.0
     )
-    made = replace(made, stop_periods=3, late="play", late_tolerance=50, **words)  # type: ignore[arg-type]
+    made = replace(made, stop_periods=3, **{"late": "play", "late_tolerance": 50, **words})  # type: ignore[arg-type]
     recorder, faults, rig = Recorder(made), Faults(made, script), Rig()
     options = Options(periods=periods, recorder=recorder, faults=faults)
     RealtimeLoop(made, rig, rig.policy, options).run()
@@ -249,23 +257,66 @@ def in_real_time(
     ("fault", "words", "cause"),
     [
         ("nan", {}, {"late", "chunk"}),
+        ("infinite", {}, {"late", "chunk"}),
+        ("range", {}, {"late", "chunk"}),  # ten times the actuator's
+        ("late", {"late": "drop", "late_tolerance": 0}, {"late", "chunk"}),
+        ("lost", {}, {"late"}),
+        ("reorder", {}, {"late"}),
         ("dead", {}, {"late"}),
         ("dead", {"stall_s": 0.06, "stop_after": 99}, {"stall"}),
-        ("state-nan", {"age_max_s": 0.03}, {"observation", "late"}),
+        ("dropped", {"age_max_s": 0.06}, {"observation", "late"}),
+        ("stale", {"age_max_s": 0.06}, {"observation", "late"}),
+        ("state-nan", {"age_max_s": 0.06}, {"observation", "late"}),
+        ("frozen", {"frozen_max": 10}, {"frozen", "late"}),
         ("overrun", {"overrun_max": 3}, {"overrun", "late"}),
     ],
 )
 def test_the_same_faults_stop_the_threads_of_a_run_in_real_time(
     fault: Fault, words: dict[str, object], cause: set[str]
 ) -> None:
-    plan = tuple(Planned(30 + i, fault, 200) for i in range(200 if fault == "nan" else 1))
+    of_chunks = fault in FAULTS[:7]
+    lasts = 40 if fault == "late" else 201  # at which old observations are 16 periods old
+    plan = tuple(Planned(60 + i, fault, lasts) for i in range(200 if of_chunks else 1))
     recording, counts, rig = in_real_time(Script(plan=plan), {"stop_after": 20, **words}, 400)
     assert counts[fault] > 0
     stop = recording.happened("stop")[0]
-    assert STOPS[int(stop["value"])] in cause and 30 <= int(stop["tick"]) <= 30 + 60
+    assert STOPS[int(stop["value"])] in cause and 60 <= int(stop["tick"]) <= 60 + 60
     assert broken(recording) == [] and replay(recording).same
     assert all((np.abs(command) <= np.float32(0.1)).all() for command in rig.commands)
     assert not rig.commands[-1].any()
+
+
+@pytest.mark.parametrize(
+    ("fault", "periods", "size", "told"),
+    [
+        ("late", 6, 10.0, "late"),
+        ("duplicate", 2, 10.0, "refused"),
+        ("nan", 1, 10.0, "refused"),
+        ("range", 1, 2.0, "clipped"),
+        ("range", 1, 10.0, "refused"),
+        ("dropped", 8, 10.0, None),
+        ("frozen", 8, 10.0, None),
+        ("spike", 3, 0.5, None),
+    ],
+)
+def test_short_faults_are_told_and_stop_no_run_in_real_time(
+    fault: Fault, periods: int, size: float, told: str | None
+) -> None:
+    """Of chunks: those that come in ten periods; late ones by more than the delay."""
+    many = 10 if fault in FAULTS[:7] else 1
+    script = Script(plan=tuple(Planned(30 + i, fault, periods) for i in range(many)), size=size)
+    recording, counts, rig = in_real_time(script, {"stop_after": 60, "age_max_s": 0.2}, 150)
+    assert counts[fault] > 0
+    assert [STOPS[e] for e in recording.happened("stop")["value"]] == ["asked"]  # by the end of the run
+    p = recording.periods
+    after = (p["tick"] >= 30) & (p["tick"] < 150)
+    if told == "clipped":
+        assert p["clipped"][after].sum() > 0
+    elif told is not None:
+        assert (recording.happened(told)["tick"] >= 30).any()
+    assert (p["source"][p["tick"] >= 100] == SOURCES.index("chunk")).any()  # the policy plays again
+    assert broken(recording) == [] and replay(recording).same
+    assert all((np.abs(command) <= np.float32(0.1)).all() for command in rig.commands)
 
 
 def test_a_clock_that_jumps_stops_no_run_in_real_time() -> None:
