@@ -72,6 +72,29 @@ def test_a_cubin_comes_from_the_cache_the_next_time(tmp_path: Path, nvcc: Path) 
     assert len(nvcc.read_text().splitlines()) == 2
 
 
+DAMAGES = {
+    "a byte": ("", lambda whole: whole[:-1] + b"x"),
+    "cut": ("", lambda whole: whole[:-3]),
+    "empty": ("", lambda whole: b""),
+    "kept by another edgec": ("", lambda whole: whole.partition(b"\n")[2]),
+    "text": (".txt", lambda whole: b"Used 2 registers"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cubin_in_the_cache_is_compiled_again(tmp_path: Path, nvcc: Path, damage: str) -> None:
+    suffix, change = DAMAGES[damage]
+    made = units(tmp_path / "src", "one")
+    cuda_build.compile_units(tmp_path / "src", made, tmp_path / "a", 90)
+    (kept,) = (p for p in (tmp_path / "cache").rglob("*") if p.is_file() and p.suffix == suffix)
+    kept.write_bytes(change(kept.read_bytes()))
+    assert cuda_build.compile_units(tmp_path / "src", made, tmp_path / "b", 90) == 1
+    assert (tmp_path / "b" / "k0.cubin").read_text() == "first half, second half"
+    assert cuda_build.compile_units(tmp_path / "src", made, tmp_path / "c", 90) == 0
+    assert (tmp_path / "c" / "k0.txt").read_text() == (tmp_path / "a" / "k0.txt").read_text()
+    assert len(nvcc.read_text().splitlines()) == 2
+
+
 def test_after_an_error_no_kernel_is_begun_and_no_part_of_one_stays(tmp_path: Path, nvcc: Path) -> None:
     made = units(tmp_path / "src", "wrong", *(f"{n}" for n in range(1000)))
     with pytest.raises(InternalError, match=r"nvcc does not compile k0\.cu:\nbroken"):

@@ -1,7 +1,8 @@
 """Builds a CUDA artifact: cubins by nvcc, kept in a cache by content, and the shared library by make.
 
 `make` alone does the same on a machine without Python; here the cubins that other models have made already are put
-in place first. The cache is $EDGEC_CACHE or ~/.cache/edgec; a cubin's key is everything that it is made from.
+in place first. The cache is $EDGEC_CACHE or ~/.cache/edgec; a cubin's key is everything that it is made from, and what
+is damaged there is compiled again.
 """
 
 from __future__ import annotations
@@ -196,13 +197,23 @@ def _key(unit: Path, folder: Path, compute: int, version: str, texts: dict[Path,
 
 
 def _from_cache(key: str, to: Path) -> bool:
+    """Whether the cache has this cubin, whole; then it and its .txt stand at `to`."""
     kept = cache_folder() / "cubins" / key[:2] / key
     try:
-        _copy(kept.with_suffix(".txt"), to.with_suffix(".txt"))
-        _copy(kept, to)
+        text = kept.with_suffix(".txt").read_bytes()
+        digest, _, cubin = kept.read_bytes().partition(b"\n")
+        if digest.decode(errors="replace") != _digest(text, cubin):
+            return False
+        _put(to.with_suffix(".txt"), text)
+        _put(to, cubin)
     except OSError:
         return False
     return True
+
+
+def _digest(text: bytes, cubin: bytes) -> str:
+    """What the first line of a kept cubin says of it and its .txt."""
+    return hashlib.sha256(hashlib.sha256(text).digest() + cubin).hexdigest()
 
 
 def _temporary(path: Path) -> Path:
@@ -210,11 +221,11 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f"{path.stem}.{os.getpid()}.tmp{path.suffix}")
 
 
-def _copy(made: Path, to: Path) -> None:
-    """`to` with the content of `made`, whole or not at all."""
+def _put(to: Path, content: bytes) -> None:
+    """A file with this content, whole or not at all."""
     temporary = _temporary(to)
     try:
-        shutil.copyfile(made, temporary)
+        temporary.write_bytes(content)
         os.replace(temporary, to)
     finally:
         temporary.unlink(missing_ok=True)
@@ -234,8 +245,9 @@ def _into_cache(key: str, cubin: Path) -> None:
     kept = cache_folder() / "cubins" / key[:2] / key
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        _copy(cubin.with_suffix(".txt"), kept.with_suffix(".txt"))
-        _copy(cubin, kept)
+        text, code = cubin.with_suffix(".txt").read_bytes(), cubin.read_bytes()
+        _put(kept.with_suffix(".txt"), text)
+        _put(kept, _digest(text, code).encode() + b"\n" + code)
     except OSError as error:
         log.say(f"kernel not kept in {kept.parent}: {error.strerror}")
 
