@@ -56,13 +56,15 @@ def _visit(at: Rewrite, node: Node) -> tuple[str, ...] | None:
 @dataclass(frozen=True, slots=True)
 class _Scores:
     """What stands between the product of q and k and the softmax. `added`: constant addends that broadcast to the
-    scores; `computed`: an addend known at run time; `hidden`: where the scores are minus infinity."""
+    scores; `computed`: an addend known at run time; `hidden`: where the scores are `fill`, minus infinity or so low
+    that it amounts to that."""
 
     product: Node
     scale: float
     added: tuple[Array, ...] = ()
     computed: str = ""
     hidden: str = ""
+    fill: float = -math.inf
 
 
 def _spelt_out(at: Rewrite, node: Node) -> str | None:
@@ -113,7 +115,9 @@ def _scores(at: Rewrite, ref: str, scale: float, shape: tuple[int, ...]) -> _Sco
     if node.op == "masked_fill":
         inner = _scores(at, node.inputs[0], scale, shape)
         hidden = _hidden(at, node, scale, shape)
-        return replace(inner, hidden=hidden) if inner is not None and hidden and not inner.hidden else None
+        if inner is None or not hidden or inner.hidden:
+            return None
+        return replace(inner, hidden=hidden, fill=attr(node, "value", float) * scale)
     for x, other in (node.inputs, node.inputs[::-1]) if node.op in ("add", "mul") else ():
         if at.type(x).dims != node.outputs[0].type.dims or x[0] == "@":
             continue
@@ -219,6 +223,8 @@ def _mask(at: Rewrite, scores: _Scores, rank: int) -> tuple[str, ...] | None:
         shown = _expanded(~np.asarray(hidden, np.bool_), rank)
         if total is None and not scores.computed:
             return (at.builder.constant(shown, "shown"),)
+        if scores.fill != -math.inf and (scores.computed or not _outweighed(hidden, total, scores.fill)):
+            return None
         zero = np.zeros((), np.float32) if total is None else total
         total = np.where(shown, zero, np.float32(-np.inf)).astype(np.float32)
     elif scores.hidden:
@@ -236,6 +242,18 @@ def _mask(at: Rewrite, scores: _Scores, rank: int) -> tuple[str, ...] | None:
             "add", computed, at.builder.constant(total, "mask"), attrs=BinaryAttrs(), name="mask"
         ),
     )
+
+
+def _outweighed(hidden: Array, total: Array | None, fill: float) -> bool:
+    """Whether in each row a key that is shown outweighs those that are filled, where `total` is added to all."""
+    if total is None:
+        return True
+    if math.prod(np.broadcast_shapes(hidden.shape, total.shape)) > MAX_MASK:
+        return False
+    hidden, total = np.broadcast_arrays(hidden.astype(np.bool_), total.astype(np.float64))
+    shown = np.where(hidden, -np.inf, total).max(-1)
+    filled = np.where(hidden, fill + np.maximum(total, 0.0), -np.inf).max(-1)
+    return bool(np.all((filled == -np.inf) | (filled <= shown + LOW)))
 
 
 def _expanded(data: Array, rank: int) -> Array:

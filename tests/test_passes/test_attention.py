@@ -124,6 +124,37 @@ def test_a_fill_that_a_scale_makes_small_stays() -> None:
     assert recognise_attention(p) is p
 
 
+def mixed(addend: float, row: int = 2) -> dict[str, Array]:
+    """A causal fill, and an addend on all keys of one row that the fill leaves."""
+    added = np.zeros((4, 4), np.float32)
+    added[row, : row + 1] = addend
+    return {"h": ~CAUSAL, "a": added}
+
+
+MIXED = "%n: f32[1,2,4,4] = masked_fill(%s, @h) {value=-1e9} %m: f32[1,2,4,4] = add(%n, @a)"
+
+
+@pytest.mark.parametrize("addend", [-np.inf, -1e9, -9.9999e8])
+def test_a_finite_fill_stays_where_an_addend_is_as_low(addend: float) -> None:
+    """The keys of the fill then have weight, in PyTorch the same for each."""
+    p = program(spelt_out(MIXED), **mixed(addend))
+    assert recognise_attention(p) is p
+
+
+def test_a_finite_fill_and_an_addend_that_leaves_a_key_in_each_row_become_one_mask() -> None:
+    p = program(spelt_out(MIXED), **mixed(-50.0))
+    after = same(p, recognise_attention(p))
+    assert [node.op for node in after.graphs[0].nodes] == ["attention"]
+    p = program(spelt_out(MIXED.replace("-1e9", "-inf")), **mixed(-1e9))
+    assert [node.op for node in same(p, recognise_attention(p)).graphs[0].nodes] == ["attention"]
+
+
+def test_a_finite_fill_beside_an_addend_of_run_time_stays() -> None:
+    middle = "%n: f32[1,2,4,4] = masked_fill(%s, @h) {value=-1e9} %m: f32[1,2,4,4] = add(%n, %r)"
+    p = program(spelt_out(middle, QKV + ", %r: f32[1,1,1,4]"), h=~CAUSAL)
+    assert recognise_attention(p) is p
+
+
 def test_a_reshape_to_other_heads_before_the_softmax_stays() -> None:
     text = (
         "graph g(%q: f32[1,2,6,8], %k: f32[1,1,5,8], %v: f32[1,1,5,8]) { "
