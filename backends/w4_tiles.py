@@ -12,6 +12,7 @@ import functools
 from dataclasses import dataclass
 from typing import Final
 
+from edgec.backends.cuda_record import GRID_MOST
 from edgec.plan import Gpu
 
 FEW_ROWS: Final = 16  # of x, up to which the kernel of few rows takes it
@@ -181,7 +182,7 @@ MANY: Final = {  # (mt, nt, wm, wn, stages) by the rows of x that a block has
 
 @functools.lru_cache(maxsize=256)
 def choose_many(layer: Layer, gpu: Gpu) -> ManyRows | None:
-    """The fastest division by the estimate, None where none fits the shared memory."""
+    """The fastest division by the estimate, None where none fits the shared memory and the grid."""
     clusters = gpu.compute >= CLUSTERS_FROM
     found = [
         ManyRows(*shape, splits, splits > 1 and clusters)
@@ -194,6 +195,7 @@ def choose_many(layer: Layer, gpu: Gpu) -> ManyRows | None:
         c
         for c in found
         if c.shared_bytes(layer) <= gpu.shared_bytes - RESERVED_SHARED
+        and c.blocks(layer)[1] <= GRID_MOST
         and (c.splits == 1 or c.columns(layer) * c.splits <= 3 * gpu.sms)
     ]
     return min(fitting, key=lambda c: _many_seconds(c, layer, gpu), default=None)

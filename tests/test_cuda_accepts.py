@@ -16,6 +16,7 @@ from edgec.ops.attention import AttentionAttrs
 from edgec.ops.conv2d import Conv2dAttrs
 from edgec.ops.gather import IndexCopyAttrs, ScatterAddAttrs, ScatterAttrs
 from edgec.ops.linear import LinearAttrs
+from edgec.ops.linear_w4 import LinearW4Attrs
 from edgec.ops.norm import GroupNormAttrs
 from edgec.ops.pool import AdaptiveAvgPool2dAttrs, AdaptiveMaxPool2dAttrs
 from edgec.ops.reduce import ArgmaxAttrs, ReduceAttrs
@@ -89,6 +90,18 @@ def test_a_plain_linear_layer_of_more_outputs_than_warps_can_be_counted_is_refus
 
     assert symbol(view(2**17 - 1), target) == "ec_linear_plain_cuda"
     assert symbol(view(2**17), target) == ""
+
+
+def test_a_4_bit_layer_of_more_rows_than_a_grid_has_is_refused(target: Target) -> None:
+    packed, scale = np.zeros((16, 32), np.uint8), np.ones((16, 1), np.float16)
+    held = {1: packed, 2: scale, 3: np.full((16, 1), 8, np.uint8)}
+    weights = (plain(DType.U8, 16, 32), plain(HALF, 16, 1), plain(DType.U8, 16, 1))
+
+    def view(rows: int) -> NodeView:
+        return view_of("linear_w4", LinearW4Attrs(64), plain(HALF, rows, 64), *weights, constants=held)
+
+    assert symbol(view(128 * 65535), target) != ""
+    assert symbol(view(128 * 65535 + 1), target) == ""
 
 
 def test_a_reduction_with_a_warp_an_output_is_refused_likewise(target: Target) -> None:
