@@ -85,7 +85,9 @@ def test_sanitizers_find_nothing_in_the_slots(flags: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("flags", [THREAD_SANITIZER, MEMORY_SANITIZER], ids=["thread", "memory"])
-@pytest.mark.parametrize("scenario", ["works", "hangs", "exits", "fails", "statistics", "mailbox"])
+@pytest.mark.parametrize(
+    "scenario", ["works", "hangs", "exits", "fails", "statistics", "mailbox", "mailbox_old"]
+)
 def test_sanitizers_find_nothing_in_the_threads(flags: tuple[str, ...], scenario: str) -> None:
     done = run(build(THREADS, flags), scenario, 100)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,7 +130,15 @@ def test_a_driver_behind_a_mailbox_sends_the_newest_commands() -> None:
     found = values(done.stdout)
     assert found["wrong"] == found["outside"] == found["last"] == found["sense_errors"] == 0
     assert found["acts"] + found["lost"] == found["periods"] == PERIODS + 11
-    assert found["senses"] == found["acts"] + 1 and found["taken"] > 0
+    assert found["senses"] == found["acts"] + 1 and found["taken"] > 0 and found["skips"] == 0
+
+
+def test_a_driver_whose_first_observation_is_too_old_observes_again() -> None:
+    done = run(build(PROGRAM), "mailbox_old", PERIODS)
+    found = values(done.stdout)
+    assert found["skips"] > 0 and found["taken"] > 0
+    assert found["wrong"] == found["outside"] == found["last"] == found["sense_errors"] == 0
+    assert found["senses"] == found["acts"] + found["skips"] + 1
 
 
 def test_structures_are_as_large_in_c(tmp_path: Path) -> None:
@@ -283,6 +293,33 @@ def test_a_stopped_loop_rests_until_its_reset() -> None:
         loop.reset()
     loop.stop()
     assert loop.wait().counts["stops"] >= 2
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+
+
+def test_a_loop_that_was_reset_goes_on_once_the_robot_is_seen_again() -> None:
+    """Nothing is sent between the reset and the next good observation; the driver is asked for one all the same."""
+    body, blind = Body(), threading.Event()
+    seen = body.sense
+    body.sense = lambda: replace(seen(), observed_ns=1 if blind.is_set() else None)  # type: ignore[method-assign]
+    settings = replace(SETTINGS, age_max_s=0.2)
+    loop = RealtimeLoop(settings, body, steer, replace(OPTIONS, periods=0, end_on_stop=False))
+    loop.start()
+    wait_until(lambda: loop.statistics().counts["taken"] > 0)
+    blind.set()
+    wait_until(lambda: loop.statistics().stop == "observation")
+    for _ in range(3):
+        loop.reset()
+        time.sleep(0.1)  # periods in which there is nothing to send
+    sent = len(body.commands)
+    blind.clear()
+    wait_until(lambda: len(body.commands) > sent + 10 and loop.statistics().stop == "none")
+    loop.stop()
+    assert loop.wait().end == "asked" and not body.commands[-1].any()
 
 
 def test_what_the_policy_raises_is_raised_when_the_robot_rests() -> None:

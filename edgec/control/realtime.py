@@ -7,11 +7,11 @@
 
 `robot` is CRobot, whose C functions run in the control thread, or an object with `sense()` and `act(action)`. These run
 in a Python thread of their own and exchange with the control thread through slots (runtime_c/control/ec_mailbox.h). For
-each period it sends the newest command, waits until `sense_lead` of a period is left, and senses: what the control
-thread uses is that old, or older where Python was late, and carries its true time, so that it counts in the delay and
-against `age_max_s`. The control thread's lateness is C's either way; that of `act` is Python's: with a driver in Python
-a command goes out when the interpreter gets to it, some milliseconds late where other threads compute in Python. Where
-that matters, write the driver in C.
+each period it sends the newest command, if there is one, waits until `sense_lead` of a period is left, and senses: what
+the control thread uses is that old, or older where Python was late, and carries its true time, so that it counts in the
+delay and against `age_max_s`. The control thread's lateness is C's either way; that of `act` is Python's: with a driver
+in Python a command goes out when the interpreter gets to it, some milliseconds late where other threads compute in
+Python. Where that matters, write the driver in C.
 """
 
 from __future__ import annotations
@@ -134,6 +134,7 @@ class RealtimeLoop:
         else:
             made.sense, made.act = self._address("ec_mailbox_sense"), self._address("ec_mailbox_act")
             made.payload, made.robot = self._address("ec_mailbox_payload"), self._mailbox
+            made.skip = self._address("ec_mailbox_skip")
         if isinstance(self._policy, CFunction):
             made.infer, made.policy = self._policy.address, self._policy.user
         else:
@@ -256,7 +257,8 @@ class RealtimeLoop:
         self._seen.set()
         while self._c.ec_mailbox_wait(self._mailbox, ctypes.byref(sent), pointer(action)):
             try:
-                self._robot.act(action.copy())
+                if sent.action:
+                    self._robot.act(action.copy())
                 if self._error is None:
                     time.sleep(max(0.0, (sent.next_ns - lead_ns - time.monotonic_ns()) / 1e9))
                     frame += 1

@@ -153,7 +153,7 @@ class CCallbacks(ctypes.Structure):
     _fields_ = tuple(
         (name, c_void_p)
         for name in (
-            *("sense", "act", "robot", "payload", "infer", "policy"),
+            *("sense", "act", "skip", "robot", "payload", "infer", "policy"),
             *("heartbeat", "heartbeat_user", "trace", "trace_user"),
         )
     )
@@ -256,10 +256,14 @@ class Statistics:
         self.commands_lost = commands_lost
 
     @property
+    def span_ns(self) -> int:
+        """From the deadline of the first period to that of the last."""
+        return int(self._found.last_ns - self._found.first_ns)
+
+    @property
     def achieved_hz(self) -> float:
         """Periods that ran over the time in which they did."""
-        span = self._found.last_ns - self._found.first_ns
-        return (self.periods - 1) * 1e9 / span if span > 0 else 0.0
+        return (self.periods - 1) * 1e9 / self.span_ns if self.span_ns > 0 else 0.0
 
     def histogram(self, name: str) -> CHistogram:
         """Of HISTOGRAMS."""

@@ -12,6 +12,7 @@ struct ec_mailbox {
     ec_slots *observations, *commands;
     bool seen; /* the control thread's: an observation was there */
     sem_t sent;
+    _Atomic int64_t skipped_ns; /* beginning of the period after one without a command; 0: none */
     _Atomic uint32_t closed;
 };
 
@@ -82,6 +83,12 @@ int32_t ec_mailbox_act(void *mailbox, const ec_sent *sent) {
     return 0;
 }
 
+void ec_mailbox_skip(void *mailbox, const ec_sent *sent) {
+    ec_mailbox *box = (ec_mailbox *)mailbox;
+    atomic_store_explicit(&box->skipped_ns, sent->next_ns, memory_order_relaxed);
+    sem_post(&box->sent);
+}
+
 bool ec_mailbox_wait(ec_mailbox *mailbox, ec_sent *sent, float *action) {
     for (;;) {
         /* before the look for a command: one that came before the end is still to be sent */
@@ -91,6 +98,11 @@ bool ec_mailbox_wait(ec_mailbox *mailbox, ec_sent *sent, float *action) {
             *sent = found->sent;
             sent->action = action;
             memcpy(action, found->action, mailbox->axes * sizeof(float));
+            return true;
+        }
+        int64_t next_ns = atomic_exchange_explicit(&mailbox->skipped_ns, 0, memory_order_relaxed);
+        if (next_ns != 0) {
+            *sent = (ec_sent){.next_ns = next_ns};
             return true;
         }
         if (closed) {

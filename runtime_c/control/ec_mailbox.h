@@ -4,7 +4,8 @@
  *
  * The driver's thread posts an observation before the start; then, for each command that
  * ec_mailbox_wait gives it, it sends the command, waits until shortly before the next period, and
- * posts what it observes. The control thread uses the newest observation, with the time at which it
+ * posts what it observes. In a period without a command it is told to observe all the same. The
+ * control thread uses the newest observation, with the time at which it
  * was made: where the driver is late, that is an older one, and its age counts (age_max_ns). Where
  * it is a whole command late, the older of two is lost and counted: the newest is sent, and of
  * deltas a motion is missing.
@@ -28,10 +29,11 @@ ec_mailbox *ec_mailbox_init(const ec_control_config *control, size_t payload_byt
 /* ec_callbacks, with `robot` the mailbox. */
 int32_t ec_mailbox_sense(void *mailbox, ec_sensed *sensed);
 int32_t ec_mailbox_act(void *mailbox, const ec_sent *sent);
+void ec_mailbox_skip(void *mailbox, const ec_sent *sent);
 void ec_mailbox_payload(void *mailbox, void *payload);
 
-/* The driver's side: the newest command, its `action` [axes] copied. False: the mailbox was
- * closed. */
+/* The driver's side: the newest command, its `action` [axes] copied; sent->action is NULL where
+ * there is none in this period. False: the mailbox was closed. */
 bool ec_mailbox_wait(ec_mailbox *mailbox, ec_sent *sent, float *action);
 
 /* An observation: state [states], payload [payload_bytes]. */

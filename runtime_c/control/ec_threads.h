@@ -73,7 +73,9 @@ typedef struct {
 typedef struct {
     int32_t (*sense)(void *user, ec_sensed *sensed);
     int32_t (*act)(void *user, const ec_sent *sent);
-    void *robot; /* `user` of sense, payload and act */
+    /* In a period in which nothing is sent, instead of act; `action` is NULL. NULL: nothing. */
+    void (*skip)(void *user, const ec_sent *sent);
+    void *robot; /* `user` of sense, act, skip and payload */
     /* Fill what the policy reads beyond the state, such as a picture; only where it is asked. NULL:
      * there is none. */
     void (*payload)(void *user, void *payload);

@@ -129,16 +129,20 @@ static void obey(ec_threads *threads) {
 
 static void send(ec_threads *threads, ec_period *period) {
     const ec_callbacks *call = &threads->config->callbacks;
-    if (period->result.source == EC_FROM_NOTHING) {
-        return;
-    }
+    bool skips = period->result.source == EC_FROM_NOTHING;
     ec_sent sent = {
         .period = period->period,
         .deadline_ns = threads->deadline_ns,
         .next_ns = threads->deadline_ns + threads->control->period_ns,
-        .action = threads->action,
+        .action = skips ? NULL : threads->action,
         .result = period->result,
     };
+    if (skips) {
+        if (call->skip != NULL) {
+            call->skip(call->robot, &sent);
+        }
+        return;
+    }
     period->action = threads->action;
     bool good = call->act(call->robot, &sent) == 0;
     threads->statistics.act_errors += good ? 0u : 1u;
