@@ -86,7 +86,9 @@ def slower_layers(program: Program, how: LowPrecision) -> dict[str, str]:
     faster: set[str] = set()
     found: dict[str, str] = {}
     for graph in program.graphs:
-        for node, size in sizes(program, graph, how.group):
+        for node, size in sizes(program, graph, how):
+            if not _divides(size, how):
+                continue
             before, after = (linear_seconds(f, size, how.gpu) for f in _forms(how))
             if after <= before:
                 faster.add(node.loc.layer)
@@ -102,7 +104,7 @@ def _forms(how: LowPrecision) -> tuple[LinearForm, LinearForm]:
     return "fp16", how.form
 
 
-def sizes(program: Program, graph: Graph, group: int) -> list[tuple[Node, LinearSize]]:
+def sizes(program: Program, graph: Graph, how: LowPrecision) -> list[tuple[Node, LinearSize]]:
     """The linear layers of `graph` that have float weights."""
     types = program.type_of(graph)
     layers = [n for n in graph.nodes if _is_layer(n, types)]
@@ -111,7 +113,7 @@ def sizes(program: Program, graph: Graph, group: int) -> list[tuple[Node, Linear
     for node in layers:
         outputs, channels = types[node.inputs[1]].dims
         rows = types[node.inputs[0]].size // channels
-        own = group_of(channels, group) or group
+        own = group_of(channels, how.group, _groups(how)) or how.group
         found.append((node, LinearSize(rows, outputs, channels, own, readers[node.inputs[0]])))
     return found
 
@@ -128,7 +130,7 @@ def choices(before: Program, after: Program, how: LowPrecision, journal: Journal
     for graph in before.graphs:
         made = {n.outputs[0].name: n.op for n in after.graph(graph.name).nodes if n.outputs}
         heads = () if how.head else head_names(graph)
-        for node, size in sizes(before, graph, how.group):
+        for node, size in sizes(before, graph, how):
             layer, name = node.loc.layer, node.outputs[0].name
             became = ROUNDED.get(made.get(name, ""), "float")
             why = notes.get(layer, "rounded to the nearest") if became != "float" else ""
@@ -142,15 +144,20 @@ def choices(before: Program, after: Program, how: LowPrecision, journal: Journal
     return rows
 
 
+def _divides(size: LinearSize, how: LowPrecision) -> bool:
+    """Whether the layer can have the form: 4-bit weights stand in groups."""
+    return how.form != "w4a16" or group_of(size.channels, how.group, _groups(how)) is not None
+
+
 def _why_float(layer: str, head: bool, size: LinearSize, how: LowPrecision, journal: Journal) -> str:
     if layer in how.keep:
         return "kept in float by request"
     if head:
         return "the head: no other linear layer follows"
+    if not _divides(size, how):
+        return f"no group size divides its {size.channels} channels"
     if layer in journal.slower:
         return journal.slower[layer]
-    if how.form == "w4a16" and group_of(size.channels, how.group, _groups(how)) is None:
-        return f"no group size divides its {size.channels} channels"
     return "its weights serve in a form that is not rounded"
 
 

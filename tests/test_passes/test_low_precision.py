@@ -81,6 +81,24 @@ def test_channels_that_no_group_divides_stay() -> None:
     assert row["why"] == "no group size divides its 40 channels"
 
 
+@pytest.mark.parametrize("awq", [False, True])
+def test_channels_that_only_a_group_of_32_divides_stay_on_a_gpu(awq: bool) -> None:
+    """Its kernels take groups of 64 and 128; a network for no target may have 32."""
+    graph = read("graph g(%x: f32[1,96]) { %a: f32[1,4096] = linear(%x, @w) // odd\n return %a }")
+    weights = np.random.default_rng(0).normal(size=(4096, 96)).astype(np.float32)
+    p, given = Program((graph,), {"w": constant(weights)}, {}), [{"x": np.ones((1, 96), np.float32)}]
+    for target, became, why in (
+        (None, "w4a16", None),
+        (gpu("orin"), "float", "no group size divides its 96 channels"),
+        (gpu("h200"), "float", "no group size divides its 96 channels"),
+    ):
+        how, journal = LowPrecision("w4a16", awq=awq, head=True, gpu=target), Journal()
+        after = round_layers(prepare(p, given, how, journal), how, journal)
+        (row,) = choices(p, after, how, journal)
+        assert row["became"] == became
+        assert why is None or row["why"] == why
+
+
 @pytest.mark.parametrize(("precision", "op"), [("w8a8", "linear_w8a8"), ("w4a16", "linear_w4")])
 def test_the_pipeline_rounds_and_then_halves(precision: pipeline.Precision, op: str) -> None:
     options = Options(
