@@ -10,6 +10,7 @@ from edgec import interp
 from edgec.build import Builder
 from edgec.errors import UserError
 from edgec.ir import Array, DType, Loc, Program, Type, per_tensor
+from edgec.ops.activation import ClampAttrs
 from edgec.ops.binary import BinaryAttrs
 from edgec.ops.conv2d import Conv2dAttrs
 from edgec.ops.linear import LinearAttrs
@@ -112,6 +113,25 @@ def test_gradients_of_a_value_used_more_than_once_are_added() -> None:
     x = np.array([1, 2, 3], np.float32)
     outputs, _ = interp.run(b.program(), b.graph(), {"x": x})
     np.testing.assert_array_equal(outputs[found["x"]], 2 * x + 1)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_clamp_on_its_bound_passes_gradients_as_the_one_of_torch_until_it_is_fused(fused: bool) -> None:
+    b = Builder("infer")
+    x = b.input("x", Type((5,), DType.F32))
+    zero = b.constant(np.zeros(5, np.float32), "zero")
+    y = b.call("add", x, zero, attrs=BinaryAttrs((-1.0, 2.0) if fused else None))
+    if not fused:
+        y = b.call("clamp", y, attrs=ClampAttrs(-1.0, 2.0))
+    b.output(y, "y")
+    one = b.constant(np.ones(5, np.float32), "one")
+    found = gradients(b, list(b.nodes), {b.outputs[0]: one}, ["x"])
+    assert isinstance(found["x"], str)
+    b.output(found["x"], "dx")
+    given = torch.tensor([-1.5, -1.0, 0.0, 2.0, 2.5], requires_grad=True)
+    (torch.nn.functional.hardtanh if fused else torch.clamp)(given, -1.0, 2.0).sum().backward()
+    outputs, _ = interp.run(b.program(), b.graph(), {"x": given.detach().numpy()})
+    np.testing.assert_array_equal(outputs[found["x"]], given.grad.numpy())
 
 
 def two_layers() -> tuple[Builder, list[str]]:
