@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from control_programs import CONTROL, MEMORY_SANITIZER, TESTS_C, build, run
 
+from edgec.control import soak_realtime
+from edgec.control.faults import FAULTS, Fault, Rate, Script
 from edgec.control.settings import MODES, Axis, Mode, Settings
 from edgec.control.soak import PERIODS, soak
 
@@ -62,6 +64,21 @@ def test_five_hours_in_which_nothing_drifts_leaks_or_gets_lost() -> None:
     assert found.good, found.drift
     assert found.counts["ticks"] == 1_800_000
     assert found.memory_kib < 32 * 1024  # one part's arrays; C has the caller's memory alone
+
+
+def test_a_soak_in_real_time_loses_nothing_and_comes_back_after_each_stop() -> None:
+    rates: dict[Fault, Rate] = dict.fromkeys(FAULTS, Rate(0.01, 1, 10))
+    # Python may be late by as much in a busy computer, and the loop stops for it.
+    settings = replace(BASE, age_max_s=0.2, stall_s=0.5, stop_after=30)
+    found = soak_realtime.soak(settings, 4.0, script=Script(seed=2, rates=rates, size=2.0))
+    assert found.good, found
+    assert (
+        found.periods == found.counts["ticks"] == found.replayed > 100 and found.records > 2 * found.periods
+    )
+    assert sum(found.faults.values()) > 10 and found.counts["stops"] > 1 and found.counts["taken"] > 5
+    assert found.memory_last_kib > 0 and found.memory_first_kib > 0 and found.realtime == "rt=not asked"
+    for wrong in ({"lost": 1}, {"drift": {"late": (3, 2)}}, {"grid_drift_ns": 1}, {"difference": "period 3"}):
+        assert not replace(found, **wrong).good  # type: ignore[arg-type]
 
 
 LOG = "control_log.c"

@@ -13,6 +13,7 @@ from edgec.control.settings import MODES, Actuation, Mode, Task
 from edgec.errors import InternalError, TargetError, UserError, cannot_write
 
 if TYPE_CHECKING:
+    from edgec.control.realtime_types import RealTime
     from edgec.control.record import Recording
     from edgec.control.settings import Settings
     from edgec.control.simulate import Case
@@ -28,8 +29,8 @@ def options(p: argparse.ArgumentParser) -> None:
         "what",
         choices=ACTIONS,
         help="plan: what a policy's latency asks for; simulate: score a mode on a task, in virtual time; run: a robot "
-        "and a policy in real time; soak: hours "
-        "of a loop with faults, in virtual time; replay: a recording again, bit for bit; report: what it says",
+        "and a policy in real time; soak: hours of a loop with faults in virtual time, or --seconds in real time; "
+        "replay: a recording again, bit for bit; report: what it says",
     )
     p.add_argument("recording", nargs="?", type=Path, metavar="FILE", help="of a loop (replay, report)")
     p.add_argument("--settings", type=Path, metavar="FILE.toml", help="of the loop (plan, run, soak)")
@@ -39,7 +40,7 @@ def options(p: argparse.ArgumentParser) -> None:
         "--torn", action="store_true", help="take what is whole of a damaged file (replay, report)"
     )
     p.add_argument(
-        "--periods", type=_natural, default=1_800_000, metavar="N", help="of a soak (default 1800000)"
+        "--periods", type=_natural, metavar="N", help="of a soak in virtual time (default 1800000)"
     )
     p.add_argument("--latency", type=float, metavar="MS", help="of the policy, at worst (plan)")
     p.add_argument("--task", choices=get_args(Task), default="mole", help="default mole")
@@ -65,13 +66,22 @@ def options(p: argparse.ArgumentParser) -> None:
         "also expert (default expert)",
     )
     p.add_argument("--robot", metavar="PACKAGE.MODULE:FUNCTION", help="returns the robot (run)")
-    p.add_argument("--seconds", type=float, metavar="S", help="until the robot comes to rest (run)")
+    p.add_argument(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="until the robot comes to rest (run); of a soak in real time",
+    )
     p.add_argument("--record", type=Path, metavar="FILE", help="write all that happens (run)")
     p.add_argument(
-        "--priority", type=_natural, default=0, metavar="N", help="SCHED_FIFO of the control thread (run)"
+        "--priority",
+        type=_natural,
+        default=0,
+        metavar="N",
+        help="SCHED_FIFO of the control thread (run, soak)",
     )
     p.add_argument(
-        "--require-rt", action="store_true", help="do not run without what --priority asks for (run)"
+        "--require-rt", action="store_true", help="do not run without what --priority asks for (run, soak)"
     )
     p.add_argument("--knows-age", action="store_true", help="the expert moves the target on by the delay")
     p.add_argument("--envs", type=_natural, default=128, metavar="N", help="robots at once (default 128)")
@@ -117,8 +127,13 @@ def _recording(args: argparse.Namespace) -> Recording:
         ) from None
 
 
-def _run(args: argparse.Namespace) -> tuple[Any, str]:
+def _realtime(args: argparse.Namespace) -> RealTime:
     from edgec.control.realtime_types import RealTime
+
+    return RealTime(args.priority, lock_memory=args.priority > 0, require=args.require_rt)
+
+
+def _run(args: argparse.Namespace) -> tuple[Any, str]:
     from edgec.control.run import Run, run
     from edgec.control.settings_file import names_in
 
@@ -133,7 +148,7 @@ def _run(args: argparse.Namespace) -> tuple[Any, str]:
             args.policy,
             args.seconds,
             args.record,
-            RealTime(args.priority, lock_memory=args.priority > 0, require=args.require_rt),
+            _realtime(args),
         )
     )
     late = {
@@ -150,17 +165,52 @@ def _run(args: argparse.Namespace) -> tuple[Any, str]:
 
 
 def _soak(args: argparse.Namespace) -> tuple[Any, str]:
-    from edgec.control.soak import soak
+    from edgec.control.soak import PERIODS, soak
 
-    found = soak(_settings(args), args.periods)
+    if args.seconds is not None:
+        return _soak_realtime(args)
+    found = soak(_settings(args), PERIODS if args.periods is None else args.periods)
     if not found.good:
         raise InternalError(f"a soak lost {found.lost} records, and its log counts otherwise: {found.drift}")
     lines = (
         f"periods    {found.periods:,}, {found.records:,} records, none lost",
-        "faults     " + "  ".join(f"{name} {count:,}" for name, count in found.faults.items() if count),
-        "counted    " + "  ".join(f"{name} {count:,}" for name, count in found.counts.items()),
+        *_happened(found.faults, found.counts),
         f"memory     grew by {found.memory_kib} KiB",
         f"log        {found.log}",
+    )
+    return asdict(found), "\n".join(lines)
+
+
+def _happened(faults: dict[str, int], counts: dict[str, int]) -> tuple[str, str]:
+    return (
+        "faults     " + "  ".join(f"{name} {count:,}" for name, count in faults.items() if count),
+        "counted    " + "  ".join(f"{name} {count:,}" for name, count in counts.items()),
+    )
+
+
+def _soak_realtime(args: argparse.Namespace) -> tuple[Any, str]:
+    from edgec.control.soak_realtime import soak
+
+    if args.periods is not None:
+        raise UserError(
+            "EDGEC-E283", "give --periods or --seconds, not both: a soak is in virtual or in real time"
+        )
+    if not 1.0 <= args.seconds < 1e6:
+        raise UserError("EDGEC-E283", f"give --seconds from 1 up, not {args.seconds:g}")
+    found = soak(_settings(args), args.seconds, realtime=_realtime(args))
+    if not found.good:
+        raise InternalError(
+            f"a soak lost {found.lost} records, its log counts otherwise: {found.drift}, its deadlines drifted by "
+            f"{found.grid_drift_ns} ns, its replay differs: {found.difference}"
+        )
+    lines = (
+        f"periods    {found.periods:,} at {found.achieved_hz:.3f} Hz, {found.missed:,} left out, no drift of deadlines",
+        "woken late "
+        + "  ".join(f"{name} {ms:.3f} ms" for name, ms in found.late_ms.items())
+        + f"; {found.realtime}",
+        f"records    {found.records:,}, none lost, {found.replayed:,} periods the same bit for bit in a replay",
+        *_happened(found.faults, found.counts),
+        f"memory     {found.memory_first_kib:,} KiB after a tenth of the time, {found.memory_last_kib:,} at the end",
     )
     return asdict(found), "\n".join(lines)
 

@@ -312,6 +312,7 @@ def declared(found: ctypes.CDLL) -> ctypes.CDLL:
         "ec_faults_bytes": (c_size_t, [POINTER(CConfig)]),
         "ec_faults_init": (c_int, [POINTER(CConfig), c_void_p, c_void_p, c_size_t, POINTER(c_void_p)]),
         "ec_faults_counts": (POINTER(c_uint64), [c_void_p]),
+        "ec_roll": (None, [POINTER(CConfig), c_void_p, c_void_p]),
     }
     for name, (result, arguments) in types.items():
         function = getattr(found, name)

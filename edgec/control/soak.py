@@ -64,12 +64,12 @@ def soak(
         data = trial.run(min(_PART, periods - begin))
         hashed.update(data)
         part = parse(header + data, Path("soak"), first=number)
-        number += _count(part, begin, seen) + part.dropped
+        number += count(part, begin, seen) + part.dropped
         if not header:
             header = data[: struct.unpack_from("<I", data, 12)[0]]
             replayed = replay(part).periods
         elif not first_kib:
-            first_kib = _memory_kib()
+            first_kib = memory_kib()
     counts = trial.counts
     return Soak(
         periods=periods,
@@ -78,7 +78,7 @@ def soak(
         faults=trial.faults,
         counts=counts,
         drift={name: (counts[name], seen[name]) for name in counts if counts[name] != seen[name]},
-        memory_kib=_memory_kib() - first_kib if first_kib else 0,
+        memory_kib=memory_kib() - first_kib if first_kib else 0,
         replayed=replayed,
         log=hashed.hexdigest(),
     )
@@ -95,8 +95,8 @@ _TOLD: Final = {
 }
 
 
-def _count(part: Recording, begin: int, seen: Counter[str]) -> int:
-    """Count what the log of a part tells. The number of its records."""
+def count(part: Recording, begin: int, seen: Counter[str]) -> int:
+    """Count what the log of a part tells, which is to begin with the period `begin`. The number of its records."""
     actions = part.actions
     source = np.bincount(actions["source"], minlength=len(SOURCES))
     in_order = bool((part.periods["tick"] == np.arange(begin, begin + len(actions))).all())
@@ -114,7 +114,7 @@ def _count(part: Recording, begin: int, seen: Counter[str]) -> int:
     return sum(map(len, rows))
 
 
-def _memory_kib() -> int:
+def memory_kib() -> int:
     """What the process holds now; 0 where the system does not say."""
     place = Path("/proc/self/statm")
     if not place.exists():

@@ -171,6 +171,21 @@ def test_a_soak_is_told(edgec: Command) -> None:
     assert first[-1] == second[-1] and first[-1].startswith("log        ")
 
 
+def test_a_soak_in_real_time_is_told(edgec: Command) -> None:
+    from tests.test_control_plan import TEXT
+
+    (edgec.here / "robot.toml").write_text(TEXT, encoding="utf-8")
+    words = ["control", "soak", "--settings", "robot.toml", "--seconds", "2"]
+    lines = edgec.works(*words).out.splitlines()
+    assert lines[0].startswith("periods    ") and lines[0].endswith(", no drift of deadlines")
+    assert lines[1].startswith("woken late p50 ") and lines[1].endswith("; rt=not asked")
+    assert " none lost, " in lines[2] and lines[2].endswith(" periods the same bit for bit in a replay")
+    assert lines[-1].startswith("memory     ") and lines[-1].endswith(" at the end")
+    text = "EDGEC-E283: give --periods or --seconds, not both: a soak is in virtual or in real time"
+    edgec.refused(2, text, *words, "--periods", "9")
+    edgec.refused(2, "EDGEC-E283: give --seconds from 1 up, not 0.5", *words[:-1], "0.5")
+
+
 ROBOT = """
 import numpy as np
 from edgec.control.realtime_types import Observation
