@@ -215,6 +215,42 @@ def test_whatever_call_of_the_driver_fails_it_is_said_and_nothing_stays_behind(
     assert int(with_stand_in(USE, artifact, tmp_path)) > 50  # calls that have failed, one a turn
 
 
+CLOSE = """
+import ctypes, sys
+import numpy as np
+from edgec.cuda.library import Library
+from edgec.errors import EdgecError
+
+driver = ctypes.CDLL("libcuda.so.1")
+library = Library(sys.argv[1])
+models = [library.instance() for _ in range(3)]
+models[0].mapped("e0", "x0")
+models[1].close()
+library.close()
+print(driver.stand_in_alive())
+for call in (lambda: models[0].invoke("e0"), lambda: models[0].read("e0", "y0"), library.instance):
+    try:
+        call()
+        print("worked")
+    except EdgecError as error:
+        print(error)
+for model in models:
+    model.close()
+library.close()
+print(driver.stand_in_alive())
+"""
+
+
+def test_a_library_that_is_closed_closes_its_instances(artifact: Path, tmp_path: Path) -> None:
+    assert with_stand_in(CLOSE, artifact, tmp_path).splitlines() == [
+        "0",
+        "EDGEC-E237: correct the call: there is no entry 0",
+        "EDGEC-E237: correct the call: there is no port 1 of entry 0",
+        "EDGEC-E237: correct the call: a pointer is NULL",
+        "0",
+    ]
+
+
 BIND = """
 import ctypes, sys
 from edgec.cuda.library import Library

@@ -13,6 +13,7 @@ Inputs and outputs here are as the device holds them: NHWC, the types of the man
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,7 @@ class Library:
         self.function("error").restype = ctypes.c_char_p
         self.function("port_address").restype = ctypes.c_uint64
         self.handle = ctypes.c_void_p()
+        self._instances: weakref.WeakSet[Instance] = weakref.WeakSet()
         self.call("load", str(self.folder / "weights.bin").encode(), device, ctypes.byref(self.handle))
 
     def function(self, name: str) -> Any:
@@ -101,7 +103,9 @@ class Library:
 
     def instance(self) -> Instance:
         """A new instance, with an arena and state of its own."""
-        return Instance(self)
+        made = Instance(self)
+        self._instances.add(made)
+        return made
 
     def copy_rate(self, size: int) -> float:
         """Bytes a second that a copy of `size` bytes on the device moves, read and written ones counted."""
@@ -110,7 +114,9 @@ class Library:
         return rate.value
 
     def close(self) -> None:
-        """Free the weights; instances must be closed before."""
+        """Close the instances and free the weights."""
+        for instance in list(self._instances):
+            instance.close()
         if self.handle:
             self.function("unload")(self.handle)
             self.handle = ctypes.c_void_p()
