@@ -9,7 +9,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from control_programs import MEMORY_SANITIZER, PLAIN, THREAD_SANITIZER, build, run, values
+from control_programs import (
+    MEMORY_SANITIZER,
+    PLAIN,
+    THREAD_SANITIZER,
+    build,
+    needs_aarch64,
+    run,
+    run_aarch64,
+    values,
+)
 
 MODEL = Path(__file__).parent / "models" / "slot.pml"
 EXCHANGE = ("control_exchange.c",)
@@ -77,6 +86,15 @@ def test_a_million_exchanges_keep_their_checksums() -> None:
 @pytest.mark.slow
 def test_ten_million_exchanges_keep_their_checksums() -> None:
     exchanged(PLAIN, 10_000_000)
+
+
+@needs_aarch64
+def test_exchanges_on_an_aarch64_processor_keep_their_checksums() -> None:
+    """Its instructions, in the memory order of the processor below."""
+    done = run_aarch64(EXCHANGE, 20_000)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = values(done.stdout)
+    assert found["wrong"] == 0 and found["taken"] >= 20_000
 
 
 @pytest.mark.parametrize("flags", [THREAD_SANITIZER, MEMORY_SANITIZER], ids=["thread", "memory"])

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import pytest
-from control_programs import CONTROL, MEMORY_SANITIZER, TESTS_C, build, run
+from control_programs import MEMORY_SANITIZER, build, needs_aarch64, run, run_aarch64
 
 from edgec.control import soak_realtime
 from edgec.control.faults import FAULTS, Fault, Rate, Script
@@ -82,8 +79,6 @@ def test_a_soak_in_real_time_loses_nothing_and_comes_back_after_each_stop() -> N
 
 
 LOG = "control_log.c"
-PARTS = ("axis", "chunk", "control", "delay", "faults", "histogram", "loop", "record", "trial")
-CROSS, EMULATOR = "aarch64-linux-gnu-gcc", shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
 
 
 @cache
@@ -99,15 +94,8 @@ def test_the_log_is_the_same_however_the_loop_is_compiled(flags: tuple[str, ...]
     assert log_of(*flags) == log_of("-O2")
 
 
-@pytest.mark.skipif(
-    EMULATOR is None or shutil.which(CROSS) is None,
-    reason=f"LEFT OUT, the log of an aarch64 processor: {CROSS} or qemu-aarch64 is not installed",
-)
-def test_the_log_of_an_aarch64_processor_is_the_same(tmp_path: Path) -> None:
-    program = tmp_path / "log"
-    sources = [TESTS_C / LOG, *(CONTROL / f"ec_{name}.c" for name in PARTS)]
-    command = [CROSS, "-std=c11", "-O2", "-ffp-contract=off", "-static", f"-I{CONTROL}"]
-    subprocess.run([*command, *map(str, sources), "-lm", "-o", str(program)], check=True)
-    assert EMULATOR is not None
-    done = subprocess.run([EMULATOR, str(program)], capture_output=True, text=True, check=True)
+@needs_aarch64
+def test_the_log_of_an_aarch64_processor_is_the_same() -> None:
+    done = run_aarch64((LOG,))
+    assert done.returncode == 0, done.stderr
     assert done.stdout == log_of("-O2")

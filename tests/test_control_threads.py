@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from control_programs import CONTROL, build, run, values
+from control_programs import CONTROL, build, needs_aarch64, run, run_aarch64, values
 
 from edgec.control import core, realtime, realtime_types
 from edgec.control.loop import Question
@@ -139,6 +139,19 @@ def test_a_driver_whose_first_observation_is_too_old_observes_again() -> None:
     assert found["skips"] > 0 and found["taken"] > 0
     assert found["wrong"] == found["outside"] == found["last"] == found["sense_errors"] == 0
     assert found["senses"] == found["acts"] + found["skips"] + 1
+
+
+@needs_aarch64
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [("works", PERIODS_UP), ("mailbox_old", PERIODS_UP), ("nan", PERIODS_UP), ("hangs", STOPPED)],
+)
+def test_the_threads_run_on_an_aarch64_processor(name: str, end: int) -> None:
+    done = run_aarch64(PROGRAM[:2], name, 0 if end == STOPPED else PERIODS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = values(done.stdout)
+    assert found["end"] == end and found["taken"] > 0
+    assert found["wrong"] == found["outside"] == found["last"] == 0
 
 
 def test_structures_are_as_large_in_c(tmp_path: Path) -> None:
