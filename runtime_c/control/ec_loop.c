@@ -2,41 +2,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "ec_axis.h"
-#include "ec_chunk.h"
-#include "ec_control.h"
-
-struct ec_loop {
-    const ec_control_config *config;
-    ec_command command, ahead;        /* what was sent; the same, of periods to come */
-    float *state, *rolled, *expected; /* now; ahead; as it was to be at the next hand-over */
-    float *measured;                  /* as it was observed */
-    float *history;                   /* [EC_CONTROL_HISTORY][axes], actions by period */
-    int64_t first;                    /* period of the first of them */
-    float *asked_state, *prefix;      /* of the request */
-    float *incoming;                  /* [horizon][axes], the policy's numbers */
-    float *wanted, *sent, *stop_from; /* [axes] */
-    ec_chunk *chunk;                  /* [chunks], the newest is chunk[newest] */
-    uint32_t chunks, newest, held_chunks;
-    bool pending, ready, expects;
-    ec_request request;
-    uint64_t sequence;
-    ec_delay delay;
-    uint32_t asked_delay; /* periods, of the next request */
-    bool seen;            /* a good observation was there */
-    int64_t tick, now_ns, observed_ns;
-    uint64_t frame;
-    uint32_t frozen, overruns, starved; /* periods in a row */
-    uint32_t blind;                     /* periods in a row without a good observation */
-    uint32_t unusable;                  /* answers in a row that were bad or dropped */
-    bool held;                          /* the last period had no action */
-    ec_stop stop;
-    uint32_t stopping; /* periods of the stop that have passed */
-    bool fresh;        /* the observation of this period is good */
-    uint32_t took;     /* a chunk was taken up in this period */
-    ec_counts counts;
-    ec_histogram histogram[EC_LOOP_HISTOGRAMS];
-};
+#include "ec_loop_own.h"
 
 static uint32_t chunks_of(const ec_control_config *config) {
     return config->mode == EC_ENSEMBLE ? EC_CONTROL_MAX_CHUNKS : 2u;
@@ -135,120 +101,6 @@ static bool is_aligned(ec_mode mode) {
     return mode == EC_ALIGNED || mode == EC_ENSEMBLE || mode == EC_RTC_PREFIX;
 }
 
-/* The newest chunk; NULL before the first. */
-static const ec_chunk *newest(const ec_loop *loop) {
-    return loop->held_chunks > 0u ? &loop->chunk[loop->newest] : NULL;
-}
-
-/* The chunk that is `age` chunks older. */
-static const ec_chunk *older(const ec_loop *loop, uint32_t age) {
-    return &loop->chunk[(loop->newest + loop->chunks - age) % loop->chunks];
-}
-
-/* Number of the chunk's action of a period. */
-static int64_t index_of(const ec_chunk *chunk, int64_t tick) {
-    return (int64_t)chunk->start + tick - chunk->taken;
-}
-
-/* How many of its actions are played at most. */
-static uint32_t extent(const ec_loop *loop, const ec_chunk *chunk) {
-    uint32_t extra = loop->config->mode == EC_SYNC ? 0u : loop->config->extra;
-    uint32_t left = chunk->count - chunk->execute;
-    return chunk->execute + (extra < left ? extra : left);
-}
-
-/* Periods until the chunk is used up. */
-static int64_t remaining(const ec_loop *loop) {
-    const ec_chunk *chunk = newest(loop);
-    if (chunk == NULL) {
-        return 0;
-    }
-    if (loop->config->continuous != 0u) {
-        return chunk->taken + (loop->asked_delay > 0u ? loop->asked_delay : 1) - loop->tick;
-    }
-    return (int64_t)chunk->execute - index_of(chunk, loop->tick);
-}
-
-/* The weighted mean of all chunks that speak of a period: of each, `ensemble_ratio` times the next
- * older one's weight. Of angles the mean of the ways from the newest one's; there is no mean of
- * discrete commands, the newest one's counts. */
-static void mean_action(const ec_loop *loop, int64_t tick, float *wanted) {
-    const ec_control_config *config = loop->config;
-    float total = 0.0f, weight = 1.0f;
-    const ec_chunk *chunk = newest(loop);
-    const float *last = chunk->action + (size_t)index_of(chunk, tick) * config->axes;
-    memset(wanted, 0, config->axes * sizeof(float));
-    for (uint32_t age = loop->held_chunks; age-- > 0u;) { /* the oldest first */
-        const ec_chunk *one = older(loop, age);
-        int64_t index = index_of(one, tick);
-        if (index < (int64_t)one->count) {
-            const float *action = one->action + (size_t)index * config->axes;
-            for (uint32_t i = 0; i < config->axes; i++) {
-                const ec_axis *axis = &config->axis[i];
-                wanted[i] +=
-                    weight *
-                    (ec_axis_is_angle(axis) ? ec_axis_way(axis, last[i], action[i]) : action[i]);
-            }
-            total += weight;
-            weight *= config->ensemble_ratio;
-        }
-    }
-    for (uint32_t i = 0; i < config->axes; i++) {
-        const ec_axis *axis = &config->axis[i];
-        wanted[i] /= total;
-        if (axis->kind == EC_DISCRETE) {
-            wanted[i] = last[i];
-        } else if (ec_axis_is_angle(axis)) {
-            wanted[i] = ec_axis_way(axis, 0.0f, last[i] + wanted[i]);
-        }
-    }
-}
-
-/* Let the chunk before fade out over `blend` periods. */
-static void blend(const ec_loop *loop, int64_t tick, float *wanted) {
-    const ec_control_config *config = loop->config;
-    int64_t step = tick - newest(loop)->taken;
-    if (step >= (int64_t)config->blend || loop->held_chunks < 2u || !newest(loop)->joins) {
-        return;
-    }
-    const ec_chunk *old = older(loop, 1);
-    int64_t index = index_of(old, tick);
-    if (index >= (int64_t)old->count) {
-        return;
-    }
-    float share = (float)(step + 1) / (float)(config->blend + 1u);
-    if (config->blend_quintic != 0u) {
-        share = share * share * share * (10.0f + share * (-15.0f + 6.0f * share));
-    }
-    const float *action = old->action + (size_t)index * config->axes;
-    for (uint32_t i = 0; i < config->axes; i++) {
-        const ec_axis *axis = &config->axis[i];
-        if (ec_axis_is_angle(axis)) {
-            float way = ec_axis_way(axis, action[i], wanted[i]);
-            wanted[i] = ec_axis_way(axis, 0.0f, action[i] + share * way);
-        } else if (axis->kind != EC_DISCRETE) {
-            wanted[i] = (1.0f - share) * action[i] + share * wanted[i];
-        }
-    }
-}
-
-/* What the chunks say of a period, if anything; else the robot holds. */
-static ec_source action_of(const ec_loop *loop, int64_t tick, float *wanted) {
-    const ec_control_config *config = loop->config;
-    const ec_chunk *chunk = newest(loop);
-    if (chunk == NULL || index_of(chunk, tick) >= (int64_t)extent(loop, chunk)) {
-        return EC_FROM_HOLD;
-    }
-    int64_t index = index_of(chunk, tick);
-    if (config->mode == EC_ENSEMBLE) {
-        mean_action(loop, tick, wanted);
-    } else {
-        memcpy(wanted, chunk->action + (size_t)index * config->axes, config->axes * sizeof(float));
-        blend(loop, tick, wanted);
-    }
-    return index < (int64_t)chunk->execute ? EC_FROM_CHUNK : EC_FROM_EXTRA;
-}
-
 /* The committed actions of the next `delay` periods go to `prefix`, in the policy's units, and
  * bring `rolled` to the state after them. */
 static void look_ahead(ec_loop *loop, uint32_t delay) {
@@ -256,7 +108,7 @@ static void look_ahead(ec_loop *loop, uint32_t delay) {
     memcpy(loop->rolled, loop->state, config->states * sizeof(float));
     ec_command_copy(config, &loop->ahead, &loop->command);
     for (uint32_t step = 0; step < delay; step++) {
-        bool acts = action_of(loop, loop->tick + step, loop->wanted) != EC_FROM_HOLD;
+        bool acts = ec_loop_action(loop, loop->tick + step, loop->wanted) != EC_FROM_HOLD;
         ec_command_send(config, &loop->ahead, loop->rolled, acts ? loop->wanted : NULL, loop->sent);
         for (uint32_t i = 0; i < config->axes; i++) {
             const ec_axis *axis = &config->axis[i];
@@ -520,7 +372,8 @@ const ec_request *ec_loop_begin(ec_loop *loop, const ec_observation *observation
     }
     loop->asked_delay = next_delay(loop);
     int64_t due = loop->config->mode == EC_SYNC ? 0 : (int64_t)loop->asked_delay;
-    if (loop->stop != EC_STOP_NONE || loop->pending || !loop->fresh || remaining(loop) > due) {
+    if (loop->stop != EC_STOP_NONE || loop->pending || !loop->fresh ||
+        ec_loop_remaining(loop) > due) {
         return NULL;
     }
     judge_delay(loop);
@@ -577,12 +430,12 @@ ec_tick_result ec_loop_end(ec_loop *loop, float *action) {
     } else if (loop->stop != EC_STOP_NONE) {
         result.source = stopped_action(loop, action);
     } else {
-        const ec_chunk *chunk = newest(loop);
-        result.source = action_of(loop, loop->tick, loop->wanted);
+        const ec_chunk *chunk = ec_loop_newest(loop);
+        result.source = ec_loop_action(loop, loop->tick, loop->wanted);
         bool acts = result.source != EC_FROM_HOLD;
         if (acts) {
             result.sequence = chunk->sequence;
-            result.index = (uint32_t)index_of(chunk, loop->tick);
+            result.index = (uint32_t)ec_loop_index(chunk, loop->tick);
         }
         result.clipped = ec_command_send(config, &loop->command, loop->state,
                                          acts ? loop->wanted : NULL, action);
