@@ -11,8 +11,10 @@ import subprocess
 from pathlib import Path
 
 import cuda_harness
+import numpy as np
 import pytest
 
+from edgec.artifact import Artifact
 from edgec.cuda import build as cuda_build
 from tests.cli_command import Command
 
@@ -248,3 +250,14 @@ def test_doctor_knows_the_tools_of_gpu_targets(edgec: Command, monkeypatch: pyte
 def test_doctor_tells_the_release_of_nvcc(edgec: Command) -> None:
     rows = {row["tool"]: row for row in json.loads(edgec.works("doctor", "--json").out)}
     assert re.search(r"release \d+\.\d", rows["nvcc"]["version"])
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.015, ""), (0.025, "output {} of infer, sample 0,")])
+def test_outputs_in_half_precision_are_held_within_two_percent(orin: Path, share: float, told: str) -> None:
+    made = Artifact(orin)
+    golden = (orin / "golden" / "out.bin").read_bytes()
+    expected = np.frombuffer(golden, np.float16)
+    found = expected.copy()
+    found[-1] += np.float16(share * np.abs(expected).max())
+    label = made.manifest["entries"][0]["outputs"][0]["label"]
+    assert made._difference(found.tobytes(), golden) == told.format(label)
