@@ -15,6 +15,7 @@ from typing import Final, Literal
 import numpy as np
 
 from edgec import interp, log
+from edgec.backends.cuda_blocks_s8 import find_blocks
 from edgec.errors import InternalError, UserError
 from edgec.ir import Array, DType, Pass, Program
 from edgec.passes.attention_places import attention_places
@@ -29,6 +30,7 @@ from edgec.passes.fold import fold, fold_between_layers
 from edgec.passes.fuse import fuse
 from edgec.passes.fuse_w4 import fuse_w4
 from edgec.passes.half import half
+from edgec.passes.join_blocks import join_blocks
 from edgec.passes.join_cells import join_cells
 from edgec.passes.join_epilogues import join_epilogues
 from edgec.passes.join_loops import join_loops
@@ -387,6 +389,8 @@ def choose(program: Program, target: Target, options: Options, kernels: Sequence
     """The Plan with kernels and streams but without offsets."""
     # loops first: what reads a value several times then reads it in one call, which can be an epilogue
     plan = join_epilogues(join_loops(choose_kernels(program, target, kernels, name)))
+    if target.family == "cuda":
+        plan = join_blocks(plan, partial(find_blocks, target=target))
     if options.stream == "off" or target.family == "cuda":  # no CUDA kernel works row by row
         return plan
     return stream(plan, target, arena_budget(target, options), options.stream)

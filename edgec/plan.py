@@ -7,7 +7,7 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -412,3 +412,28 @@ class Plan:
             if b.name == name:
                 return b
         raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The calls of an entry without streams, for a backend that looks for some to do together.
+
+    `writers` and `readers`: of buffers that hold one value between calls, the call that makes it and those that
+    read it, by their places in `calls`."""
+
+    calls: tuple[Call, ...]
+    writers: Mapping[str, int]
+    readers: Mapping[str, tuple[int, ...]]
+    buffers: Mapping[str, Buffer]
+    constants: Mapping[str, PlanConstant]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Calls that come instead of others: `gone` are the places of those, `calls` stand at the places given (of some
+    that are gone), with new buffers and constants of their own."""
+
+    gone: tuple[int, ...]
+    calls: tuple[tuple[int, Call], ...]
+    buffers: tuple[Buffer, ...] = ()
+    constants: tuple[PlanConstant, ...] = ()

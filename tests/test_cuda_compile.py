@@ -6,16 +6,22 @@ Each record's first cases are planned for orin and h200, so that the tiles chose
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cuda_harness
 import pytest
 
-from edgec.backends import cuda, kernels_cuda
+from edgec.backends import cuda, cuda_blocks_s8, kernels_cuda
 from edgec.cuda import build as cuda_build
+from edgec.passes.choose_kernels import choose_kernels
+from edgec.passes.join_blocks import join_blocks
+from edgec.passes.join_epilogues import join_epilogues
+from edgec.passes.memory import plan_memory
 from edgec.runtime_c import ROOT
 from edgec.targets.load import load_target
+from tests import inverted_residuals
 
 FOLDER = Path(__file__).parent / "cuda"
 EACH = 3  # cases of a record
@@ -73,7 +79,23 @@ def test_every_record_has_cases() -> None:
 
 def test_every_source_has_a_record() -> None:
     sources = {f"cuda/{p.name}" for p in (ROOT / "cuda").glob("*.cu")}
-    assert sources == {k.source for k in kernels_cuda.KERNELS if k.source}
+    assert sources == {k.source for k in (*kernels_cuda.KERNELS, *cuda_blocks_s8.KERNELS) if k.source}
+
+
+@pytest.mark.skipif(
+    not cuda_harness.nvcc_is_here(), reason="LEFT OUT, nothing compiled for GPUs: nvcc is not installed"
+)
+def test_joined_inverted_residuals_compile_without_spills(tmp_path: Path) -> None:
+    target = load_target("h200")
+    plan = join_epilogues(choose_kernels(inverted_residuals.program(), target, kernels_cuda.KERNELS, "cases"))
+    plan = plan_memory(join_blocks(plan, partial(cuda_blocks_s8.find_blocks, target=target)), target)
+    cuda_harness.write(tmp_path / "a", plan, target)
+    units = sorted((tmp_path / "a" / "src" / "units").glob("*.cu"))
+    assert {u.stem.rpartition("_s8")[0] for u in units} == {
+        *("ec_inverted", "ec_expanded", "ec_squeeze", "ec_gated")
+    }
+    cuda_build.compile_units(tmp_path / "a" / "src", units, tmp_path, 90)
+    assert all(cuda_build.usage(tmp_path / f"{u.stem}.cubin").spilled_bytes == 0 for u in units)
 
 
 def test_the_checksum_is_that_of_the_c_code() -> None:
