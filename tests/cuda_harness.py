@@ -5,10 +5,12 @@ path (choose_kernels, plan_memory, the emitter, nvcc, the library). The arena is
 that what a kernel does not write is a NaN; each entry runs twice and must give the same bytes.
 
     python tests/cuda_harness.py tests/cuda/test_linear.py ...     prints one line a failing case, and a summary
+    python tests/cuda_harness.py --target orin ...                 the tiles chosen for Orin, built for the GPU here
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import shutil
 import subprocess
@@ -167,9 +169,9 @@ def _run_entry(model: Instance, name: str, case: Case) -> list[Array]:
     return [model.read(name, f"y{i}") for i in range(len(case.results))]
 
 
-def check(cases: Sequence[Case]) -> dict[str, str]:
-    """{label: what is wrong} of cases that one library serves."""
-    target, problems = load_target(TARGET), {}
+def check(cases: Sequence[Case], name: str = TARGET) -> dict[str, str]:
+    """{label: what is wrong} of cases that one library for the target `name` serves."""
+    target, problems = load_target(name), {}
     with tempfile.TemporaryDirectory() as folder:
         where = Path(folder) / "cases"
         write(where, lowered(cases, target), target)
@@ -187,7 +189,7 @@ def check(cases: Sequence[Case]) -> dict[str, str]:
     return problems
 
 
-def run(cases: Iterable[Case]) -> dict[str, str]:
+def run(cases: Iterable[Case], name: str = TARGET) -> dict[str, str]:
     """{label: what is wrong} of all failing cases. A library that cannot be made or breaks is tried case by case."""
     groups: dict[str, list[Case]] = {}
     for case in cases:
@@ -197,11 +199,11 @@ def run(cases: Iterable[Case]) -> dict[str, str]:
         for begin in range(0, len(group), CHUNK):
             chunk = group[begin : begin + CHUNK]
             try:
-                problems |= check(chunk)
+                problems |= check(chunk, name)
             except Exception:
                 for case in chunk:
                     try:
-                        problems |= check([case])
+                        problems |= check([case], name)
                     except Exception as error:
                         problems[case.label] = f"{type(error).__name__}: {error}"
     return problems
@@ -234,12 +236,16 @@ def cases_of(path: Path) -> list[Case]:
     return list(module_of(path).cases())
 
 
-def main(paths: Sequence[str]) -> int:
+def main(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description="Runs the cases of test files on a GPU.")
+    parser.add_argument("--target", default=TARGET)
+    parser.add_argument("paths", nargs="+")
+    arguments = parser.parse_args(words)
     total = failed = 0
-    for path in paths:
+    for path in arguments.paths:
         try:
             cases = cases_of(Path(path))
-            problems = run(cases)
+            problems = run(cases, arguments.target)
         except Exception:
             traceback.print_exc()
             failed += 1
