@@ -197,8 +197,7 @@ class Instance:
         self.library.call(
             "write", self.handle, self.entry(entry).index, info.index, _pointer(raw), ctypes.c_void_p(stream)
         )
-        if stream:
-            self.library.call("wait", self.handle, ctypes.c_void_p(stream))
+        self.library.call("wait", self.handle, ctypes.c_void_p(stream))  # pinned memory is read later
 
     def read(self, entry: str, label: str, stream: int = 0) -> Array:
         """Wait for the stream and copy a port's content to the host."""

@@ -186,6 +186,28 @@ def test_arrays_of_three_kinds_are_used_in_place(artifacts: dict[str, Artifact],
     library.close()
 
 
+class Twice(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2.0
+
+
+def test_an_array_in_pinned_memory_is_the_callers_again_after_write(tmp_path: Path) -> None:
+    size = 1 << 24  # whose copy takes milliseconds
+    made = edgec.compile(
+        Twice(), (torch.zeros(1, size),), target="h200", precision="fp32", out=tmp_path / "a"
+    )
+    library = Library(made.folder)
+    holder, model = library.instance(), library.instance()
+    array = holder.mapped("infer", "x")
+    array[...] = 3.0
+    model.write("infer", "x", array)
+    array[...] = 7.0
+    model.invoke("infer")
+    found = next(iter(model.entry("infer").outputs))
+    assert np.all(model.read("infer", found.port.label) == 6.0)
+    library.close()
+
+
 def test_instances_in_threads_do_not_disturb_each_other(artifacts: dict[str, Artifact]) -> None:
     library = Library(artifacts["fp16"].folder)
     instances = [library.instance() for _ in range(6)]
