@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Final
 
 from edgec.backends.cuda_record import CUDA_TYPE
@@ -113,3 +114,76 @@ def choose_tile(
             replace(tile, keys=tile.keys // 2) if narrower else replace(tile, key_warps=tile.key_warps // 2)
         )
     return tile
+
+
+GROUP_ROWS: Final = 64  # of the instruction of a warp group
+WIDE_DEPTHS: Final = (64, 128)
+SHORT: Final = 256  # keys up to which two warp groups and narrow tiles beat three
+
+
+@dataclass(frozen=True, slots=True)
+class WideTile:
+    """A block of warp groups takes 64 `row_groups` query rows of `depth` channels; `key_groups` of its warp groups
+    share their keys, `keys` at a time. `stages` tiles of K and of V are in shared memory at once."""
+
+    depth: int
+    keys: int
+    row_groups: int
+    key_groups: int
+    stages: int
+
+    @property
+    def rows(self) -> int:
+        return GROUP_ROWS * self.row_groups
+
+    @property
+    def threads(self) -> int:
+        """One warp group more copies."""
+        return 128 * (self.row_groups * self.key_groups + 1)
+
+    @property
+    def shared_bytes(self) -> int:
+        """q, and that of the block's next work where it takes several; K, V and four barriers a stage."""
+        buffers = 2 if self.key_groups == 1 else 1
+        return 2 * self.depth * (buffers * self.rows + 2 * self.stages * self.keys) + 32 * self.stages
+
+    def works(self, rows: int, heads: int) -> int:
+        return -(-rows // self.rows) * heads
+
+    def blocks(self, rows: int, heads: int, gpu: Gpu) -> int:
+        """One a multiprocessor, which takes works in turn; each has one work where warp groups share its keys."""
+        works = self.works(rows, heads)
+        return min(works, gpu.sms) if self.key_groups == 1 else works
+
+    def template(self, dtype: DType) -> tuple[str, ...]:
+        """T, D, KEYS, ROW_GROUPS, KEY_GROUPS, STAGES."""
+        sizes = (self.depth, self.keys, self.row_groups, self.key_groups, self.stages)
+        return (CUDA_TYPE[dtype], *(str(n) for n in sizes))
+
+
+# Tiles of 64 channels, and what 128 keys take a block of them, us on an H200.
+MANY_ROWS: Final = (
+    (WideTile(64, 128, 2, 1, 2), 1.16),
+    (WideTile(64, 128, 3, 1, 2), 1.51),
+    (WideTile(64, 64, 4, 1, 3), 2.22),
+)
+
+
+def choose_wide_tile(rows: int, heads: int, keys: int, depth: int, causal: bool, gpu: Gpu) -> WideTile:
+    """The tile for `rows` query rows of each of `heads` key heads (of all samples) over `keys` keys.
+
+    64 rows a block, whose warp groups share the keys, where that makes no more blocks than multiprocessors. Else whole
+    rounds of blocks count; under the causal rule, works of all lengths fill them.
+    """
+    wide = min(d for d in WIDE_DEPTHS if depth <= d)
+    if -(-rows // GROUP_ROWS) * heads <= gpu.sms:
+        few = WideTile(64, 64, 1, 2, 4) if keys <= SHORT else WideTile(64, 128, 1, 3, 3)
+        return WideTile(128, 64, 1, 2, 3) if wide == 128 else few
+    if wide == 128:
+        return WideTile(128, 128, 2, 1, 2)
+
+    def time(tile: WideTile, each: float) -> float:
+        rounds = tile.works(rows, heads) / gpu.sms
+        return each * (max(1.0, rounds) if causal else ceil(rounds))
+
+    return min(MANY_ROWS, key=lambda choice: time(*choice))[0]

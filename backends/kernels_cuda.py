@@ -25,6 +25,7 @@ from edgec.backends import (
     kernels_cuda_sample,
     kernels_cuda_w4,
     kernels_cuda_w8a8,
+    kernels_cuda_wide_attention,
 )
 from edgec.plan import Kernel
 
@@ -49,4 +50,5 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     *kernels_cuda_sample.KERNELS,
     *kernels_cuda_w4.KERNELS,
     *kernels_cuda_w8a8.KERNELS,
+    *kernels_cuda_wide_attention.KERNELS,
 )

@@ -86,7 +86,7 @@ def _accepts_plain(kind: MaskKind) -> Accepts:
     return accepts
 
 
-def _accepts_tiles(kind: MaskKind) -> Accepts:
+def accepts_tiles(kind: MaskKind) -> Accepts:
     def accepts(node: NodeView, target: Target) -> bool:
         if not _accepts_plain(kind)(node, target) or not node.inputs[0].dtype.is_half:
             return False
@@ -109,7 +109,7 @@ def _mask_steps(node: NodeView) -> Fields:
     return int_fields(mask_batch=steps[0], mask_head=steps[1], mask_query=steps[2], mask_key=steps[3])
 
 
-def _fields(node: NodeView) -> Fields:
+def strided_fields(node: NodeView) -> Fields:
     a = strided_attrs(node)
     if node.node.op == "attention":
         y = int_fields(
@@ -153,7 +153,7 @@ def _launch_tiles(node: NodeView, target: Target) -> Launch:
         tile.threads,
         tile.shared_bytes(a.keys),
     )
-    return Launch("ec_attention_params", _fields(node), tuple(range(len(node.inputs))), (), (grid,))
+    return Launch("ec_attention_params", strided_fields(node), tuple(range(len(node.inputs))), (), (grid,))
 
 
 def channels_a_lane(value_depth: int) -> str:
@@ -179,7 +179,7 @@ def _launch_plain(node: NodeView, target: Target) -> Launch:
     body = f"ec_attention_plain_{kind}_body" if kind else "ec_attention_plain_body"
     rows = a.batch * a.heads * a.queries
     grid = plain_grid(body, node.inputs[0].dtype, rows, (a.depth, a.value_depth))
-    return Launch("ec_attention_params", _fields(node), tuple(range(len(node.inputs))), (), (grid,))
+    return Launch("ec_attention_params", strided_fields(node), tuple(range(len(node.inputs))), (), (grid,))
 
 
 def window_attrs(node: NodeView) -> WindowAttentionAttrs:
@@ -339,7 +339,7 @@ def _softmax_kernels() -> tuple[Kernel, ...]:
         for kind in kinds:
             name = f"ec_{op}_{kind}_" if kind else f"ec_{op}_"
             made.append(
-                Kernel(op, f"{name}cuda", "cuda/ec_attention.cu", 100, _accepts_tiles(kind), _launch_tiles)
+                Kernel(op, f"{name}cuda", "cuda/ec_attention.cu", 100, accepts_tiles(kind), _launch_tiles)
             )
             made.append(
                 Kernel(

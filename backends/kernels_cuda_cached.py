@@ -42,7 +42,7 @@ def _accepts_plain(node: NodeView, target: Target) -> bool:
     return one_float(types) and frequencies and fits
 
 
-def _accepts_prefill(node: NodeView, target: Target) -> bool:
+def accepts_prefill(node: NodeView, target: Target) -> bool:
     a = cached_attrs(node)
     sizes = (a.depth, a.value_depth, *(() if a.rotary != "none" else a.q))
     fits = a.depth <= DEPTH_MAX and whole_vectors(*sizes)
@@ -56,7 +56,7 @@ def _accepts_decode(node: NodeView, target: Target) -> bool:
     return _accepts_plain(node, target) and node.inputs[0].dtype.is_half and few and fits
 
 
-def _fields(node: NodeView) -> Fields:
+def cached_fields(node: NodeView) -> Fields:
     a = cached_attrs(node)
     rotary = node.inputs[6].size if a.rotary != "none" else 0
     return (
@@ -141,10 +141,12 @@ def _launch_decode(node: NodeView, target: Target) -> Launch:
         how.shared_bytes,
         waits=True,
     )
-    return Launch("ec_cached_attention_params", _fields(node), tuple(range(len(node.inputs))), (), (grid,))
+    return Launch(
+        "ec_cached_attention_params", cached_fields(node), tuple(range(len(node.inputs))), (), (grid,)
+    )
 
 
-def _write_grid(node: NodeView) -> Grid:
+def write_grid(node: NodeView) -> Grid:
     a = cached_attrs(node)
     turned = a.rotary != "none"
     rows = a.tokens * ((a.heads if turned else 0) + 2 * a.kv_heads)
@@ -156,7 +158,7 @@ def _write_grid(node: NodeView) -> Grid:
     )
 
 
-def _turned_bytes(node: NodeView, target: Target) -> int:
+def turned_bytes(node: NodeView, target: Target) -> int:
     """q after its rotation; a vector where there is none, so that the launches' arguments are the same."""
     a = cached_attrs(node)
     count = a.batch * a.heads * a.tokens * a.depth if a.rotary != "none" else 8
@@ -175,7 +177,7 @@ def _launch_prefill(node: NodeView, target: Target) -> Launch:
         tile.shared_bytes(keys),
     )
     inputs = tuple(range(len(node.inputs)))
-    return Launch("ec_cached_attention_params", _fields(node), inputs, (), (_write_grid(node), attend))
+    return Launch("ec_cached_attention_params", cached_fields(node), inputs, (), (write_grid(node), attend))
 
 
 def _launch_plain(node: NodeView, target: Target) -> Launch:
@@ -184,7 +186,7 @@ def _launch_plain(node: NodeView, target: Target) -> Launch:
     rows = a.batch * a.heads * a.tokens
     attend = plain_grid(body, node.inputs[0].dtype, rows, (a.depth, a.value_depth))
     inputs = tuple(range(len(node.inputs)))
-    return Launch("ec_cached_attention_params", _fields(node), inputs, (), (_write_grid(node), attend))
+    return Launch("ec_cached_attention_params", cached_fields(node), inputs, (), (write_grid(node), attend))
 
 
 RENEWS: Final = ((1, 3), (2, 4))
@@ -205,9 +207,9 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         "ec_cached_attention_prefill_cuda",
         "cuda/ec_attention_prefill.cu",
         110,
-        _accepts_prefill,
+        accepts_prefill,
         _launch_prefill,
-        scratch=_turned_bytes,
+        scratch=turned_bytes,
         renews=RENEWS,
     ),
     Kernel(
@@ -217,7 +219,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         900,
         _accepts_plain,
         _launch_plain,
-        scratch=_turned_bytes,
+        scratch=turned_bytes,
         renews=RENEWS,
     ),
 )

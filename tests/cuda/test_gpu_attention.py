@@ -217,6 +217,57 @@ def prefill_cases() -> Iterator[Case]:
                         yield cached_case(rng, symbol, dtype, position, shape)
 
 
+# (batch, heads, key heads, queries, keys, depth, value depth): every tile of choose_wide_tile; tails in all directions
+WIDE_SHAPES = (
+    (1, 12, 12, 197, 197, 64, 64),
+    (1, 12, 12, 384, 384, 64, 64),
+    (1, 6, 6, 1500, 1500, 64, 64),
+    (3, 20, 20, 300, 333, 64, 64),
+    (16, 8, 8, 250, 100, 64, 64),
+    (1, 8, 2, 130, 130, 128, 128),
+    (2, 3, 3, 70, 333, 128, 128),
+    (3, 16, 8, 600, 600, 128, 128),  # several works a block
+    (1, 2, 2, 500, 96, 128, 128),
+    (2, 9, 3, 100, 257, 80, 96),
+    (40, 6, 2, 70, 140, 48, 40),
+    (1, 1, 1, 64, 300, 64, 64),
+)
+
+
+def wide_cases() -> Iterator[Case]:
+    rng = np.random.default_rng(9)
+    symbol = "ec_attention_wide_cuda"
+    for n, a, b, t, s, d, e in WIDE_SHAPES:
+        for dtype in HALVES:
+            arrays = tuple(floats(rng, x, dtype) for x in ((n, a, t, d), (n, b, s, d), (n, b, s, e)))
+            causal = dtype is DType.BF16
+            label = f"{symbol} {dtype.value} {(n, a, b, t, s, d, e)} causal={causal}"
+            yield Case(label, "attention", AttentionAttrs(d**-0.5, causal), arrays, symbol=symbol)
+    symbol = "ec_strided_attention_wide_cuda"
+    for dtype in HALVES:
+        for sizes in ((1, 197, 12, 12, 64), (2, 150, 4, 2, 48), (1, 600, 32, 8, 128), (3, 700, 16, 16, 64)):
+            for causal, window in ((False, 0), (True, 0), (True, 37), (False, 64), (True, 300)):
+                attrs, shape = packed(*sizes, causal=causal, window=window)
+                x = floats(rng, shape, dtype)
+                label = f"{symbol} {dtype.value} {sizes} causal={causal} window={window}"
+                yield Case(label, "strided_attention", attrs, (x, x, x), symbol=symbol)
+
+
+def wide_prefill_cases() -> Iterator[Case]:
+    rng = np.random.default_rng(10)
+    for dtype in HALVES:
+        for tokens, heads, depth, keys, rotary in (
+            (128, (8, 2), 128, 512, "half"),
+            (300, (64, 32), 128, 640, "half"),
+            (80, (4, 4), 64, 140, "interleaved"),
+            (200, (6, 2), 80, 364, "none"),
+        ):
+            for window, causal in ((0, True), (0, False), (17, True)):
+                shape = cached(tokens, heads, depth, keys, rotary, window, causal)  # type: ignore[arg-type]
+                for position in (0, 31):
+                    yield cached_case(rng, "ec_cached_attention_prefill_wide_cuda", dtype, position, shape)
+
+
 def window_cases() -> Iterator[Case]:
     rng = np.random.default_rng(6)
     for size, window, shift, heads, depth, n in (
@@ -282,6 +333,8 @@ def cases() -> Iterator[Case]:
     yield from strided_mask_cases()
     yield from decode_cases()
     yield from prefill_cases()
+    yield from wide_cases()
+    yield from wide_prefill_cases()
     yield from window_cases()
     yield from linear_cases()
 
