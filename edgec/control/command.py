@@ -156,7 +156,8 @@ def _run(args: argparse.Namespace) -> tuple[Any, str]:
         for share, q in (("p50", 0.5), ("p99", 0.99), ("max", 1))
     }
     lines = (
-        f"{statistics.periods:,} periods at {statistics.achieved_hz:.2f} Hz, {statistics.missed:,} left out; {grants.status}",
+        f"{statistics.periods:,} periods at {statistics.achieved_hz:.2f} Hz, {statistics.missed:,} left out; "
+        f"{grants.status}",
         "woken late " + "  ".join(f"{name} {ms:.3f} ms" for name, ms in late.items()),
         "  ".join(f"{name} {count:,}" for name, count in statistics.counts.items() if count),
         f"ended: {statistics.end}" + (f", stopped: {statistics.stop}" if statistics.stop != "none" else ""),
