@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "Cohere": {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
     "Starcoder2": {},
 }
+LETTERS = "abcdefghijklmnopqrstuvwxyz "
 PROMPT = np.array([3, 9, 27, 5, 1, 60, 33], np.int32)
 
 
@@ -59,6 +61,20 @@ def model(kind: str, seed: int = 0, **shape: int) -> Any:
         deviation = 0.3 * (SHAPE["hidden_size"] / parameter.shape[-1]) ** 0.5
         torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, deviation)
     return made
+
+
+def save(made: Any, folder: Path) -> None:
+    """A Hugging Face folder of the model with a tokenizer of letters."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    made.save_pretrained(folder)
+    words = {"<s>": 0, "</s>": 1, **{c: i + 2 for i, c in enumerate(LETTERS)}}
+    words |= {chr(0x3B1 + i): i for i in range(len(words), 64)}
+    letters = Tokenizer(models.WordLevel(words, unk_token="<s>"))
+    letters.pre_tokenizer, letters.decoder = pre_tokenizers.Split("", "isolated"), decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters, bos_token="<s>", eos_token="</s>")
+    tokenizer.save_pretrained(folder)
 
 
 def expected(made: Any, prompt: Array, count: int) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from cli_command import Command
-from decoders import PROMPT, Session, expected, model
+from decoders import PROMPT, Session, expected, model, save
 
 import edgec
 from edgec import generate
@@ -19,7 +19,6 @@ from edgec.generate import Sampling, Speed, chunks, stream_text
 from edgec.pipeline import Options
 
 OPTIONS = DecoderOptions(context=24, prefill=(4,))
-LETTERS = "abcdefghijklmnopqrstuvwxyz "
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +28,8 @@ def made() -> Any:
 
 @pytest.fixture(scope="module")
 def folder(made: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Hugging Face folder of the model with a tokenizer of letters."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
     here = tmp_path_factory.mktemp("hf")
-    made.save_pretrained(here)
-    words = {"<s>": 0, "</s>": 1, **{c: i + 2 for i, c in enumerate(LETTERS)}}
-    words |= {chr(0x3B1 + i): i for i in range(len(words), 64)}
-    letters = Tokenizer(models.WordLevel(words, unk_token="<s>"))
-    letters.pre_tokenizer, letters.decoder = pre_tokenizers.Split("", "isolated"), decoders.Fuse()
-    PreTrainedTokenizerFast(tokenizer_object=letters, bos_token="<s>", eos_token="</s>").save_pretrained(here)
+    save(made, here)
     return here
 
 
