@@ -23,6 +23,7 @@ import numpy as np
 
 from edgec import artifact
 from edgec.cuda import build as cuda_build
+from edgec.cuda.arrays import Seen, host_array, seen
 from edgec.errors import TargetError, UserError
 from edgec.ir import Array, Port, Type
 from edgec.targets.load import load_target
@@ -135,7 +136,7 @@ class Instance:
     def __init__(self, library: Library) -> None:
         self.library = library
         self.handle = ctypes.c_void_p()
-        self._kept: dict[tuple[str, str], Any] = {}  # bound tensors, so that their memory lives
+        self._kept: dict[tuple[str, str], Seen | None] = {}  # what is bound, so that its memory lives
         self._mapped: list[ctypes.c_void_p] = []
         library.call("create", library.handle, ctypes.byref(self.handle))
 
@@ -166,12 +167,13 @@ class Instance:
         (CuPy, Numba) or of PyTorch or any with __dlpack__, of the port's shape and type. None returns it to the
         arena."""
         info = self.entry(entry).find(label)
-        address, size = (0, 0) if tensor is None else gpu_memory(tensor, info)
+        held = None if tensor is None else seen(tensor, info.type, info.port.label)
+        address, size = (0, 0) if held is None else (held.address, info.type.bytes)
         index = self.entry(entry).index
         self.library.call(
             "bind", self.handle, index, info.index, ctypes.c_uint64(address), ctypes.c_uint64(size)
         )
-        self._kept[entry, label] = tensor
+        self._kept[entry, label] = held
 
     def mapped(self, entry: str, label: str) -> Array:
         """An array on the host that the GPU uses in place: the port is bound to it until this instance is closed.
@@ -193,7 +195,7 @@ class Instance:
     def write(self, entry: str, label: str, array: Array, stream: int = 0) -> None:
         """Copy a host array of the port's shape and type to the device."""
         info = self.entry(entry).find(label)
-        raw = host_array(array, info)
+        raw = host_array(array, info.type, info.port.label)
         self.library.call(
             "write", self.handle, self.entry(entry).index, info.index, _pointer(raw), ctypes.c_void_p(stream)
         )
@@ -240,46 +242,3 @@ class Instance:
 
 def _pointer(array: Array) -> Any:
     return array.ctypes.data_as(ctypes.c_void_p)
-
-
-def host_array(array: Array, info: PortInfo) -> Array:
-    """`array` as the port takes it: exactly its shape and type, contiguous. Raises UserError EDGEC-E237."""
-    given = np.asarray(array)
-    t = info.type
-    if given.shape != t.dims or given.dtype != t.dtype.numpy:
-        raise UserError(
-            "EDGEC-E237",
-            f"give {t.dtype.numpy.name}{list(t.dims)} for port {info.port.label}: this array is "
-            f"{given.dtype.name}{list(given.shape)}",
-        )
-    return np.ascontiguousarray(given)
-
-
-def gpu_memory(tensor: Any, info: PortInfo) -> tuple[int, int]:
-    """(address, bytes) of a contiguous GPU array of the port's shape and type. Raises UserError EDGEC-E237."""
-    t = info.type
-    if hasattr(tensor, "data_ptr"):  # PyTorch: says contiguity itself
-        shape, name = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
-        contiguous, address = bool(tensor.is_contiguous()), int(tensor.data_ptr())
-    elif hasattr(tensor, "__cuda_array_interface__"):
-        interface = tensor.__cuda_array_interface__
-        shape, name = tuple(interface["shape"]), np.dtype(interface["typestr"]).name
-        contiguous, address = interface.get("strides") is None, int(interface["data"][0])
-    elif hasattr(tensor, "__dlpack__"):
-        import torch.utils.dlpack  # reads any DLPack capsule without a copy
-
-        return gpu_memory(torch.utils.dlpack.from_dlpack(tensor), info)
-    else:
-        raise UserError(
-            "EDGEC-E237",
-            f"give an array on the GPU (PyTorch, CuPy, DLPack) for port {info.port.label}: "
-            f"{type(tensor).__name__} is none",
-        )
-    if shape != t.dims or name != t.dtype.numpy.name or not contiguous:
-        state = "" if contiguous else " and not contiguous"
-        raise UserError(
-            "EDGEC-E237",
-            f"give {t.dtype.numpy.name}{list(t.dims)} for port {info.port.label}: this array is "
-            f"{name}{list(shape)}{state}",
-        )
-    return address, t.bytes
