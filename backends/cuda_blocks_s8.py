@@ -309,13 +309,12 @@ def _block_constant(
 
 def _front_shape(flow: Flow, front: _Front, outputs: int) -> Shape:
     f, first = _fields(flow.calls[front.depthwise]), flow.calls[front.places[0]]
-    tables = any(_activation(flow.calls[p])[1] is not None for p in front.places)
     images, in_h, in_w, in_c = first.in_types[0].dims
     hidden, out_h, out_w, kernel, stride = (
         int(f[n]) for n in ("channels", "out_h", "out_w", "kernel_h", "stride_h")
     )
     expands = front.expand is not None
-    return Shape(images, in_h, in_w, in_c, hidden, out_h, out_w, outputs, kernel, stride, expands, tables)
+    return Shape(images, in_h, in_w, in_c, hidden, out_h, out_w, outputs, kernel, stride, expands)
 
 
 def _inverted_block(flow: Flow, front: _Front, place: int, target: Target) -> Block | None:
@@ -536,7 +535,7 @@ def _product_shape(flow: Flow, place: int, mul: int) -> Shape:
     project = flow.calls[place]
     n, h, w, channels = flow.calls[mul].out_types[0].dims
     outputs = project.out_types[0].dims[-1]
-    return Shape(1, 1, n * h * w, channels, channels, 1, n * h * w, outputs, 0, 1, False, False)
+    return Shape(1, 1, n * h * w, channels, channels, 1, n * h * w, outputs, 0, 1, False)
 
 
 def _gated(flow: Flow, gate: _Gate, place: int, shape: Shape, share: Share, constant: PlanConstant) -> Call:

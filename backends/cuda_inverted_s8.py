@@ -17,18 +17,31 @@ BLOCK: Final = 32  # channels of a block of packed weights
 BLOCK_BYTES: Final = 1024
 BLOCK_AT: Final = 128  # EC_BLOCK_AT
 ALIGN: Final = 128  # of everything in shared memory
-# Cycles of an SM, fitted to an H200.
-START: Final = 2500
-PROLOGUE: Final = 300  # instructions of a block that waits behind others
-TABLE: Final = 150
-STRIP: Final = {(3, 1): 500, (3, 2): 560, (5, 1): 900, (5, 2): 1000}  # two outputs of four channels
+# Cycles of an SM, fitted to an H200. ..._ISSUE: instructions of a warp, which hold up other warps.
+START: Final = 3050  # from the end of the previous kernel until x is there
+PROLOGUE: Final = 760  # instructions of a warp, where a block stands beside others
+GATED_BYTES: Final = 4  # of the gated map in a cycle
+EXPAND: Final = 370  # of 16 rows by 32 channels,
+EXPAND_K: Final = 145  # and of each 32 of k
+EXPAND_ISSUE: Final = 645
+EXPAND_K_ISSUE: Final = 78
+DEPTHWISE: Final = 950
+STRIP: Final = {(3, 1): 490, (3, 2): 300, (5, 1): 1760, (5, 2): 900}  # two outputs of four channels
+STRIP_ISSUE: Final = 0.15  # the part of it in which others do not issue
+PROJECT_K: Final = 71  # of 16 rows by 32 outputs and 32 of k,
+PROJECT_ISSUE: Final = 207
+PART: Final = 905  # and where the sums go to the cluster,
+CLUSTER: Final = 90
+CLUSTER_BLOCK: Final = 195  # of 8 rows by 32 outputs that are added up, and each block
+CLUSTER_ISSUE: Final = 320
+CROWDED: Final = (0.7, 800)  # clusters on more than this part of the SMs take longer by this
+TILE: Final = 5  # that the squeeze takes longer
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """An inverted residual. `kernel` and `stride` of the depthwise convolution; `expands`: a product comes before it;
-    `outputs` 0: it ends with the depthwise convolution; `kernel` 0: it begins after it. `tables`: activations that are
-    looked up."""
+    `outputs` 0: it ends with the depthwise convolution; `kernel` 0: it begins after it."""
 
     images: int
     in_h: int
@@ -41,7 +54,6 @@ class Shape:
     kernel: int
     stride: int
     expands: bool
-    tables: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,34 +165,40 @@ def shares(shape: Shape) -> Iterator[Share]:
 
 def estimate(shape: Shape, share: Share, gpu: Gpu) -> float:
     """Cycles from the end of the previous kernel on."""
-    warps = share.threads // 32
-    crowd = -(-tiles_of(shape, share) * share.parts // gpu.sms)
-    table = TABLE if shape.tables else 0
-    k1, n2, blocks = blocks_of(shape.in_c), blocks_of(shape.outputs), share.blocks
-    pixels = share.tile_h * share.tile_w
+    warps, all_blocks = share.threads // 32, tiles_of(shape, share) * share.parts
+    crowd = -(-all_blocks // gpu.sms)
+    blocks, pixels = share.blocks, share.tile_h * share.tile_w
     time = START + PROLOGUE * warps * (crowd - 1) / 4
-
-    def phase(units: int, latency: float, instructions: float) -> float:
-        """Units that warps take in turn: as long as one after the other takes, or as their instructions."""
-        return max(-(-units // warps) * latency, units * instructions * crowd / 4)
-
     if shape.kernel:
-        high, across = halo(shape, share)
-        inside = min(high, shape.in_h) * min(across, shape.in_w)
-        time += inside * (shape.in_c if shape.expands else 32 * blocks) * crowd / 32
-        if shape.expands:
-            time += phase(-(-inside // 16) * blocks, 130 * k1 + 650 + table, 12 * k1 + 190 + table)
-        lanes = max(1, share.threads // (8 * blocks))
-        strips = -(-share.tile_h * -(-share.tile_w // 2) // lanes)
-        each = STRIP[shape.kernel, shape.stride] + table
-        time += 350 + max(strips * each, strips * warps * each * 0.35 * crowd / 4)
+        time += _front(shape, share, crowd)
     else:
-        time += pixels * 32 * blocks * crowd / 8 + 400
-    if shape.outputs:
-        units, alone = -(-pixels // 16) * n2, share.parts == 1
-        time += phase(units, 130 * blocks + (1000 if alone else 400), 12 * blocks + (220 if alone else 20))
-        if not alone:
-            time += 900 + phase(-(-2 * units // share.parts), 900, 110 + 8 * share.parts)
-    else:
-        time += 300 + 5 * tiles_of(shape, share) / shape.images
-    return time
+        time += pixels * BLOCK * blocks * crowd / GATED_BYTES
+    if not shape.outputs:
+        return time + TILE * tiles_of(shape, share) / shape.images
+    units = -(-pixels // 16) * blocks_of(shape.outputs)
+    if share.parts == 1:
+        return time + _phase(units, PROJECT_K * blocks, 12 * blocks + PROJECT_ISSUE, warps, crowd)
+    time += CROWDED[1] if all_blocks > CROWDED[0] * gpu.sms else 0
+    time += _phase(units, PROJECT_K * blocks + PART, 12 * blocks + 20, warps, crowd)
+    added = -(-2 * units // share.parts)
+    each = CLUSTER_BLOCK * share.parts
+    return time + CLUSTER + _phase(added, each, CLUSTER_ISSUE + 8 * share.parts, warps, crowd)
+
+
+def _phase(units: int, latency: float, instructions: float, warps: int, crowd: int) -> float:
+    """Units that warps take in turn: as long as one after the other takes, or as their instructions."""
+    return max(-(-units // warps) * latency, units * instructions * crowd / 4)
+
+
+def _front(shape: Shape, share: Share, crowd: int) -> float:
+    """Cycles from when x is there up to the depthwise convolution."""
+    warps, blocks, time = share.threads // 32, share.blocks, float(DEPTHWISE)
+    high, across = halo(shape, share)
+    inside = min(high, shape.in_h) * min(across, shape.in_w)
+    if shape.expands:
+        k1, units = blocks_of(shape.in_c), -(-inside // 16) * blocks
+        time += _phase(units, EXPAND_K * k1 + EXPAND, EXPAND_K_ISSUE * k1 + EXPAND_ISSUE, warps, crowd)
+    lanes = max(1, share.threads // (8 * blocks))
+    strips = -(-share.tile_h * -(-share.tile_w // 2) // lanes)
+    each = STRIP[shape.kernel, shape.stride]
+    return time + strips * each * max(1.0, warps * STRIP_ISSUE * crowd / 4)

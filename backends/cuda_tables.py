@@ -15,6 +15,8 @@ from edgec.plan import Argument, Buffer, BufferArg, Call, Entry, Grid, Plan, Pla
 from edgec.runtime_c import ROOT
 
 Launches = Mapping[tuple[str, str], tuple[tuple[str, Grid], ...]]
+OVERLAPPING: Final = 90  # compute capability of GPUs that start a kernel while the one before it runs
+CACHED: Final = 8  # one kernel in so many that reads through L1 makes the L1 larger for all
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ def _model(tables: Tables) -> list[str]:
         "static const ec_cuda_model model = {",
         f'    "{plan.name}", EC_CUDA_COMPUTE, {arena}u, {tables.weights.bytes}u,',
         f"    {tables.weights.checksum}u, functions, {len(tables.functions)}u,",
-        f"    entries, {len(plan.entries)}u, states, {len(plan.state)}u}};\n",
+        f"    entries, {len(plan.entries)}u, states, {len(plan.state)}u, {shared_percent(tables)}u}};\n",
         '#define EXPORTED __attribute__((visibility("default")))\n',
     ]
     for name, result, arguments in _API:
@@ -169,6 +171,19 @@ def _model(tables: Tables) -> list[str]:
         back = "" if result == "void" else "return "
         lines.append(f"    {back}ec_cuda_{name}({', '.join(passed)});\n}}")
     return [*lines, ""]
+
+
+def shared_percent(tables: Tables) -> int:
+    """Percent of an SM's memory that every kernel has as shared memory; 0 where the driver is to decide.
+
+    A kernel that asks for another part than the one before it waits until the SM is empty and its memory divided anew.
+    So all have one part: the whole, so that the next kernel's weights fit beside this one's, and half of it where many
+    kernels read neighbours again through L1. Known of GPUs whose kernels overlap, and of networks of one entry."""
+    gpu = tables.target.gpu
+    if gpu is None or gpu.compute != OVERLAPPING or len(tables.plan.entries) > 1:
+        return 0
+    grids = [grid for calls in tables.launches.values() for _, grid in calls]
+    return 50 if CACHED * sum(grid.cached for grid in grids) >= len(grids) else 100
 
 
 @dataclass(slots=True)

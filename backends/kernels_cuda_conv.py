@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from edgec.backends.cuda_gemm import (
@@ -127,7 +127,7 @@ def _launch(node: NodeView, target: Target) -> Launch:
         *clamp,
     )
     grid = grid_of("ec_conv_body", product, choice, x.dtype, (held(node), aligned, up))
-    return Launch("ec_conv_params", fields, inputs, constants, (grid,))
+    return Launch("ec_conv_params", fields, inputs, constants, (replace(grid, cached=True),))
 
 
 @dataclass(frozen=True, slots=True)

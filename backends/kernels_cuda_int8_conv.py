@@ -210,6 +210,7 @@ def _launch_tile(node: NodeView, target: Target) -> Launch:
         tile.shared_bytes(choice.steps),
         waits=True,
         cluster=max(1, meeting),
+        cached=product.kind >= ROWS_WINDOWS,
     )
     return Launch("ec_conv2d_s8_params", fields, (0,), constants, (grid,))
 

@@ -1,12 +1,14 @@
 """Vision networks at batch 1 and 224x224 in fp16 on this machine's GPU, against the best of PyTorch in the same run.
 
     python benchmarks/cuda_vision.py [--networks a,b] [--no-compile] [--profile 12] [--int8] [--json] [--jobs 16]
+                                     [--keep DIR [--build]]
 
 Peers: a CUDA graph of eager in NCHW and in channels_last, and torch.compile(mode="reduce-overhead"). Every figure is
 the median of device times after warm-up, inputs and weights random. `--profile N` prints our N slowest kernels, each
 alone. `--int8` times the CNNs in int8 too. Start-up is what a new process takes from loading the library to the first
 output, the CUDA context and the graph's capture included.
-With `--json` writes results/cuda_vision.json.
+With `--build` makes what takes processor time, our artifacts in DIR and torch.compile's cache, and times nothing; a
+later run with the same DIR then only times. With `--json` writes results/cuda_vision.json.
 """
 
 from __future__ import annotations
@@ -230,18 +232,23 @@ def main() -> int:
     parser.add_argument(
         "--jobs", type=int, default=1, metavar="N", help="processes that prepare side by side"
     )
-    for flag in ("--no-compile", "--no-peers", "--int8", "--json"):
+    parser.add_argument("--keep", type=Path, metavar="DIR")
+    for flag in ("--no-compile", "--no-peers", "--int8", "--json", "--build"):
         parser.add_argument(flag, action="store_true")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    if arguments.build:
+        prepare_all(arguments, str(arguments.keep))
+        return 0
     torch.zeros(1, device="cuda")
     rows = []
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as own:
+        place = arguments.keep or Path(own)
         if arguments.jobs > 1:
-            prepare_all(arguments, place)
+            prepare_all(arguments, str(place))
         for name in arguments.networks.split(","):
             try:
-                rows.append(measure(name, arguments, Path(place)))
+                rows.append(measure(name, arguments, place))
                 print(rows[-1], flush=True)
             except Exception as error:
                 print(f"{name} failed: {type(error).__name__} {str(error)[:1500]}", flush=True)

@@ -133,6 +133,7 @@ class Grid:
     `shared_bytes`: dynamic shared memory of a block. `min_blocks`: blocks that an SM must hold, for the register
     allocation. `waits`: the body itself waits for the previous kernel (it has work to do before that). `cluster`:
     neighbouring blocks along x that run at the same time and read each other's shared memory (sm_90 and later).
+    `cached`: it reads the same elements several times and wants them in L1.
     """
 
     body: str
@@ -143,6 +144,7 @@ class Grid:
     min_blocks: int = 1
     waits: bool = False
     cluster: int = 1
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,7 +194,7 @@ def _loop_step(s: LoopStep) -> str:
 
 
 def _grid(g: Grid) -> str:
-    numbers = (*g.blocks, g.threads, g.shared_bytes, g.min_blocks, int(g.waits), g.cluster)
+    numbers = (*g.blocks, g.threads, g.shared_bytes, g.min_blocks, int(g.waits), g.cluster, int(g.cached))
     return f"{g.body} {_list([quoted(t) for t in g.template])} {_list([str(n) for n in numbers])}"
 
 
@@ -414,8 +414,9 @@ class _PlanReader(Reader):
         body = self.name()
         self.words("(")
         template = self.several(self.string_here, ")")
-        x, y, z, threads, shared, blocks, waits, cluster = self.ints()
-        return Grid(body, template, (x, y, z), threads, shared, blocks, bool(waits), cluster)
+        x, y, z, threads, shared, blocks, waits, cluster, cached = self.ints()
+        numbers = (threads, shared, blocks, bool(waits), cluster, bool(cached))
+        return Grid(body, template, (x, y, z), *numbers)
 
     def loop_step(self) -> LoopStep:
         op, operands = self.name(), self.ints()

@@ -187,6 +187,12 @@ __device__ __forceinline__ void ec_inverted_prepare(const ec_inverted_s8_params 
     }
 }
 
+/* Whether a clamp does more than the saturation of a store. */
+__device__ __forceinline__ bool ec_inverted_narrow(int low, int high)
+{
+    return low > -128 || high < 127;
+}
+
 /* Sums of 16 rows and 32 outputs: rows at `rows` with `stride` bytes from one to the next, `count` blocks of weights. */
 __device__ __forceinline__ void ec_inverted_products(int32_t (&acc)[4][4], uint32_t rows, int stride, uint32_t weights,
                                                      int count)
@@ -232,11 +238,18 @@ struct ec_inverted_records {
         }
     }
 
-    __device__ __forceinline__ void apply(int32_t (&v)[8], int low, int high) const
+    /* `narrow`: the values are to lie between low and high; else the store's saturation is all they need. */
+    __device__ __forceinline__ void apply(int32_t (&v)[8], bool narrow, int low, int high) const
     {
 #pragma unroll
         for (int i = 0; i < 8; i++) {
-            v[i] = ec_clamp(ec_requantize_channel<true>(v[i], at[i]), low, high);
+            v[i] = ec_requantize_channel<true>(v[i], at[i]);
+        }
+        if (narrow) {
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                v[i] = ec_clamp(v[i], low, high);
+            }
         }
     }
 };
@@ -249,6 +262,7 @@ __device__ __forceinline__ void ec_inverted_expand(const ec_inverted_s8_params &
     const int stride = 32 * p.k1 + 16;
     const int32_t *const place = reinterpret_cast<const int32_t *>(memory + p.at_place);
     const int8_t *const table = reinterpret_cast<const int8_t *>(memory + p.at_table1) + 128;
+    const bool narrow = p.table1 || ec_inverted_narrow(p.min1, p.max1);
     int m = threadIdx.x / 32, n = 0;
     for (;;) {
         while (m >= tiles) {
@@ -272,7 +286,7 @@ __device__ __forceinline__ void ec_inverted_expand(const ec_inverted_s8_params &
             for (int i = 0; i < 8; i++) {
                 v[i] = acc[i / 2][2 * half + i % 2];
             }
-            records.apply(v, p.min1, p.max1);
+            records.apply(v, narrow, p.min1, p.max1);
             if (row < at.count) {
                 if (p.table1) {
 #pragma unroll
@@ -287,35 +301,62 @@ __device__ __forceinline__ void ec_inverted_expand(const ec_inverted_s8_params &
     }
 }
 
-/* Four rows of four channels as four columns of four taps. */
-__device__ __forceinline__ void ec_inverted_turn(uint32_t (&out)[4], const uint32_t (&in)[4])
+/* Taps of four channels turned around: COUNT rows of four channels as a word of taps for each channel. Bytes beyond COUNT
+ * are any: their weights are zero. */
+template <int COUNT> __device__ __forceinline__ void ec_inverted_turn(uint32_t (&out)[4], const uint32_t *in)
 {
-    const uint32_t a = __byte_perm(in[0], in[1], 0x5140), b = __byte_perm(in[2], in[3], 0x5140);
-    const uint32_t c = __byte_perm(in[0], in[1], 0x7362), d = __byte_perm(in[2], in[3], 0x7362);
-    out[0] = __byte_perm(a, b, 0x5410);
-    out[1] = __byte_perm(a, b, 0x7632);
-    out[2] = __byte_perm(c, d, 0x5410);
-    out[3] = __byte_perm(c, d, 0x7632);
+    if constexpr (COUNT == 1) {
+        out[0] = in[0];
+        out[1] = in[0] >> 8;
+        out[2] = in[0] >> 16;
+        out[3] = in[0] >> 24;
+    } else if constexpr (COUNT == 3) {
+        const uint32_t a = __byte_perm(in[0], in[1], 0x5140), c = __byte_perm(in[0], in[1], 0x7362);
+        out[0] = __byte_perm(a, in[2], 0x4410);
+        out[1] = __byte_perm(a, in[2], 0x5532);
+        out[2] = __byte_perm(c, in[2], 0x6610);
+        out[3] = __byte_perm(c, in[2], 0x7732);
+    } else {
+        static_assert(COUNT == 4, "one, three or four rows");
+        const uint32_t a = __byte_perm(in[0], in[1], 0x5140), c = __byte_perm(in[0], in[1], 0x7362);
+        const uint32_t b = __byte_perm(in[2], in[3], 0x5140), d = __byte_perm(in[2], in[3], 0x7362);
+        out[0] = __byte_perm(a, b, 0x5410);
+        out[1] = __byte_perm(a, b, 0x7632);
+        out[2] = __byte_perm(c, d, 0x5410);
+        out[3] = __byte_perm(c, d, 0x7632);
+    }
 }
 
 /* d of the tile, from e: a thread keeps four channels and makes two neighbouring outputs at a time. TO_MEMORY: d goes to
  * y, and its sums over the tile to `sums`; else it stays in shared memory. */
-template <int R, int S, int STRIDE, bool TO_MEMORY>
-__device__ __forceinline__ void ec_inverted_depthwise(const ec_inverted_s8_params &p, const ec_inverted_place &at,
-                                                      uint8_t *memory, uint32_t shared, int8_t *y, int32_t *sums)
-{
-    constexpr int WORDS = (R + 3) / 4, COLUMNS = 2, WIDTH = (COLUMNS - 1) * STRIDE + S;
-    const int words = 8 * p.blocks;
-    const float by_words = ec_inverse(words);
-    const int lanes = ec_divide_small(blockDim.x, by_words), lane = ec_divide_small(threadIdx.x, by_words);
-    const int word = threadIdx.x - lane * words, stride = 32 * p.blocks + 16, across = (p.tile_w + 1) / 2;
-    const bool works = lane < lanes && 4 * word < at.here;
-    const float inverse = ec_inverse(across);
-    const int8_t *const table = reinterpret_cast<const int8_t *>(memory + p.at_table_d) + 128;
-    int32_t *const totals = reinterpret_cast<int32_t *>(memory + p.at_sums);
-    int32_t taps[S][WORDS][4], total[4] = {};
+template <int R, int S, int STRIDE, bool TO_MEMORY> struct ec_inverted_depthwise {
+    static constexpr int WORDS = (R + 3) / 4, COLUMNS = 2, WIDTH = (COLUMNS - 1) * STRIDE + S;
+    int word, lane, lanes, row, column; /* its channels, its first strip */
+    bool works;
+    float by_across;
+    int32_t taps[S][WORDS][4];
     int4 records[4];
-    if (works) {
+
+    __device__ __forceinline__ void strip(const ec_inverted_s8_params &p, int index)
+    {
+        row = ec_divide_small(index, by_across);
+        column = 2 * (index - row * ((p.tile_w + 1) / 2));
+    }
+
+    __device__ __forceinline__ void begin(const ec_inverted_s8_params &p, const ec_inverted_place &at)
+    {
+        const float by_words = ec_inverse(8 * p.blocks);
+        lanes = ec_divide_small(blockDim.x, by_words);
+        lane = ec_divide_small(threadIdx.x, by_words);
+        word = threadIdx.x - lane * 8 * p.blocks;
+        works = lane < lanes && 4 * word < at.here;
+        by_across = ec_inverse((p.tile_w + 1) / 2);
+        strip(p, lane);
+    }
+
+    /* Constants, once they are in shared memory. */
+    __device__ __forceinline__ void load(const ec_inverted_s8_params &p, uint32_t shared)
+    {
 #pragma unroll
         for (int i = 0; i < S * WORDS; i++) {
             const int4 v = ec_load_cluster16<1>(shared + p.at_wd + (word * S * WORDS + i) * 16, 0);
@@ -328,46 +369,70 @@ __device__ __forceinline__ void ec_inverted_depthwise(const ec_inverted_s8_param
         for (int j = 0; j < 4; j++) {
             records[j] = ec_load_cluster16<1>(shared + p.at_records_d + ec_inverted_record(4 * word + j), 0);
         }
-#pragma unroll 1
-        for (int strip = lane; strip < p.tile_h * across; strip += lanes) {
-            const int row = ec_divide_small(strip, inverse), column = 2 * (strip - row * across);
-            if (at.row + row >= p.out_h) {
-                break;
+    }
+
+    __device__ __forceinline__ void sum(const ec_inverted_s8_params &p, const uint8_t *e, int32_t (&acc)[COLUMNS][4]) const
+    {
+        const int stride = 32 * p.blocks + 16, line = p.halo_w * stride;
+#pragma unroll
+        for (int v = 0; v < WIDTH; v++) {
+            uint32_t in[R];
+#pragma unroll
+            for (int r = 0; r < R; r++) {
+                in[r] = *reinterpret_cast<const uint32_t *>(e + r * line + v * stride);
             }
-            const uint8_t *const e =
-                memory + p.at_e + (row * STRIDE * p.halo_w + column * STRIDE) * stride + 4 * word;
-            int32_t acc[COLUMNS][4] = {};
+            uint32_t turned[WORDS][4];
+            if constexpr (WORDS == 1) {
+                ec_inverted_turn<R>(turned[0], in);
+            } else {
+                ec_inverted_turn<4>(turned[0], in);
+                ec_inverted_turn<R - 4>(turned[1], in + 4);
+            }
 #pragma unroll
-            for (int v = 0; v < WIDTH; v++) {
-                uint32_t in[4 * WORDS];
+            for (int q = 0; q < COLUMNS; q++) {
+                const int s = v - q * STRIDE;
+                if (s >= 0 && s < S) {
 #pragma unroll
-                for (int r = 0; r < 4 * WORDS; r++) {
-                    in[r] = r < R ? *reinterpret_cast<const uint32_t *>(e + (r * p.halo_w + v) * stride) : 0;
-                }
-#pragma unroll
-                for (int i = 0; i < WORDS; i++) {
-                    const uint32_t lines[4] = {in[4 * i], in[4 * i + 1], in[4 * i + 2], in[4 * i + 3]};
-                    uint32_t turned[4];
-                    ec_inverted_turn(turned, lines);
-#pragma unroll
-                    for (int q = 0; q < COLUMNS; q++) {
-                        const int s = v - q * STRIDE;
-                        if (s >= 0 && s < S) {
-#pragma unroll
-                            for (int j = 0; j < 4; j++) {
-                                acc[q][j] = __dp4a((int32_t)turned[j], taps[s][i][j], acc[q][j]);
-                            }
-                        }
+                    for (int i = 0; i < 4 * WORDS; i++) {
+                        const int j = i % 4;
+                        acc[q][j] = __dp4a((int32_t)turned[i / 4][j], taps[s][i / 4][j], acc[q][j]);
                     }
                 }
             }
+        }
+    }
+
+    __device__ __forceinline__ void run(const ec_inverted_s8_params &p, const ec_inverted_place &at, uint8_t *memory,
+                                        int8_t *y, int32_t *sums)
+    {
+        const int stride = 32 * p.blocks + 16, strips = p.tile_h * ((p.tile_w + 1) / 2);
+        const int8_t *const table = reinterpret_cast<const int8_t *>(memory + p.at_table_d) + 128;
+        const bool narrow = TO_MEMORY || p.table_d || ec_inverted_narrow(p.min_d, p.max_d);
+        int32_t *const totals = reinterpret_cast<int32_t *>(memory + p.at_sums);
+        int32_t total[4] = {};
+#pragma unroll 1
+        for (int index = lane; works && index < strips; index += lanes) {
+            if (index != lane) {
+                strip(p, index);
+            }
+            if (at.row + row >= p.out_h) {
+                break;
+            }
+            int32_t acc[COLUMNS][4] = {};
+            sum(p, memory + p.at_e + (row * STRIDE * p.halo_w + column * STRIDE) * stride + 4 * word, acc);
 #pragma unroll
             for (int q = 0; q < COLUMNS; q++) {
                 if (column + q < p.tile_w && at.column + column + q < p.out_w) {
                     int32_t v[4];
 #pragma unroll
                     for (int j = 0; j < 4; j++) {
-                        v[j] = ec_clamp(ec_requantize_channel<true>(acc[q][j], records[j]), p.min_d, p.max_d);
+                        v[j] = ec_requantize_channel<true>(acc[q][j], records[j]);
+                    }
+                    if (narrow) {
+#pragma unroll
+                        for (int j = 0; j < 4; j++) {
+                            v[j] = ec_clamp(v[j], p.min_d, p.max_d);
+                        }
                     }
                     if (p.table_d) {
 #pragma unroll
@@ -376,9 +441,8 @@ __device__ __forceinline__ void ec_inverted_depthwise(const ec_inverted_s8_param
                         }
                     }
                     if (TO_MEMORY) {
-                        const size_t pixel =
-                            ((size_t)at.image * p.out_h + at.row + row) * p.out_w + at.column + column + q;
-                        ec_store_s8<4>(y + pixel * p.hidden + at.channel + 4 * word, v);
+                        const int pixel = (at.image * p.out_h + at.row + row) * p.out_w + at.column + column + q;
+                        ec_store_s8<4>(y + (size_t)pixel * p.hidden + at.channel + 4 * word, v);
 #pragma unroll
                         for (int j = 0; j < 4; j++) {
                             total[j] += v[j];
@@ -391,20 +455,20 @@ __device__ __forceinline__ void ec_inverted_depthwise(const ec_inverted_s8_param
                 }
             }
         }
-    }
-    if (TO_MEMORY) {
-        if (works) {
+        if (TO_MEMORY) {
+            if (works) {
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                atomicAdd(totals + 4 * word + j, total[j]);
+                for (int j = 0; j < 4; j++) {
+                    atomicAdd(totals + 4 * word + j, total[j]);
+                }
+            }
+            __syncthreads();
+            for (int i = threadIdx.x; i < at.here; i += blockDim.x) {
+                sums[(size_t)at.tile * p.hidden + at.channel + i] = totals[i];
             }
         }
-        __syncthreads();
-        for (int i = threadIdx.x; i < at.here; i += blockDim.x) {
-            sums[(size_t)at.tile * p.hidden + at.channel + i] = totals[i];
-        }
     }
-}
+};
 
 /* 8 outputs of a pixel of the tile, in memory; before the first where they are not there. */
 __device__ __forceinline__ int64_t ec_inverted_output(const ec_inverted_s8_params &p, const ec_inverted_place &at,
@@ -426,7 +490,7 @@ __device__ __forceinline__ uint2 ec_inverted_other(const ec_inverted_s8_params &
 __device__ __forceinline__ void ec_inverted_store(const ec_inverted_s8_params &p, int32_t (&v)[8], int64_t place,
                                                   const ec_inverted_records &records, uint2 other, int8_t *y)
 {
-    records.apply(v, p.min2, p.max2);
+    records.apply(v, p.add || ec_inverted_narrow(p.min2, p.max2), p.min2, p.max2);
     if (p.add) {
 #pragma unroll
         for (int i = 0; i < 8; i++) {
@@ -563,19 +627,27 @@ __device__ __forceinline__ void ec_inverted_s8_body(const ec_inverted_s8_params 
     ec_inverted_prepare<EXPAND>(p, at, ec_shared);
     ec_inverted_project<CLUSTER> project;
     project.begin(p, at, rank);
+    ec_inverted_depthwise<R, S, STRIDE, false> depthwise;
+    depthwise.begin(p, at);
     __syncthreads();
     ec_wait_previous();
     input.run(p, at, shared, static_cast<const int8_t *>(x));
     project.ask(p, from);
     ec_copy_commit();
     ec_block_wait(shared);
+    if (R == 3) { /* of larger kernels they are too many registers */
+        depthwise.load(p, shared);
+    }
     ec_copy_wait<0>();
     __syncthreads();
     if (EXPAND) {
         ec_inverted_expand(p, at, ec_shared, shared);
         __syncthreads();
     }
-    ec_inverted_depthwise<R, S, STRIDE, false>(p, at, ec_shared, shared, nullptr, nullptr);
+    if (R > 3) {
+        depthwise.load(p, shared);
+    }
+    depthwise.run(p, at, ec_shared, nullptr, nullptr);
     __syncthreads();
     project.run(p, at, shared, rank, from, static_cast<int8_t *>(y));
 }
@@ -595,19 +667,26 @@ __device__ __forceinline__ void ec_expanded_s8_body(const ec_inverted_s8_params 
     for (int i = threadIdx.x; i < 32 * p.blocks; i += blockDim.x) {
         reinterpret_cast<int32_t *>(ec_shared + p.at_sums)[i] = 0;
     }
+    ec_inverted_depthwise<R, S, STRIDE, true> depthwise;
+    depthwise.begin(p, at);
     __syncthreads();
     ec_wait_previous();
     input.run(p, at, shared, static_cast<const int8_t *>(x));
     ec_copy_commit();
     ec_block_wait(shared);
+    if (R == 3) { /* of larger kernels they are too many registers */
+        depthwise.load(p, shared);
+    }
     ec_copy_wait<0>();
     __syncthreads();
     if (EXPAND) {
         ec_inverted_expand(p, at, ec_shared, shared);
         __syncthreads();
     }
-    ec_inverted_depthwise<R, S, STRIDE, true>(p, at, ec_shared, shared, static_cast<int8_t *>(d),
-                                              static_cast<int32_t *>(sums));
+    if (R > 3) {
+        depthwise.load(p, shared);
+    }
+    depthwise.run(p, at, ec_shared, static_cast<int8_t *>(d), static_cast<int32_t *>(sums));
 }
 
 /* y = product of the gated map. A tile is tile_w pixels, tile_h is 1. */
@@ -685,22 +764,35 @@ __device__ __forceinline__ void ec_squeeze_s8_body(const ec_squeeze_s8_params &p
     if (threadIdx.x < p.few_words) {
         reinterpret_cast<uint32_t *>(few)[threadIdx.x] = 0;
     }
-    const int together = min(p.channels, (int)blockDim.x);
-    const float inverse = ec_inverse(together);
-    const int lanes = ec_divide_small(blockDim.x, inverse), part = ec_divide_small(threadIdx.x, inverse);
+    const float by_words = ec_inverse(words);
+    const int lanes = ec_divide_small(blockDim.x, by_words), part = ec_divide_small(threadIdx.x, by_words);
+    const int first = threadIdx.x - part * words;
     __syncthreads();
     ec_wait_previous();
     if (part < lanes) {
-        const int32_t *const from = static_cast<const int32_t *>(sums);
+        constexpr int AHEAD = 8; /* sums that are asked for at once */
+        const int4 *const from = static_cast<const int4 *>(sums) + first;
+        int4 total = make_int4(0, 0, 0, 0);
 #pragma unroll 1
-        for (int c = threadIdx.x - part * together; c < p.channels; c += together) {
-            int32_t total = 0;
-#pragma unroll 8
-            for (int tile = part; tile < p.tiles; tile += lanes) {
-                total += from[(size_t)tile * p.channels + c];
+        for (int tile = part; tile < p.tiles; tile += AHEAD * lanes) {
+            int4 v[AHEAD];
+#pragma unroll
+            for (int k = 0; k < AHEAD; k++) {
+                const int now = tile + k * lanes;
+                v[k] = now < p.tiles ? from[(size_t)now * words] : make_int4(0, 0, 0, 0);
             }
-            atomicAdd(totals + c, total);
+#pragma unroll
+            for (int k = 0; k < AHEAD; k++) {
+                total.x += v[k].x;
+                total.y += v[k].y;
+                total.z += v[k].z;
+                total.w += v[k].w;
+            }
         }
+        atomicAdd(totals + 4 * first, total.x);
+        atomicAdd(totals + 4 * first + 1, total.y);
+        atomicAdd(totals + 4 * first + 2, total.z);
+        atomicAdd(totals + 4 * first + 3, total.w);
     }
     ec_block_wait(shared);
     __syncthreads();

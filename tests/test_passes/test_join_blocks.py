@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from edgec.backends import cuda_blocks_s8
 from edgec.backends.cuda_blocks_s8 import find_blocks
 from edgec.backends.cuda_inverted_s8 import BLOCK_AT, Layout, Shape, choose, constants_of, layout, shares
 from edgec.backends.kernels_cuda import KERNELS
@@ -18,6 +19,7 @@ from edgec.passes.join_blocks import join_blocks
 from edgec.passes.join_epilogues import join_epilogues
 from edgec.passes.memory import plan_memory
 from edgec.plan import Plan, Target
+from edgec.plan_text import arrays_of, read_plan, show_plan
 from edgec.targets.load import load_target
 from edgec.verify_plan import verify_plan
 from tests.inverted_residuals import CASES, program
@@ -54,6 +56,12 @@ def test_every_case_becomes_its_calls() -> None:
     )
 
 
+def test_a_joined_plan_reads_back() -> None:
+    plan = joined(one("gated"))
+    again = read_plan(show_plan(plan), (*KERNELS, *cuda_blocks_s8.KERNELS), arrays_of(plan))
+    assert again.entries == plan.entries
+
+
 def test_a_gpu_without_clusters_keeps_its_calls() -> None:
     plan = unjoined(PROGRAM, ORIN)
     assert join_blocks(plan, partial(find_blocks, target=ORIN)) is plan
@@ -77,10 +85,10 @@ def test_constants_that_only_the_old_calls_read_go() -> None:
 
 
 SHAPES = (
-    Shape(1, 14, 14, 96, 576, 14, 14, 96, 3, 1, True, False),
-    Shape(1, 7, 7, 192, 1152, 7, 7, 0, 5, 1, True, True),
-    Shape(1, 1, 784, 240, 240, 1, 784, 40, 0, 1, False, False),
-    Shape(3, 33, 17, 24, 24, 17, 9, 16, 3, 2, False, False),
+    Shape(1, 14, 14, 96, 576, 14, 14, 96, 3, 1, True),
+    Shape(1, 7, 7, 192, 1152, 7, 7, 0, 5, 1, True),
+    Shape(1, 1, 784, 240, 240, 1, 784, 40, 0, 1, False),
+    Shape(3, 33, 17, 24, 24, 17, 9, 16, 3, 2, False),
 )
 
 

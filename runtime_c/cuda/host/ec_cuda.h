@@ -111,6 +111,7 @@ typedef struct {
     uint32_t entry_count;
     const ec_cuda_state *states;
     uint32_t state_count;
+    uint32_t shared_percent; /* of an SM's memory that every kernel has as shared memory; 0: the driver decides */
 } ec_cuda_model;
 
 typedef struct ec_cuda_loaded ec_cuda_loaded;

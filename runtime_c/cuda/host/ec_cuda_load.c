@@ -130,6 +130,10 @@ static ec_cuda_status load_functions(ec_cuda_loaded *self) {
             result = self->cu->function_set(self->functions[i], EC_CU_FUNCTION_SHARED_BYTES,
                                             (int)f->shared_bytes);
         }
+        if (result == 0 && model->shared_percent > 0u) {
+            result = self->cu->function_set(self->functions[i], EC_CU_FUNCTION_SHARED_PERCENT,
+                                            (int)model->shared_percent);
+        }
         if (result != 0) {
             return ec_cuda_checked(self->cu, result, f->name);
         }

@@ -73,7 +73,7 @@ static const ec_cuda_state states[] = {
 static const ec_cuda_model model = {
     "net", EC_CUDA_COMPUTE, 4608u, 7168u,
     4361911701826871472u, functions, 4u,
-    entries, 1u, states, 1u};
+    entries, 1u, states, 1u, 0u};
 
 #define EXPORTED __attribute__((visibility("default")))
 
