@@ -134,7 +134,8 @@ uint64_t ec_cuda_port_address(const ec_cuda_instance *instance, uint32_t entry, 
 
 /* Let an entry read an input from, or write an output to, memory of the caller that the device can reach (its own,
  * managed, or mapped host memory), from now on; 0 returns the port to the arena. The graph's nodes are changed in
- * place. Not while a launched graph of this entry may still run. */
+ * place. Not while a launched graph of this entry may still run. Kernels read whole aligned words of 4 bytes: up to 3
+ * bytes behind an input of int8, which count for nothing. */
 ec_cuda_status ec_cuda_bind(ec_cuda_instance *instance, uint32_t entry, uint32_t port, uint64_t address,
                        uint64_t bytes);
 
