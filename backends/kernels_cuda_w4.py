@@ -7,9 +7,11 @@ from typing import Final
 import numpy as np
 
 from edgec.backends.cuda_record import CUDA_TYPE, flag, gpu_of
+from edgec.backends.cuda_tiles import HOPPER
 from edgec.backends.kernel_record import Fields, clamp_fields_f32, constant, int_fields
 from edgec.backends.w4_packing import interleave_gate, pack_pairs, pack_w4, tiles_of
 from edgec.backends.w4_tiles import FEW_ROWS, FewRows, Layer, ManyRows, choose_few, choose_many, padded_bytes
+from edgec.backends.w4_wgmma_tiles import WIDE_ROWS, WideRows, choose_wide
 from edgec.ir import Array
 from edgec.ops.linear_w4 import SYMMETRIC_ZERO, LinearW4Attrs
 from edgec.plan import Grid, Kernel, Launch, NodeView, Packed, Target
@@ -61,6 +63,16 @@ def _accepts_many(node: NodeView, target: Target) -> bool:
     )
 
 
+def _accepts_wide(node: NodeView, target: Target) -> bool:
+    return (
+        gpu_of(target).compute == HOPPER
+        and _rows(node) >= WIDE_ROWS
+        and _accepts(node, target)
+        and _attrs(node).norm_eps is None
+        and choose_wide(layer_of(node), gpu_of(target)) is not None
+    )
+
+
 def _few(node: NodeView, target: Target) -> FewRows:
     choice = choose_few(layer_of(node), gpu_of(target))
     assert choice is not None
@@ -69,6 +81,12 @@ def _few(node: NodeView, target: Target) -> FewRows:
 
 def _many(node: NodeView, target: Target) -> ManyRows:
     choice = choose_many(layer_of(node), gpu_of(target))
+    assert choice is not None
+    return choice
+
+
+def _wide(node: NodeView, target: Target) -> WideRows:
+    choice = choose_wide(layer_of(node), gpu_of(target))
     assert choice is not None
     return choice
 
@@ -90,13 +108,16 @@ def packed_constants(node: NodeView) -> tuple[Packed, Packed, Packed]:
     )
 
 
-def _fields(node: NodeView, layer: Layer, choice: FewRows | ManyRows) -> Fields:
+def _fields(node: NodeView, layer: Layer, choice: FewRows | ManyRows | WideRows) -> Fields:
     attrs = _attrs(node)
-    warps = (choice.wm, choice.wk) if isinstance(choice, FewRows) else (choice.wm, choice.wn)
+    warps, groups = (0, 0), 0  # which the kernel of wide products has no need of
+    if not isinstance(choice, WideRows):
+        warps = (choice.wm, choice.wk) if isinstance(choice, FewRows) else (choice.wm, choice.wn)
+        groups = choice.split_groups(layer)
     return (
         *int_fields(rows=layer.rows, in_c=layer.channels, out_c=node.inputs[1].dims[0], tiles=layer.tiles),
         *int_fields(wm=warps[0], wk=warps[1]),
-        *int_fields(splits=choice.splits, split_groups=choice.split_groups(layer)),
+        *int_fields(splits=choice.splits, split_groups=groups),
         *clamp_fields_f32(attrs.act),
         ("norm_eps", 0.0 if attrs.norm_eps is None else attrs.norm_eps),
     )
@@ -144,6 +165,28 @@ def _launch_many(node: NodeView, target: Target) -> Launch:
     return Launch("ec_linear_w4_params", _fields(node, layer, choice), (0,), packed_constants(node), (grid,))
 
 
+def _launch_wide(node: NodeView, target: Target) -> Launch:
+    layer, choice, attrs = layer_of(node), _wide(node, target), _attrs(node)
+    shape = choice.shape
+    template = (
+        CUDA_TYPE[node.inputs[0].dtype],
+        *map(str, (layer.group, flag(layer.asymmetric), shape.x_rows, shape.warp_groups, shape.mt)),
+        *map(str, (shape.chunks, shape.stages, shape.loaders, flag(choice.splits > 1))),
+        *map(str, (_vector(node), flag(attrs.gated))),
+    )
+    grid = Grid(
+        body="ec_linear_w4_wgmma_body",
+        template=template,
+        blocks=choice.blocks(layer),
+        threads=shape.threads,
+        shared_bytes=choice.shared_bytes(layer),
+        min_blocks=shape.per_sm,
+        waits=True,
+        cluster=choice.splits,
+    )
+    return Launch("ec_linear_w4_params", _fields(node, layer, choice), (0,), packed_constants(node), (grid,))
+
+
 def _scratch_few(node: NodeView, target: Target) -> int:
     return _few(node, target).scratch_bytes(layer_of(node))
 
@@ -171,6 +214,15 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         launch=_launch_few,
         scratch=_scratch_few,
         counters=_counters_few,
+        epilogue=True,
+    ),
+    Kernel(
+        op="linear_w4",
+        symbol="ec_linear_w4_wgmma_cuda",
+        source="cuda/ec_linear_w4_wgmma.cu",
+        rank=90,
+        accepts=_accepts_wide,
+        launch=_launch_wide,
         epilogue=True,
     ),
     Kernel(

@@ -27,7 +27,7 @@ from tests import inverted_residuals
 
 FOLDER = Path(__file__).parent / "cuda"
 EACH = 3  # cases of a record
-HOPPER_ALONE = {k.symbol for k in kernels_cuda_wide_attention.KERNELS}
+HOPPER_ALONE = {k.symbol for k in kernels_cuda_wide_attention.KERNELS} | {"ec_linear_w4_wgmma_cuda"}
 SPILLING = re.compile(r"spills (\d+) bytes")  # a source that states its spills
 
 

@@ -14,6 +14,14 @@ __device__ __forceinline__ void ec_cluster_sync()
 #endif
 }
 
+/* The same where nothing was written that another block reads: no access is waited for. */
+__device__ __forceinline__ void ec_cluster_sync_reads()
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+#endif
+}
+
 /* 16 bytes of the shared memory of block `rank` of the cluster, at this block's address `from`. */
 template <typename S> __device__ __forceinline__ void ec_cluster_load(S (&v)[4], const S *from, int rank)
 {

@@ -10,6 +10,8 @@
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
+#define EC_LIST_8 "%0, %1, %2, %3, %4, %5, %6, %7"
+#define EC_LIST_16 EC_LIST_8 ", %8, %9, %10, %11, %12, %13, %14, %15"
 #define EC_LIST_32                                                                                                     \
     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "   \
     "%24, %25, %26, %27, %28, %29, %30, %31"
@@ -19,13 +21,14 @@
 #define EC_SUMS_8(d, i)                                                                                                \
     "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]),        \
         "+f"(d[i + 7])
-#define EC_SUMS_32(d, i) EC_SUMS_8(d, i), EC_SUMS_8(d, i + 8), EC_SUMS_8(d, i + 16), EC_SUMS_8(d, i + 24)
+#define EC_SUMS_16(d, i) EC_SUMS_8(d, i), EC_SUMS_8(d, i + 8)
+#define EC_SUMS_32(d, i) EC_SUMS_16(d, i), EC_SUMS_16(d, i + 16)
 #define EC_SUMS_64(d, i) EC_SUMS_32(d, i), EC_SUMS_32(d, i + 32)
 
 /*
  * A warp group's d[64,N] over 16 of k, laid out as ec_wgmma's. `first`: d = a b^T, `more`: d += a b^T, a[64,16] and
- * b[N,16] in shared memory; `rows_k`: d += a b, a in four registers (as ec_mma's, warp w with the rows from 16 w on),
- * b's rows are k.
+ * b[N,16] in shared memory; `registers`: as `more`, a in four registers (as ec_mma's, warp w with the rows from 16 w
+ * on); `rows_k`: d += a b, a in registers, too, b's rows are k.
  */
 template <typename T, int N> struct ec_group_product;
 
@@ -52,10 +55,21 @@ template <typename T, int N> struct ec_group_product;
                          : EC_SUMS_##COUNT(d, 0)                                                                       \
                          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                        \
         }                                                                                                              \
+        static __device__ __forceinline__ void registers(float (&d)[COUNT], const uint32_t (&a)[4], uint64_t b)        \
+        {                                                                                                              \
+            asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." KIND "." KIND " {" EC_LIST_##COUNT          \
+                         "}, {" O0 ", " O1 ", " O2 ", " O3 "}, " O4 ", 1, 1, 1, 0;"                                    \
+                         : EC_SUMS_##COUNT(d, 0)                                                                       \
+                         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                        \
+        }                                                                                                              \
     }
 
+EC_GROUP_PRODUCT(__half, "f16", 16, 8, "%8", "%9", "%10", "%11", "%12");
+EC_GROUP_PRODUCT(__half, "f16", 32, 16, "%16", "%17", "%18", "%19", "%20");
 EC_GROUP_PRODUCT(__half, "f16", 64, 32, "%32", "%33", "%34", "%35", "%36");
 EC_GROUP_PRODUCT(__half, "f16", 128, 64, "%64", "%65", "%66", "%67", "%68");
+EC_GROUP_PRODUCT(__nv_bfloat16, "bf16", 16, 8, "%8", "%9", "%10", "%11", "%12");
+EC_GROUP_PRODUCT(__nv_bfloat16, "bf16", 32, 16, "%16", "%17", "%18", "%19", "%20");
 EC_GROUP_PRODUCT(__nv_bfloat16, "bf16", 64, 32, "%32", "%33", "%34", "%35", "%36");
 EC_GROUP_PRODUCT(__nv_bfloat16, "bf16", 128, 64, "%64", "%65", "%66", "%67", "%68");
 

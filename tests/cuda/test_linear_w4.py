@@ -11,7 +11,7 @@ from cuda_harness import Case, floats
 from edgec.ir import Array, DType
 from edgec.ops.linear_w4 import LinearW4Attrs
 
-FEW, MANY = "ec_linear_w4_cuda", "ec_linear_w4_gemm_cuda"
+FEW, MANY, WIDE = "ec_linear_w4_cuda", "ec_linear_w4_gemm_cuda", "ec_linear_w4_wgmma_cuda"
 
 
 def case(
@@ -69,17 +69,28 @@ def cases() -> Iterator[Case]:
                 rng, FEW, LinearW4Attrs(64, None, gated, norm), (1, rows, 1024), outputs, bias=outputs == 512
             )
     for dtype in (DType.BF16,):
-        for symbol, rows in ((FEW, 1), (FEW, 16), (MANY, 33)):
+        for symbol, rows in ((FEW, 1), (FEW, 16), (MANY, 33), (WIDE, 9), (WIDE, 33), (WIDE, 70)):
             yield case(rng, symbol, LinearW4Attrs(128), (rows, 512), 96, dtype)
             yield case(rng, symbol, LinearW4Attrs(64), (rows, 320), 100, dtype, symmetric=True, bias=True)
-    for rows in (1, 17, 32, 33, 63, 64, 65, 100, 127, 128, 129, 130):
-        for group, symmetric in ((64, False), (128, True)):
-            outputs, channels = int(rng.integers(1, 700)), group * int(rng.integers(1, 20))
-            attrs = LinearW4Attrs(group, (-20.0, 30.0) if rows % 2 else None)
-            yield case(rng, MANY, attrs, (rows, channels), outputs, symmetric=symmetric, bias=rows > 64)
-    for rows, channels, outputs in ((128, 4096, 4096), (64, 14336, 512), (300, 1024, 2000), (20, 2048, 16)):
-        yield case(rng, MANY, LinearW4Attrs(128), (rows, channels), outputs)
-        yield case(rng, MANY, LinearW4Attrs(128, None, True), (rows, channels), outputs)
+    for symbol in (MANY, WIDE):
+        for rows in (1 if symbol == MANY else 9, 17, 32, 33, 63, 64, 65, 100, 127, 128, 129, 130):
+            for group, symmetric in ((64, False), (128, True)):
+                outputs, channels = int(rng.integers(1, 700)), group * int(rng.integers(1, 20))
+                attrs = LinearW4Attrs(group, (-20.0, 30.0) if rows % 2 else None)
+                yield case(rng, symbol, attrs, (rows, channels), outputs, symmetric=symmetric, bias=rows > 64)
+        for rows, channels, outputs in (
+            (128, 4096, 4096),
+            (64, 14336, 512),
+            (300, 1024, 2000),
+            (20, 2048, 16),
+        ):
+            yield case(rng, symbol, LinearW4Attrs(128), (rows, channels), outputs)
+            yield case(rng, symbol, LinearW4Attrs(128, None, True), (rows, channels), outputs)
+    for rows, outputs in ((16, 28672), (64, 28672), (128, 26000)):  # a block has all channels
+        yield case(rng, WIDE, LinearW4Attrs(64), (rows, 320), outputs, bias=True)
+        yield case(
+            rng, WIDE, LinearW4Attrs(128, None, True), (rows, 384), outputs, DType.BF16, symmetric=True
+        )
 
 
 def test_linear_w4_equals_its_op() -> None:
