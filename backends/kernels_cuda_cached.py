@@ -24,6 +24,8 @@ LOG2E: Final = math.log2(math.e)
 NEW_TOKENS: Final = 16  # that a decoding block takes beside the cache: one matrix instruction
 DECODE_ROWS: Final = 64
 WRITE_WARPS: Final = 4
+WRITE_THREADS: Final = 256
+PAIRS_MOST: Final = 128  # whose sines and cosines a block has room for
 
 
 def cached_attrs(node: NodeView) -> CachedAttentionAttrs:
@@ -49,7 +51,7 @@ def accepts_prefill(node: NodeView, target: Target) -> bool:
     return _accepts_plain(node, target) and node.inputs[0].dtype.is_half and fits
 
 
-def _accepts_decode(node: NodeView, target: Target) -> bool:
+def accepts_decode(node: NodeView, target: Target) -> bool:
     a = cached_attrs(node)
     few = a.tokens <= NEW_TOKENS and a.tokens * (a.heads // a.kv_heads) <= DECODE_ROWS
     fits = a.depth <= DEPTH_MAX and whole_vectors(a.depth, a.value_depth, *a.q, *a.k, *a.v)
@@ -125,14 +127,14 @@ def _decode_counters(node: NodeView, target: Target) -> int:
     return 4 * a.batch * a.kv_heads
 
 
-def _is_old(node: NodeView, *indices: int) -> bool:
+def is_old(node: NodeView, *indices: int) -> bool:
     """Whether these inputs are states: no kernel of this graph writes them before this one has read them."""
     return all(node.node.inputs[i][0] == "$" for i in indices)
 
 
 def _launch_decode(node: NodeView, target: Target) -> Launch:
     a, how = cached_attrs(node), _decoding(node, target)
-    early = "true" if _is_old(node, 3, 4, 5) else "false"
+    early = "true" if is_old(node, 3, 4, 5) else "false"
     grid = Grid(
         "ec_attention_decode_body" if a.rotary == "none" else "ec_attention_decode_rotary_body",
         (*how.tile.template(node.inputs[0].dtype)[:-1], early),
@@ -158,6 +160,22 @@ def write_grid(node: NodeView) -> Grid:
     )
 
 
+def prefill_write_grid(node: NodeView) -> Grid:
+    """The first launch of a prefill in half types: 16 channels a thread where all rows are whole vectors."""
+    a, pairs = cached_attrs(node), node.inputs[6].size if len(node.inputs) > 6 else 0
+    aligned = whole_vectors(pairs, *a.q, *a.k, *a.v) and a.depth % 16 == 0 and a.value_depth % 16 == 0
+    if not aligned or pairs > PAIRS_MOST:
+        return write_grid(node)
+    turned = a.rotary != "none"
+    units = (((a.heads if turned else 0) + a.kv_heads) * a.depth + a.kv_heads * a.value_depth) // 16
+    return Grid(
+        "ec_cache_write_rows_rotary_body" if turned else "ec_cache_write_rows_body",
+        (CUDA_TYPE[node.inputs[0].dtype],),
+        (a.tokens, a.batch, 1),
+        min(WRITE_THREADS, 32 * blocks_for(units, 32)),
+    )
+
+
 def turned_bytes(node: NodeView, target: Target) -> int:
     """q after its rotation; a vector where there is none, so that the launches' arguments are the same."""
     a = cached_attrs(node)
@@ -177,7 +195,9 @@ def _launch_prefill(node: NodeView, target: Target) -> Launch:
         tile.shared_bytes(keys),
     )
     inputs = tuple(range(len(node.inputs)))
-    return Launch("ec_cached_attention_params", cached_fields(node), inputs, (), (write_grid(node), attend))
+    return Launch(
+        "ec_cached_attention_params", cached_fields(node), inputs, (), (prefill_write_grid(node), attend)
+    )
 
 
 def _launch_plain(node: NodeView, target: Target) -> Launch:
@@ -196,7 +216,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         "ec_cached_attention_decode_cuda",
         "cuda/ec_attention_decode.cu",
         100,
-        _accepts_decode,
+        accepts_decode,
         _launch_decode,
         scratch=_decode_scratch,
         counters=_decode_counters,

@@ -17,8 +17,8 @@ from edgec.backends.kernels_cuda_cached import (
     accepts_prefill,
     cached_attrs,
     cached_fields,
+    prefill_write_grid,
     turned_bytes,
-    write_grid,
 )
 from edgec.ir import DType
 from edgec.ops.cached_attention import CachedAttentionAttrs
@@ -77,7 +77,9 @@ def _launch_prefill(node: NodeView, target: Target) -> Launch:
     body = "ec_attention_wide_prefill_body" if a.rotary == "none" else "ec_attention_wide_prefill_rotary_body"
     grid = _grid(body, dtype, a, (a.tokens, node.inputs[3].dims[2]), gpu_of(target))
     inputs = tuple(range(len(node.inputs)))
-    return Launch("ec_cached_attention_params", cached_fields(node), inputs, (), (write_grid(node), grid))
+    return Launch(
+        "ec_cached_attention_params", cached_fields(node), inputs, (), (prefill_write_grid(node), grid)
+    )
 
 
 KERNELS: Final[tuple[Kernel, ...]] = (

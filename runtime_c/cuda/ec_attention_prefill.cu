@@ -2,14 +2,14 @@
  * ec_attention_prefill.cu: many new tokens over a cache, in two launches: the first turns q and k by their positions
  * and puts k and v into the caches, the second attends.
  *
- * Formula, places and caches as in ec_attention_decode.cu. First launch: ec_cache_write in ec_attention_cached.cuh;
- * scratch T [n][heads][tokens][depth] gets the turned q (with rotary only).
+ * Formula, places and caches as in ec_attention_decode.cu. First launch: ec_cache_write.cuh, or ec_cache_write in
+ * ec_attention_cached.cuh; scratch T [n][heads][tokens][depth] gets the turned q (with rotary only).
  * Second launch: grid (rows / ROWS, kv_heads, batch), as ec_attention.cu with the number of keys position + tokens read
  * on the device; rows 16-byte aligned. ec_attention_plain.cu has a second launch for all else. Equals
  * edgec.ops.cached_attention within rounding.
  */
 #include "ec_attention.cuh"
-#include "ec_attention_cached.cuh"
+#include "ec_cache_write.cuh"
 
 template <typename TILE>
 __device__ __forceinline__ void ec_prefill_run(const ec_cached_attention_params &p, const void *q,

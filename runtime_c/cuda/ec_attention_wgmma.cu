@@ -10,16 +10,18 @@
  *
  * Measured, NVIDIA H200, CUDA 13.0, 2026-11-21, fp16, us a launch in a graph (ec_attention.cu; PyTorch 2.11's
  * scaled_dot_product_attention in a graph, both in the same run): queries x keys, heads x depth
- *     197 x 197, 12 x 64      4.3 (5.1; 7.5)      causal 128, 32 / 8 x 128       5.0 (6.5; 8.1)
- *     384 x 384, 12 x 64      5.1 (8.7; 8.2)      causal 512, 32 / 8 x 128      11.6 (23.9; 13.6)
- *     1500 x 1500, 6 x 64    18.0 (35.3; 20.1)    causal 1024, 32 / 8 x 128     22.4 (66.1; 31.9)
- *     1500 x 1500, 12 x 64   23.1 (67.8; 36.6)    causal 2048, 32 / 8 x 128     68.9 (184; 84.6)
- *     2048 x 2048, 16 x 64   40.0 (92.9; 41.6)    2048 x 2048, 16 x 128         59.8 (143; 59.0)
- * 499 Tflop/s at 2048 causal tokens, 575 at 2048 x 2048 (peak 989). Blocks that stay took 68.9 us where a block a work
- * took 73.9; without turns 70.4; tiles of 64 keys 77.1. The compiler waits for the averages before the softmax; made to
- * keep the order of the text it took longer (70.4, and 19.5 of 1500 x 1500). The fences before products cost 1 %.
+ *     197 x 197, 12 x 64      4.4 (5.1; 7.6)      causal 128, 32 / 8 x 128       5.0 (6.4; 7.8)
+ *     384 x 384, 12 x 64      5.1 (8.7; 8.3)      causal 512, 32 / 8 x 128      11.6 (24.0; 13.6)
+ *     1500 x 1500, 6 x 64    18.2 (35.3; 20.4)    causal 1024, 32 / 8 x 128     22.5 (66.0; 32.1)
+ *     2048 x 2048, 16 x 64   40.0 (92.9; 41.6)    causal 2048, 32 / 8 x 128     69.2 (184; 83.7)
+ *     4096 x 4096, 12 x 64    105 (264; 113)      causal 4096, 32 / 8 x 128      235 (559; 276)
+ *     2048 x 2048, 16 x 128  59.3 (147; 57.6)     4096 x 4096, 8 x 128           113 (282; 114)
+ * 497 Tflop/s at 2048 causal tokens, 580 at 2048 x 2048 (peak 989). At 2048 tokens blocks that stay took 68.9 us where
+ * a block a work took 73.9, without turns 70.4, tiles of 64 keys 77.1, q in registers 68.8, tiles of 160 keys 67.7 (but
+ * 1024 tokens 23.9). The compiler waits for the averages before the softmax; made to keep the order of the text it took
+ * longer (70.4, and 19.5 of 1500 x 1500). The fences before products cost 1 %.
  */
-#include "ec_attention_cached.cuh"
+#include "ec_cache_write.cuh"
 #include "ec_attention_wgmma.cuh"
 
 /*
