@@ -336,6 +336,7 @@ def _inverted_block(flow: Flow, front: _Front, place: int, target: Target) -> Bl
         layout(shape, share).bytes,
         waits=True,
         cluster=share.parts,
+        cached=True,
     )
     operands = ((first.inputs[0], first.in_types[0]), _other(project, first))
     constant = _block_constant(flow, (*_front_calls(flow, front), project), shape, share)
@@ -464,7 +465,7 @@ def _expanded(
     template = (*(str(n) for n in (shape.kernel, shape.kernel, shape.stride)), flag(shape.expands))
     tiles = tiles_of(shape, share)
     blocks, size = (tiles, share.parts, 1), layout(shape, share).bytes
-    grid = Grid("ec_expanded_s8_body", template, blocks, share.threads, size, waits=True)
+    grid = Grid("ec_expanded_s8_body", template, blocks, share.threads, size, waits=True, cached=True)
     params = _params(shape, share, _front_fields(flow, front), {})
     operands = ((first.inputs[0], first.in_types[0]),)
     calls = [flow.calls[p] for p in front.places]

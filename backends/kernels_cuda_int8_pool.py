@@ -101,7 +101,7 @@ def _global_plan(node: NodeView, target: Target) -> _Shares:
     vector = next(v for v in (16, 8, 4) if channels % v == 0)
     groups = blocks_for(channels, GLOBAL_VECTORS * vector)
     size = height * width * GLOBAL_VECTORS * vector
-    splits = next((n for n, most in ((1, 4 << 10), (2, 8 << 10), (4, 24 << 10)) if size <= most), 8)
+    splits = next((n for n, most in ((1, 8 << 10), (4, 24 << 10)) if size <= most), 8)
     share = -(-height * width // splits)
     clusters = gpu_of(target).compute >= CLUSTER_COMPUTE
     return _Shares(
@@ -114,7 +114,9 @@ def _launch_global(node: NodeView, target: Target) -> Launch:
     meeting = plan.splits if plan.clusters or plan.splits == 1 else 0
     template = (str(plan.vector), flag(node.node.op in _MAXIMUM), str(meeting))
     blocks = (plan.groups * plan.splits, plan.batch, 1)
-    grid = Grid("ec_global_pool_s8_body", template, blocks, GLOBAL_THREADS, cluster=max(1, meeting))
+    grid = Grid(
+        "ec_global_pool_s8_body", template, blocks, GLOBAL_THREADS, waits=True, cluster=max(1, meeting)
+    )
     return Launch("ec_pool2d_s8_params", _fields(node, plan.splits, plan.share), (0,), (), (grid,))
 
 

@@ -92,6 +92,8 @@ __device__ __forceinline__ void ec_global_pool_s8_body(const ec_pool2d_s8_params
     const int channel0 = group * GROUP, channel = channel0 + vector * VEC, pixels = p.in_h * p.in_w;
     const int first = split * p.share, last = min(first + p.share, pixels);
     const int8_t *const x = static_cast<const int8_t *>(input) + (size_t)blockIdx.y * pixels * p.channels + channel;
+    ec_launch_next();
+    ec_wait_previous();
     int32_t sum[VEC];
 #pragma unroll
     for (int i = 0; i < VEC; i++) {
