@@ -17,6 +17,7 @@ BLOCK: Final = 32  # channels of a block of packed weights
 BLOCK_BYTES: Final = 1024
 BLOCK_AT: Final = 128  # EC_BLOCK_AT
 ALIGN: Final = 128  # of everything in shared memory
+MOST_TILES: Final = 2**20  # which the kernels divide as floats
 # Cycles of an SM, fitted to an H200. ..._ISSUE: instructions of a warp, which hold up other warps.
 START: Final = 3050  # from the end of the previous kernel until x is there
 PROLOGUE: Final = 760  # instructions of a warp, where a block stands beside others
@@ -138,7 +139,8 @@ def round_up(size: int) -> int:
 
 def choose(shape: Shape, gpu: Gpu) -> Share | None:
     """The share with the smallest estimate; None where none fits."""
-    found = [s for s in shares(shape) if layout(shape, s).bytes <= gpu.shared_bytes]
+    known = (s for s in shares(shape) if tiles_of(shape, s) <= MOST_TILES)
+    found = [s for s in known if layout(shape, s).bytes <= gpu.shared_bytes]
     return min(found, key=lambda s: (estimate(shape, s, gpu), s.threads), default=None)
 
 

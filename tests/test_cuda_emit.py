@@ -61,6 +61,13 @@ def test_the_sources_of_a_network_are_golden(request: pytest.FixtureRequest) -> 
     assert {p.name: p.read_text(encoding="utf-8") for p in GOLDEN.iterdir()} == flat
 
 
+@pytest.mark.parametrize(("name", "percent"), [("orin", 0), ("h200", 50)])
+def test_all_kernels_divide_an_sm_alike(name: str, percent: int) -> None:
+    plan = planned("fp16", name)
+    text = cuda.emit(plan, load_target(name), "").files["src/model.c"]
+    assert f"states, {len(plan.state)}u, {percent}u}};" in text
+
+
 def test_equal_plans_give_equal_bytes() -> None:
     target = load_target("h200")
     first, second = (cuda.emit(planned("fp16", "h200"), target, "") for _ in range(2))

@@ -42,6 +42,8 @@ CONVOLUTIONS = (
     ("3x3 of 20", TILE, (1, 10, 10, 20), (33, 3, 3, 20), Conv2dAttrs(pad=SAME3)),
     ("stem 7x7", TILE, (1, 64, 64, 3), (64, 7, 7, 3), Conv2dAttrs((2, 2), SAME7)),
     ("stem 3x3", TILE, (2, 33, 31, 3), (32, 3, 3, 3), Conv2dAttrs((2, 2), (0, 1, 0, 1), act=SIX)),
+    ("widest map of runs", TILE, (1, 2, 32766, 3), (8, 3, 3, 3), Conv2dAttrs(pad=SAME3)),
+    ("wider than int16", TILE, (1, 2, 40001, 3), (8, 3, 3, 3), Conv2dAttrs(pad=SAME3)),
     ("odd channels", TILE, (1, 9, 9, 7), (13, 3, 2, 7), Conv2dAttrs(pad=(1, 1, 1, 0))),
     ("5x5 of 6", TILE, (2, 12, 9, 6), (10, 5, 5, 6), Conv2dAttrs(pad=SAME5)),
     ("groups of 16", TILE, (1, 14, 14, 128), (128, 3, 3, 16), Conv2dAttrs(pad=SAME3, groups=8)),

@@ -108,6 +108,12 @@ def test_shared_memory_of_every_share_holds_all_without_overlap(shape: Shape) ->
     assert chosen is not None and layout(shape, chosen).bytes <= H200.gpu.shared_bytes
 
 
+def test_more_tiles_than_the_kernels_divide_exactly_are_refused() -> None:
+    assert H200.gpu is not None
+    shape = replace(SHAPES[0], images=2**21)
+    assert choose(shape, H200.gpu) is None
+
+
 def test_the_last_share_holds_zeros_where_there_are_no_channels() -> None:
     plan = joined(one("5x5, stride 2"))
     (call,) = plan.entries[0].calls
