@@ -16,7 +16,7 @@
  *     1500 x 1500, 6 x 64         35.0  (20.3)        causal 2048, 32 / 8 x 128     185    (85)
  * Long sequences are far from the tensor cores' rate: 186 Tflop/s of 989, whether a warp has 16 rows or 32 (186 us
  * against 182); fragments loaded two ahead change nothing. Small grids gain from warps that share the keys: 5.1 us with two
- * pairs against 7.1 with four warps of 16 rows each (197 x 197). On Hopper ec_attention_wgmma.cu takes all but the small.
+ * pairs against 7.1 with four warps of 16 rows each (197 x 197). On Hopper ec_attention_wgmma.cu takes larger ones.
  */
 #include "ec_attention.cuh"
 #include "ec_attention_params.h"
