@@ -1,13 +1,14 @@
 """Decoding with a Llama-3 shape at batch 1 on this machine's GPU: tokens a second, next to PyTorch in the same run.
 
     python benchmarks/cuda_decode.py [--shape 8b|1b] [--layers N] [--precision fp16,w4a16] [--prompt 1024]
-                                     [--profile 12] [--no-peers] [--no-compile] [--json]
+                                     [--profile 12] [--no-peers] [--no-compile] [--json] [--keep DIR] [--build]
 
 Weights are random. A step is one CUDA graph: token, position, caches and sampling (greedy) stay on the device. Ours is
 timed in two ways: device time of the graph, launched back to back (`step_ms`), and with the token read by the host
 after each step (`read_ms`), as `edgec generate` does. Peers are LlamaForCausalLM of transformers in fp16 with its
 StaticCache, eager and under torch.compile(mode="reduce-overhead"). The bound is weights and cache of a token over the
-bandwidth that a plain read reaches here, measured in the same run.
+bandwidth that a plain read reaches here, measured in the same run. Compiling takes minutes: `--build --keep DIR` does
+only that, and a later run with `--keep DIR` measures what stands there.
 """
 
 from __future__ import annotations
@@ -61,16 +62,22 @@ def prompted(instance: Instance, prompt: int) -> None:
         instance.run(f"prefill_{length}", {"tokens": ids[begin : begin + length]})
 
 
-def ours(arguments: argparse.Namespace, precision: str, place: Path, bandwidth: float) -> dict[str, Any]:
-    """Compile, run, time; prints the slowest kernels."""
+def built(arguments: argparse.Namespace, precision: str, place: Path) -> tuple[Library, float | None]:
+    """The model's library, and the seconds that compiling it took; None where it stood there."""
+    folder = place / "-".join((arguments.shape, str(arguments.layers), str(arguments.prompt), precision))
+    if (folder / "manifest.json").exists():
+        return Library(folder), None
     began = time.perf_counter()
     options = DecoderOptions(arguments.prompt + ROOM, PREFILL)
     program = llama(arguments.shape, options, arguments.layers)
     request = compiler.Request(program, "h200", Options(precision=precision), name="llama")  # type: ignore[arg-type]
-    folder = place / precision
     compiler.write(compiler.plan(request), folder)
-    library = Library(folder)
-    compile_s = time.perf_counter() - began
+    return Library(folder), round(time.perf_counter() - began, 1)
+
+
+def ours(arguments: argparse.Namespace, precision: str, place: Path, bandwidth: float) -> dict[str, Any]:
+    """Compile, run, time; prints the slowest kernels."""
+    library, compile_s = built(arguments, precision, place)
     instance = library.instance()
     prompted(instance, arguments.prompt)
     step = float(np.median(instance.times_ms("decode", WARM_UP + STEPS)[WARM_UP:]))
@@ -85,13 +92,13 @@ def ours(arguments: argparse.Namespace, precision: str, place: Path, bandwidth: 
     prefill = float(np.median(instance.times_ms("prefill_128", 20)[5:]))
     if arguments.profile:
         show(library, instance, arguments.profile)
-    needed = bytes_per_token(Artifact(folder), arguments.prompt + ROOM, arguments.prompt + STEPS / 2)
+    needed = bytes_per_token(Artifact(library.folder), arguments.prompt + ROOM, arguments.prompt + STEPS / 2)
     instance.close()
     library.close()
     bound = bandwidth / needed
     return {
         "precision": precision,
-        "compile_s": round(compile_s, 1),
+        "compile_s": compile_s,
         "step_ms": round(step, 4),
         "tokens_per_s": round(1000.0 / step, 1),
         "read_ms": round(read, 4),
@@ -155,20 +162,26 @@ def main() -> int:
     parser.add_argument("--precision", default="fp16,w4a16")
     parser.add_argument("--prompt", type=int, default=1024)
     parser.add_argument("--profile", type=int, default=0)
-    for flag in ("--no-peers", "--no-compile", "--json"):
+    for flag in ("--no-peers", "--no-compile", "--json", "--build"):
         parser.add_argument(flag, action="store_true")
+    parser.add_argument("--keep", type=Path)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     cuda_artifact.MOST_GOLDEN_MACS = -1  # type: ignore[misc]  # golden vectors take longer than the benchmark
+    if arguments.build:
+        for precision in arguments.precision.split(","):
+            print(precision, built(arguments, precision, arguments.keep)[1], "s", flush=True)
+        return 0
     bandwidth = read_bandwidth()
     torch.cuda.empty_cache()
     print(f"plain read {bandwidth / 1e9:.0f} GB/s", flush=True)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
         for precision in arguments.precision.split(","):
-            rows.append(ours(arguments, precision, Path(place), bandwidth))
+            rows.append(ours(arguments, precision, arguments.keep or Path(place), bandwidth))
             print(rows[-1], flush=True)
-            shutil.rmtree(Path(place) / precision)
+            for folder in Path(place).iterdir():
+                shutil.rmtree(folder)
     for label, compiled in (("eager", False), ("compile", True)):
         if arguments.no_peers or (compiled and arguments.no_compile):
             continue

@@ -199,6 +199,29 @@ def decode_cases() -> Iterator[Case]:
     yield cached_case(rng, symbol, DType.F16, 77, cached(1, (8, 1), 256, 300, "half", 0, True))
 
 
+def few_cases() -> Iterator[Case]:
+    rng = np.random.default_rng(9)
+    symbol = "ec_cached_attention_few_cuda"
+    llama = cached(1, (32, 8), 128, 2048, "half", 0, True)
+    for position in (0, 1, 15, 16, 17, 127, 128, 1000, 1023, 1024, 1039, 1040, 2047):
+        yield cached_case(rng, symbol, DType.F16, position, llama)
+    long = cached(1, (8, 2), 128, 9000, "half", 0, True)
+    for position in (0, 16, 1024, 2047, 2048, 4500, 8999):
+        yield cached_case(rng, symbol, DType.BF16, position, long)
+    small = cached(1, (6, 2), 64, 96, "interleaved", 0, True)
+    for position in (0, 1, 40, 95):
+        yield cached_case(rng, symbol, DType.BF16, position, small)
+    for window in (5, 100, 1500):
+        sliding = cached(1, (8, 1), 128, 3003, "none", window, True)
+        for position in (0, 3, 99, 100, 250, 1999, 3002):
+            yield cached_case(rng, symbol, DType.F16, position, sliding)
+    for tokens, heads in ((4, (4, 2)), (8, (4, 4)), (5, (3, 3)), (1, (7, 1))):
+        for causal in (True, False):
+            several = cached(tokens, heads, 64, 200, "half", 0, causal)
+            for position in (0, 12, 130, 200 - tokens):
+                yield cached_case(rng, symbol, DType.F16, position, several)
+
+
 def prefill_cases() -> Iterator[Case]:
     rng = np.random.default_rng(5)
     for symbol, dtypes in (
@@ -332,6 +355,7 @@ def cases() -> Iterator[Case]:
     yield from strided_cases()
     yield from strided_mask_cases()
     yield from decode_cases()
+    yield from few_cases()
     yield from prefill_cases()
     yield from wide_cases()
     yield from wide_prefill_cases()
