@@ -3,10 +3,10 @@
  * traps, and no record asks for it).
  *
  * y^T = w x^T: weights are operand A, taken apart in registers (ec_w4.cuh; 16 rows of a tile are one warp's part of a
- * product of 64 rows), x is operand B, N rows of it, in shared memory. A block has WARP_GROUPS warp groups that multiply, each
- * with 64 MT rows of weights, and LOADERS warps that keep STAGES slices of CHUNKS times 64 channels of both, and their
- * scales, on their way through shared memory; barriers say which are full and which are free again. The weights' first slices are
- * under way before the previous kernel has ended.
+ * product of 64 rows), x is operand B, N rows of it, in shared memory. A block has WARP_GROUPS warp groups that
+ * multiply, each with 64 MT rows of weights, and LOADERS warps that keep STAGES slices of CHUNKS times 64 channels of
+ * both, and their scales, on their way through shared memory; barriers say which are full and which are free again. The
+ * weights' first slices are under way before the previous kernel has ended.
  *
  * `splits` neighbouring blocks, a cluster, share the channels of one tile; each adds up a part of the tile out of all
  * their shared memories, in the order of the splits.
@@ -14,8 +14,8 @@
  * x [rows, in_c], y [rows, N]; q, pairs, bias as in ec_linear_w4.cu.
  *
  * Measured on an H200, 2026-11-21, as benchmarks/cuda_linears.py does, in us for 6144x4096, 4096x4096, 28672x4096,
- * 4096x14336 (N x K): batch 16 7.9, 7.1, 22.5, 14.7; batch 32 9.2, 8.0, 28.9, 17.9; batch 64 13.0, 10.3, 35.1, 22.4;
- * batch 128 18.1, 14.3, 52.6, 32.8; batch 2048 177, 114, 962, 403. At batch 128 the largest does 572 of 989 Tflop/s.
+ * 4096x14336 (N x K): batch 16 7.9, 7.1, 22.7, 14.8; batch 32 8.6, 7.9, 26.8, 16.6; batch 64 12.9, 10.3, 33.8, 22.5;
+ * batch 128 18.3, 14.4, 53.2, 32.9; batch 2048 175, 116, 978, 406. At batch 128 the largest does 565 of 989 Tflop/s.
  * Tried and given up: weights by bulk copies of 1 KB each, whose issue takes 120 cycles a copy (144 us in all at batch
  * 128); weights from memory straight to registers (128 us); warp groups that take turns with their products, and
  * unpacking between the products of a unit (no change). Without its products the kernel takes half of the time, without
@@ -77,8 +77,8 @@ template <typename TILE> struct ec_w4_feeder {
     const T *x;
     int thread, tile, x_rows; /* first tile of the block; rows of x from this thread's first on */
 
-    __device__ __forceinline__ ec_w4_feeder(const ec_linear_w4_params &p_, const ec_w4_ring<TILE> &ring_, const void *x_,
-                                            const void *q_, const void *pairs_, int column)
+    __device__ __forceinline__ ec_w4_feeder(const ec_linear_w4_params &p_, const ec_w4_ring<TILE> &ring_,
+                                            const void *x_, const void *q_, const void *pairs_, int column)
         : p(p_), ring(ring_), thread((int)threadIdx.x - TILE::MULTIPLYING), tile(column * TILE::TILES)
     {
         const int row = (int)blockIdx.y * TILE::N + thread / 8;
@@ -233,7 +233,8 @@ __device__ __forceinline__ void ec_w4_spill(const float (&sums)[TILE::MT][TILE::
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
 #pragma unroll
     for (int i = 0; i < TILE::MT; i++) {
-        float *at = to + lane % 4 * 2 * TILE::PITCH + ((warp / 4 * TILE::MT + i) * 4 + warp % 4) * EC_W4_ROWS + lane / 4;
+        const int tile = (warp / 4 * TILE::MT + i) * 4 + warp % 4;
+        float *at = to + lane % 4 * 2 * TILE::PITCH + tile * EC_W4_ROWS + lane / 4;
 #pragma unroll
         for (int j = 0; j < TILE::N / 8; j++) {
 #pragma unroll
@@ -307,8 +308,8 @@ __device__ __forceinline__ void ec_w4_finish(const ec_linear_w4_params &p, const
 
 #endif
 
-template <typename T, int GROUP, bool ASYM, int N, int WARP_GROUPS, int MT, int CHUNKS, int STAGES, int LOADERS, bool CLUSTER,
-          int V, bool GATED, typename Epilogue>
+template <typename T, int GROUP, bool ASYM, int N, int WARP_GROUPS, int MT, int CHUNKS, int STAGES, int LOADERS,
+          bool CLUSTER, int V, bool GATED, typename Epilogue>
 __device__ __forceinline__ void ec_linear_w4_wgmma_body(const ec_linear_w4_params &p, const void *x, const void *q,
                                                         const void *pairs, const void *bias, void *y,
                                                         const Epilogue &epilogue)
