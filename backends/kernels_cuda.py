@@ -25,6 +25,7 @@ from edgec.backends import (
     kernels_cuda_rope,
     kernels_cuda_sample,
     kernels_cuda_w4,
+    kernels_cuda_w4_stream,
     kernels_cuda_w8a8,
     kernels_cuda_wide_attention,
 )
@@ -51,6 +52,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     *kernels_cuda_rope.KERNELS,
     *kernels_cuda_sample.KERNELS,
     *kernels_cuda_w4.KERNELS,
+    *kernels_cuda_w4_stream.KERNELS,
     *kernels_cuda_w8a8.KERNELS,
     *kernels_cuda_wide_attention.KERNELS,
 )

@@ -19,7 +19,7 @@ from edgec.plan import Grid, Kernel, Launch, NodeView, Packed, Target
 GROUPS: Final = (64, 128)
 
 
-def _attrs(node: NodeView) -> LinearW4Attrs:
+def attrs_of(node: NodeView) -> LinearW4Attrs:
     attrs = node.node.attrs
     assert isinstance(attrs, LinearW4Attrs)
     return attrs
@@ -36,20 +36,20 @@ def _rows(node: NodeView) -> int:
 def layer_of(node: NodeView) -> Layer:
     """The sizes that the kernels are chosen by."""
     outputs, groups = node.inputs[2].dims
-    tiles = -(-outputs // 2 // 8) if _attrs(node).gated else tiles_of(outputs)
-    return Layer(_rows(node), tiles, groups, _attrs(node).group, _asymmetric(node))
+    tiles = -(-outputs // 2 // 8) if attrs_of(node).gated else tiles_of(outputs)
+    return Layer(_rows(node), tiles, groups, attrs_of(node).group, _asymmetric(node))
 
 
-def _accepts(node: NodeView, target: Target) -> bool:
+def accepts_w4(node: NodeView, target: Target) -> bool:
     x, _, scale = node.inputs[:3]
     held = all(c is not None for c in node.constants[1:])
     kinds = x.dtype.is_half and scale.dtype is x.dtype and x.quant is None and not x.bounds
-    return held and kinds and _attrs(node).group in GROUPS and x.size > 0
+    return held and kinds and attrs_of(node).group in GROUPS and x.size > 0
 
 
 def _accepts_few(node: NodeView, target: Target) -> bool:
     return (
-        _accepts(node, target)
+        accepts_w4(node, target)
         and _rows(node) <= FEW_ROWS
         and choose_few(layer_of(node), gpu_of(target)) is not None
     )
@@ -57,8 +57,8 @@ def _accepts_few(node: NodeView, target: Target) -> bool:
 
 def _accepts_many(node: NodeView, target: Target) -> bool:
     return (
-        _accepts(node, target)
-        and _attrs(node).norm_eps is None
+        accepts_w4(node, target)
+        and attrs_of(node).norm_eps is None
         and choose_many(layer_of(node), gpu_of(target)) is not None
     )
 
@@ -67,8 +67,8 @@ def _accepts_wide(node: NodeView, target: Target) -> bool:
     return (
         gpu_of(target).compute == HOPPER
         and _rows(node) >= WIDE_ROWS
-        and _accepts(node, target)
-        and _attrs(node).norm_eps is None
+        and accepts_w4(node, target)
+        and attrs_of(node).norm_eps is None
         and choose_wide(layer_of(node), gpu_of(target)) is not None
     )
 
@@ -95,7 +95,7 @@ def packed_constants(node: NodeView) -> tuple[Packed, Packed, Packed]:
     """The weights, the pairs of scales with the zeros behind them, and the bias."""
     q, scale, zero = (constant(node, i) for i in (1, 2, 3))
     bias = constant(node, 4) if len(node.inputs) == 5 else np.zeros(len(q), np.float32)
-    if _attrs(node).gated:
+    if attrs_of(node).gated:
         q, scale, zero = (interleave_gate(rows) for rows in (q, scale, zero))
     pairs: list[Array] = [pack_pairs(scale)]
     if _asymmetric(node):
@@ -109,7 +109,7 @@ def packed_constants(node: NodeView) -> tuple[Packed, Packed, Packed]:
 
 
 def _fields(node: NodeView, layer: Layer, choice: FewRows | ManyRows | WideRows) -> Fields:
-    attrs = _attrs(node)
+    attrs = attrs_of(node)
     warps, groups = (0, 0), 0  # which the kernel of wide products has no need of
     if not isinstance(choice, WideRows):
         warps = (choice.wm, choice.wk) if isinstance(choice, FewRows) else (choice.wm, choice.wn)
@@ -129,7 +129,7 @@ def _vector(node: NodeView) -> int:
 
 
 def _launch_few(node: NodeView, target: Target) -> Launch:
-    layer, choice, attrs = layer_of(node), _few(node, target), _attrs(node)
+    layer, choice, attrs = layer_of(node), _few(node, target), attrs_of(node)
     template = (
         CUDA_TYPE[node.inputs[0].dtype],
         *map(str, (layer.group, flag(layer.asymmetric), -(-layer.rows // 8), choice.mt, choice.depth)),
@@ -147,7 +147,7 @@ def _launch_few(node: NodeView, target: Target) -> Launch:
 
 
 def _launch_many(node: NodeView, target: Target) -> Launch:
-    layer, choice, attrs = layer_of(node), _many(node, target), _attrs(node)
+    layer, choice, attrs = layer_of(node), _many(node, target), attrs_of(node)
     template = (
         CUDA_TYPE[node.inputs[0].dtype],
         *map(str, (layer.group, flag(layer.asymmetric), choice.mt, choice.nt, choice.wm, choice.wn)),
@@ -166,7 +166,7 @@ def _launch_many(node: NodeView, target: Target) -> Launch:
 
 
 def _launch_wide(node: NodeView, target: Target) -> Launch:
-    layer, choice, attrs = layer_of(node), _wide(node, target), _attrs(node)
+    layer, choice, attrs = layer_of(node), _wide(node, target), attrs_of(node)
     shape = choice.shape
     template = (
         CUDA_TYPE[node.inputs[0].dtype],

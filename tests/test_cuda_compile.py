@@ -30,6 +30,7 @@ EACH = 3  # cases of a record
 HOPPER_ALONE = {k.symbol for k in kernels_cuda_wide_attention.KERNELS} | {
     "ec_cached_attention_few_cuda",
     "ec_linear_w4_wgmma_cuda",
+    "ec_linear_w4_stream_cuda",
 }
 SPILLING = re.compile(r"spills (\d+) bytes")  # a source that states its spills
 
