@@ -178,11 +178,14 @@ def shared_percent(tables: Tables) -> int:
 
     A kernel that asks for another part than the one before it waits until the SM is empty and its memory divided anew.
     So all have one part: the whole, so that the next kernel's weights fit beside this one's, and half of it where many
-    kernels read neighbours again through L1. Known of GPUs whose kernels overlap, and of networks of one entry."""
+    kernels read neighbours again through L1. Known of GPUs whose kernels overlap, of networks of one entry, and of
+    language models whose 4-bit layers fetch weights beside the kernel before."""
     gpu = tables.target.gpu
-    if gpu is None or gpu.compute != OVERLAPPING or len(tables.plan.entries) > 1:
+    if gpu is None or gpu.compute != OVERLAPPING:
         return 0
     grids = [grid for calls in tables.launches.values() for _, grid in calls]
+    if len(tables.plan.entries) > 1:
+        return 100 if any(grid.body == "ec_linear_w4_stream_body" for grid in grids) else 0
     return 50 if CACHED * sum(grid.cached for grid in grids) >= len(grids) else 100
 
 

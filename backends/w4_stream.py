@@ -1,9 +1,10 @@
 """How a 4-bit linear layer of few rows of x is divided where the weights stream through rings in shared memory:
 runtime_c/cuda/ec_linear_w4_stream.cu.
 
-One block an SM, whose warps split the channels of its tiles. Two blocks fit an SM, so that the next kernel's stand
-beside this one's and fetch their first weights meanwhile; never three, or one kernel could have two on an SM and none
-on another.
+One block an SM, whose warps split the channels of its tiles. Of one kernel two blocks must never be on an SM, or
+another SM has none. So narrow layers take more than half of an SM's shared memory and wide ones what they leave: the
+next kernel's blocks then stand beside this one's and fetch their first weights meanwhile, where narrow and wide layers
+take turns, as they do in transformers.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ SUMS_BYTES: Final = 32 << 10  # of the warps' sums, about
 STATIC_BYTES: Final = 512  # shared memory besides the dynamic and the rings' barriers
 BARRIERS_BYTES: Final = 64  # of one step of all warps
 DRIVER_BYTES: Final = 1024  # that the driver takes of each block
+NARROW_TILES: Final = 2  # of a block, up to which a layer is narrow
+NARROW_SHARE: Final = 118 / 228  # of an SM's shared memory that a block of a narrow layer takes
+DEPTH_MOST: Final = 2  # what is asked for further ahead stands in the way of x
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +62,15 @@ class StreamRows:
         return pairs + (max(x, sums) if self.keep else x + sums)
 
     def shared_bytes(self, layer: Layer, gpu: Gpu) -> int:
-        """Dynamic shared memory: what is needed, and as much as lets two blocks fit an SM, not three."""
+        """Dynamic shared memory: what is needed, and as much as the layer's share of an SM."""
         needed = self.depth * self.ring_bytes(layer) + self.other_bytes(layer)
-        return max(needed, _most(gpu, self.depth) // 16 * 16)
+        return max(needed, self.most_bytes(gpu))
 
-
-def _most(gpu: Gpu, depth: int) -> int:
-    """Dynamic shared memory of which two blocks fit an SM."""
-    return (gpu.shared_bytes + DRIVER_BYTES) // 2 - DRIVER_BYTES - STATIC_BYTES - depth * BARRIERS_BYTES
+    def most_bytes(self, gpu: Gpu) -> int:
+        """Dynamic shared memory of a block that takes its share of an SM."""
+        whole = gpu.shared_bytes + DRIVER_BYTES
+        share = NARROW_SHARE if self.tiles <= NARROW_TILES else 1.0 - NARROW_SHARE
+        return int(whole * share - DRIVER_BYTES - STATIC_BYTES - self.depth * BARRIERS_BYTES) // 16 * 16
 
 
 @functools.lru_cache(maxsize=256)
@@ -87,9 +92,10 @@ def choose_stream(layer: Layer, gpu: Gpu) -> StreamRows | None:
         if warps < WARPS_LEAST:
             return None
     summed = max(together, min(tiles, SUMS_BYTES // (warps * layer.rows * 64)) // together * together)
-    for depth in range(-(-tiles // together) * -(-layer.groups // (step * warps)), 0, -1):
+    steps = -(-tiles // together) * -(-layer.groups // (step * warps))
+    for depth in range(min(DEPTH_MOST, steps), 0, -1):
         found = StreamRows(rows, together, step, depth, summed, keep, warps, gpu.sms, tiles)
-        if found.shared_bytes(layer, gpu) <= _most(gpu, depth):
+        if found.shared_bytes(layer, gpu) <= found.most_bytes(gpu):
             return found
     return None
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from edgec.backends.w4_stream import BARRIERS_BYTES, DRIVER_BYTES, STATIC_BYTES, choose_stream
+from edgec.backends.w4_stream import (
+    BARRIERS_BYTES,
+    DRIVER_BYTES,
+    NARROW_SHARE,
+    NARROW_TILES,
+    STATIC_BYTES,
+    choose_stream,
+)
 from edgec.backends.w4_tiles import Layer
 from edgec.plan import Gpu
 from edgec.targets.load import load_target
@@ -21,8 +28,9 @@ def gpu(name: str) -> Gpu:
 @pytest.mark.parametrize(
     ("outputs", "channels"), [(6144, 4096), (28672, 4096), (4096, 14336), (128256, 2048)]
 )
-def test_two_blocks_fit_an_sm_and_three_do_not(rows: int, group: int, outputs: int, channels: int) -> None:
+def test_a_narrow_and_a_wide_layer_share_an_sm(rows: int, group: int, outputs: int, channels: int) -> None:
     h200 = gpu("h200")
+    room = h200.shared_bytes + DRIVER_BYTES
     for asymmetric in (False, True):
         layer = Layer(rows, outputs // 16, channels // group, group, asymmetric)
         choice = choose_stream(layer, h200)
@@ -30,8 +38,10 @@ def test_two_blocks_fit_an_sm_and_three_do_not(rows: int, group: int, outputs: i
             assert outputs == 128256  # pairs and sums of so many tiles leave no room for a ring
             continue
         block = choice.shared_bytes(layer, h200) + STATIC_BYTES + choice.depth * BARRIERS_BYTES + DRIVER_BYTES
-        room = h200.shared_bytes + DRIVER_BYTES
-        assert 2 * block <= room < 3 * block
+        if choice.tiles <= NARROW_TILES:
+            assert room / 2 < block <= room * NARROW_SHARE
+        else:
+            assert room / 3 < block <= room * (1 - NARROW_SHARE)
         assert choice.blocks == h200.sms
         assert choice.tiles * choice.blocks >= layer.tiles
         assert choice.rows >= rows
