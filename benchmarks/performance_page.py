@@ -185,7 +185,7 @@ def draw() -> None:
             [(title, figures[key]) for title, key in performance_training.MEMORY]
         )
     if linears is not None:
-        performance_pictures.w4(linears["rows"], read_history())
+        performance_pictures.w4(linears["rows"])
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from performance_cuda import summed, tuned, w4_bound_us
+from performance_cuda import summed, w4_bound_us
 
 DOCS: Final = Path(__file__).parent.parent / "docs"
 OURS, OURS_LIGHT, THEIRS, THIRD = "#4e79a7", "#a0cbe8", "#bab0ac", "#f28e2b"
@@ -73,24 +73,20 @@ def vision(rows: list[Row]) -> None:
     save(drawn, ax, "cuda_vision.svg")
 
 
-def w4(rows: list[Row], history: dict[str, Any]) -> None:
-    """docs/cuda_w4.svg: the four linear layers by batch, with the bound as a line."""
+def w4(rows: list[Row]) -> None:
+    """docs/cuda_w4.svg: the four linear layers by batch, with the bound as a line, on a scale of powers."""
     drawn, ax = figure(9)
-    measured = sorted({row["batch"] for row in rows})
-    alone = tuned(history)
-    batches = [*measured, *alone]
+    batches = sorted({row["batch"] for row in rows})
     for shift, key, label, colour in (
         (-0.27, "torch_fp16", "cuBLAS fp16", THEIRS),
         (0.0, "torch_int4", "torch int4", THIRD),
         (0.27, "w4", "edgec W4A16", OURS),
     ):
-        values = [summed(rows, batch, key) for batch in measured]
-        bars = ax.bar([i + shift for i in range(len(measured))], values, 0.26, label=label, color=colour)
-        ax.bar_label(bars, fmt="%.0f", fontsize=8)
-    places = [len(measured) + i for i in range(len(alone))]
-    label = "edgec W4A16, tuning run of the kernel alone"
-    bars = ax.bar(places, list(alone.values()), 0.26, label=label, color="white", edgecolor=OURS, hatch="///")
-    ax.bar_label(bars, fmt="%.0f", fontsize=8)
+        values = [summed(rows, batch, key) for batch in batches]
+        bars = ax.bar([i + shift for i in range(len(batches))], values, 0.26, label=label, color=colour)
+        ax.bar_label(bars, fmt="%.0f", fontsize=7)
+    ax.set_yscale("log")
+    ax.set_ylim(10, 4000)
     bounds = [w4_bound_us(batch) for batch in batches]
     ax.plot(range(len(batches)), bounds, "k--", linewidth=1, marker="_", label="bound")
     ax.set_xticks(range(len(batches)), [f"batch {batch}" for batch in batches], fontsize=8)

@@ -88,15 +88,6 @@ def test_the_kernels_of_a_decode_step_add_up() -> None:
     assert sum(us for _, _, us in profile["rows"]) == pytest.approx(profile["total_us"], abs=1)
 
 
-def test_a_batch_without_a_benchmark_is_marked_as_a_tuning_run() -> None:
-    measured = {row["batch"] for row in result("cuda_linears")["rows"]}
-    alone = performance_cuda.tuned(performance_page.read_history())
-    assert alone and not measured & set(alone)
-    text = performance_cuda.linears(result("cuda_linears"), performance_page.read_history())
-    for batch, us in alone.items():
-        assert f"| {batch} | {us:.1f}, tuning run |" in text
-
-
 def test_training_takes_as_little_memory_as_the_docs_say() -> None:
     found = result("training_memory")
     assert all(found["gains"][name] >= least for name, least in found["limits"].items())

@@ -2,8 +2,9 @@
  * ec_linear_w4_stream.cu: the formula of ec_linear_w4.cu for up to four rows of x on sm_90 and later, where the weights
  * stream through rings in shared memory while the kernel before still runs.
  *
- * There is one block an SM, and two fit: in a chain of kernels the next one's blocks stand beside this one's and have
- * asked for their first weights before they wait. As many blocks as SMs, or a kernel would have two on one SM and none
+ * There is one block an SM. In a chain of kernels the next one's blocks stand beside this one's and have asked for
+ * their first weights before they wait, where narrow and wide layers take turns: of a narrow one no two blocks fit an
+ * SM, of a wide one as many as the narrow one's leaves room for. Else a kernel would have two on one SM and none
  * on another. The warps of a block (p.wk) split the channels: of each tile of 16 rows of weights a warp takes S groups
  * of each p.wk S, DEPTH times S groups of MT tiles under way by bulk copies into a ring of its own, so that a block
  * reads one run of memory and no warp waits for another. KEEP: these S groups are all that a warp has of x, which stays
@@ -18,13 +19,15 @@
  * (as benchmarks/cuda_linears.py), and a chain of the four with NORM and GATED, as a step of decoding has them; in
  * brackets what ec_linear_w4.cu took beside it:
  *   N x K            6144x4096  4096x4096  28672x4096  4096x14336          sum        chain
- *   batch 1                4.7        3.7        15.7        10.1  34.2 (41.5)  34.9 (44.1)
- *   batch 2                4.7        3.9        15.9        10.3  34.9 (38.8)  35.9 (41.2)
- *   batch 4                5.6        4.7        17.2        10.2  37.8 (41.4)  38.3 (44.3)
+ *   batch 1                4.5        4.3        15.6        10.0  34.5 (41.5)  34.1 (44.1)
+ *   batch 2                4.4        4.1        15.9        10.1  34.6 (38.8)
+ *   batch 4                5.3        4.5        17.2        10.5  37.5 (41.4)  38.2 (44.3)
  * Reading the weights at 4.8 TB/s takes 23.4; a ring that only reads, 25. The next kernel knows of an end after 0.5 us.
  * That end and x wait behind weights that are asked for meanwhile: a whole ring asked for at once is slower (chain 34.9
- * instead of 34.5 in a tuning run), a next kernel that is launched late, too (40). What did not help: weights asked for
- * into L2, deeper rings of one block an SM, x by bulk copies, which queue behind those of weights.
+ * instead of 34.5 in a tuning run), a next kernel that is launched late, too (40). Where all layers had half an SM, a
+ * decode step placed two blocks on an SM and left 30 to 40 SMs without (51.6 us a layer, with stamps; 44.8 with one).
+ * What did not help: weights asked for into L2, deeper rings of one block an SM, x by bulk copies, which queue behind
+ * those of weights.
  */
 #include "ec_bulk.cuh"
 #include "ec_linear_w4_params.h"
