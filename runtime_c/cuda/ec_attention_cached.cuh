@@ -52,6 +52,23 @@ __device__ __forceinline__ void ec_keep_cache(T *to, const T *old, int first, in
     }
 }
 
+/* The same of all key heads of a sample, whose caches begin at row `caches`, by all blocks along x. */
+template <typename T>
+__device__ __forceinline__ void ec_keep_caches(const ec_cached_attention_params &p, const void *keys,
+                                               const void *values, void *new_keys, void *new_values, int64_t caches,
+                                               int position)
+{
+    const int thread = blockIdx.x * blockDim.x + threadIdx.x, threads = gridDim.x * blockDim.x;
+    for (int b = 0; b < p.kv_heads; b++) {
+        const int64_t first = caches + (int64_t)b * p.keys;
+        ec_keep_cache(static_cast<T *>(new_keys) + first * p.depth, static_cast<const T *>(keys) + first * p.depth, 0,
+                      p.keys, position, p.tokens, p.depth, thread, threads);
+        ec_keep_cache(static_cast<T *>(new_values) + first * p.value_depth,
+                      static_cast<const T *>(values) + first * p.value_depth, 0, p.keys, position, p.tokens,
+                      p.value_depth, thread, threads);
+    }
+}
+
 /*
  * The first of two launches: a warp a row of q (with rotary only), k or v, any element type and alignment. Grid: (rows
  * of a sample / warps, samples).
@@ -67,15 +84,7 @@ __device__ __forceinline__ void ec_cache_write(const ec_cached_attention_params 
     const int64_t row = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     const int each = turned + 2 * p.kv_heads, token = (int)(row / each), part = (int)(row % each);
     const int64_t caches = (int64_t)sample * p.kv_heads * p.keys;
-    const int thread = blockIdx.x * blockDim.x + threadIdx.x, threads = gridDim.x * blockDim.x;
-    for (int b = 0; b < p.kv_heads; b++) {
-        const int64_t first = caches + (int64_t)b * p.keys;
-        ec_keep_cache(static_cast<T *>(new_keys) + first * p.depth, static_cast<const T *>(keys) + first * p.depth, 0,
-                      p.keys, position, p.tokens, p.depth, thread, threads);
-        ec_keep_cache(static_cast<T *>(new_values) + first * p.value_depth,
-                      static_cast<const T *>(values) + first * p.value_depth, 0, p.keys, position, p.tokens,
-                      p.value_depth, thread, threads);
-    }
+    ec_keep_caches<T>(p, keys, values, new_keys, new_values, caches, position);
     if (token >= p.tokens) {
         return;
     }

@@ -57,15 +57,7 @@ __device__ __forceinline__ void ec_cache_write_rows(const ec_cached_attention_pa
     const int token = blockIdx.x, sample = blockIdx.y, turned = p.rotary > 0 ? p.heads : 0;
     const int position = ec_cached_position(p, position_, sample);
     const int64_t caches = (int64_t)sample * p.kv_heads * p.keys;
-    const int thread = blockIdx.x * blockDim.x + threadIdx.x, threads = gridDim.x * blockDim.x;
-    for (int b = 0; b < p.kv_heads; b++) {
-        const int64_t first = caches + (int64_t)b * p.keys;
-        ec_keep_cache(static_cast<T *>(new_keys) + first * p.depth, static_cast<const T *>(keys) + first * p.depth, 0,
-                      p.keys, position, p.tokens, p.depth, thread, threads);
-        ec_keep_cache(static_cast<T *>(new_values) + first * p.value_depth,
-                      static_cast<const T *>(values) + first * p.value_depth, 0, p.keys, position, p.tokens,
-                      p.value_depth, thread, threads);
-    }
+    ec_keep_caches<T>(p, keys, values, new_keys, new_values, caches, position);
     for (int i = threadIdx.x; i < p.rotary; i += blockDim.x) {
         turns[i] = ec_turn(position + token, static_cast<const float *>(frequency)[i], p.rotary_scale);
     }
