@@ -9,7 +9,7 @@ from typing import Final
 from edgec.backends.cuda_record import CUDA_TYPE, flag, gpu_of
 from edgec.backends.kernel_record import clamp_fields_f32, int_fields
 from edgec.backends.kernels_cuda_w4 import accepts_w4, attrs_of, layer_of, packed_constants
-from edgec.backends.w4_stream import StreamRows, choose_stream
+from edgec.backends.w4_stream import StreamRows, choose_stream, shared_bytes
 from edgec.plan import Grid, Kernel, Launch, NodeView, Target
 
 
@@ -27,14 +27,15 @@ def _launch(node: NodeView, target: Target) -> Launch:
     layer, choice, attrs = layer_of(node), _choice(node, target), attrs_of(node)
     fields = (
         *int_fields(rows=layer.rows, in_c=layer.channels, out_c=node.inputs[1].dims[0], tiles=layer.tiles),
-        *int_fields(wm=choice.tiles, wk=choice.warps, splits=1, split_groups=layer.groups),
+        *int_fields(wm=choice.tiles, wk=choice.warps),
+        *int_fields(splits=choice.splits, split_groups=choice.split_groups),
         *clamp_fields_f32(attrs.act),
         ("norm_eps", 0.0 if attrs.norm_eps is None else attrs.norm_eps),
     )
     template = (
         CUDA_TYPE[node.inputs[0].dtype],
-        *map(str, (layer.group, flag(layer.asymmetric), choice.rows, choice.together, choice.step)),
-        *map(str, (choice.depth, choice.summed, flag(choice.keep))),
+        *map(str, (layer.group, flag(layer.asymmetric), choice.eights, choice.step, choice.depth)),
+        *map(str, (choice.summed, flag(choice.splits > 1), flag(choice.pair))),
         *map(str, (flag(attrs.gated), flag(attrs.norm_eps is not None))),
     )
     grid = Grid(
@@ -42,11 +43,19 @@ def _launch(node: NodeView, target: Target) -> Launch:
         template=template,
         blocks=(choice.blocks, 1, 1),
         threads=choice.threads,
-        shared_bytes=choice.shared_bytes(layer, gpu_of(target)),
-        min_blocks=2,
+        shared_bytes=shared_bytes(gpu_of(target)),
         waits=True,
+        cluster=2 if choice.pair else 1,
     )
     return Launch("ec_linear_w4_params", fields, (0,), packed_constants(node), (grid,))
+
+
+def _scratch(node: NodeView, target: Target) -> int:
+    return _choice(node, target).scratch_bytes(layer_of(node))
+
+
+def _counters(node: NodeView, target: Target) -> int:
+    return 4 * _choice(node, target).columns
 
 
 KERNELS: Final[tuple[Kernel, ...]] = (
@@ -57,6 +66,8 @@ KERNELS: Final[tuple[Kernel, ...]] = (
         rank=50,
         accepts=_accepts,
         launch=_launch,
+        scratch=_scratch,
+        counters=_counters,
         epilogue=True,
     ),
 )

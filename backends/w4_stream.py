@@ -1,10 +1,11 @@
 """How a 4-bit linear layer of few rows of x is divided where the weights stream through rings in shared memory:
 runtime_c/cuda/ec_linear_w4_stream.cu.
 
-One block an SM, whose warps split the channels of its tiles. Of one kernel two blocks must never be on an SM, or
-another SM has none. So narrow layers take more than half of an SM's shared memory and wide ones what they leave: the
-next kernel's blocks then stand beside this one's and fetch their first weights meanwhile, where narrow and wide layers
-take turns, as they do in transformers.
+One block an SM, whose warps share the channels of its tiles and keep x in registers: 512 channels a warp, or 256 where
+that gives more warps. Where a block's warps cannot hold all channels, several blocks share them. The rules follow what
+was fastest of some hundred divisions of Llama-3-8B's layers on an H200.
+
+A block takes the whole shared memory of its SM: of one kernel two must never be on an SM, or another SM has none.
 """
 
 from __future__ import annotations
@@ -16,93 +17,92 @@ from typing import Final
 from edgec.backends.w4_tiles import Layer
 from edgec.plan import Gpu
 
-ROWS: Final = (1, 2, 4)  # of x, as compiled
-COMPUTE: Final = 90  # from which there are bulk copies, and kernels overlap
+ROWS_MOST: Final = 16  # of x
+COMPUTE: Final = 90  # from which there are bulk copies, clusters, and kernels overlap
 WARPS_LEAST: Final = 4
-WARPS_MOST: Final = 8  # of 128 registers a thread, so that two blocks fit
-KEPT_GROUPS: Final = 4  # of x, that a warp holds in registers
-SUMS_BYTES: Final = 32 << 10  # of the warps' sums, about
-STATIC_BYTES: Final = 512  # shared memory besides the dynamic and the rings' barriers
-BARRIERS_BYTES: Final = 64  # of one step of all warps
-DRIVER_BYTES: Final = 1024  # that the driver takes of each block
-NARROW_TILES: Final = 2  # of a block, up to which a layer is narrow
-NARROW_SHARE: Final = 118 / 228  # of an SM's shared memory that a block of a narrow layer takes
-DEPTH_MOST: Final = 2  # what is asked for further ahead stands in the way of x
+CHANNELS_MOST: Final = 512  # of a warp, whose x its registers hold
+BLOCK_CHANNELS: Final = 8 * CHANNELS_MOST  # from which on several blocks share them,
+WIDE_CHANNELS: Final = 12 * CHANNELS_MOST  # or, of eight rows, from here on
+FULL_CHANNELS: Final = 6 * CHANNELS_MOST  # of a block, up to which a warp has half as many
+SUMMED_MOST: Final = 3  # tiles of a block whose sums are added at once
+DEEP_TILES: Final = 7  # of a block, from which on a third stage pays
+STATIC_BYTES: Final = 2048  # of a block besides its dynamic shared memory, with the 1 KB that the driver takes
 
 
 @dataclass(frozen=True, slots=True)
 class StreamRows:
-    """Template and launch arguments of ec_linear_w4_stream_body: `rows` of x; a warp takes `step` groups of `together`
-    tiles at once, `depth` times under way, and keeps the sums of `summed` tiles. `keep`: its x stays in registers.
-    `tiles`: of a block, at most."""
+    """Template and launch arguments of ec_linear_w4_stream_body: `eights` times eight rows of x; a warp has `step`
+    groups, of each tile `depth` times under way; the warps' sums of `summed` tiles are added at once. `pair`: two
+    blocks fetch x together. `splits` blocks share the channels, each `split_groups`; `tiles`: of a block, at most."""
 
-    rows: int
-    together: int
+    eights: int
     step: int
     depth: int
     summed: int
-    keep: bool
+    pair: bool
     warps: int
-    blocks: int
+    splits: int
+    split_groups: int
+    columns: int
     tiles: int
 
     @property
     def threads(self) -> int:
         return 32 * self.warps
 
-    def ring_bytes(self, layer: Layer) -> int:
-        """Of one step of all warps."""
-        return self.warps * self.together * self.step * (layer.group // 64) * 512
+    @property
+    def blocks(self) -> int:
+        return self.columns * self.splits
 
-    def other_bytes(self, layer: Layer) -> int:
-        """Scales, zeros, bias; x on its way to registers, whose place the sums take if it stays there, and the sums."""
-        sums = min(self.summed, self.tiles) * (self.warps * layer.rows + 1) * 64
-        x = self.warps * self.rows * (layer.group * 2 + 16)
-        pairs = self.tiles * (layer.groups * (48 if layer.asymmetric else 32) + 64)
-        return pairs + (max(x, sums) if self.keep else x + sums)
+    def scratch_bytes(self, layer: Layer) -> int:
+        """The sums of all splits, and of x's squares."""
+        if self.splits == 1:
+            return 0
+        return self.splits * self.eights * (layer.tiles * 512 + self.columns * 32)
 
-    def shared_bytes(self, layer: Layer, gpu: Gpu) -> int:
-        """Dynamic shared memory: what is needed, and as much as the layer's share of an SM."""
-        needed = self.depth * self.ring_bytes(layer) + self.other_bytes(layer)
-        return max(needed, self.most_bytes(gpu))
-
-    def most_bytes(self, gpu: Gpu) -> int:
-        """Dynamic shared memory of a block that takes its share of an SM."""
-        whole = gpu.shared_bytes + DRIVER_BYTES
-        share = NARROW_SHARE if self.tiles <= NARROW_TILES else 1.0 - NARROW_SHARE
-        return int(whole * share - DRIVER_BYTES - STATIC_BYTES - self.depth * BARRIERS_BYTES) // 16 * 16
+    def needed_bytes(self, layer: Layer) -> int:
+        """Rings; x of each warp, whose place a stage and two sets of sums take; pairs, bias."""
+        stage = self.step * (layer.group // 64) * 512
+        x = layer.rows * (self.step * layer.group * 2 + 16)
+        after = (self.depth - 2) * stage + 2 * self.summed * self.eights * 512
+        pairs = self.tiles * (self.split_groups * (48 if layer.asymmetric else 32) + 64)
+        return self.warps * (self.depth * stage + max(x, after)) + pairs
 
 
 @functools.lru_cache(maxsize=256)
 def choose_stream(layer: Layer, gpu: Gpu) -> StreamRows | None:
-    """The division, None where there is none: other chips, too many rows, fewer tiles than SMs, few or too many
-    channels."""
-    if gpu.compute < COMPUTE or layer.rows > ROWS[-1] or layer.tiles < gpu.sms:
+    """The division, None where there is none: other chips, too many rows, or too many for the sums of groups of 64;
+    fewer tiles than blocks, few channels, so many tiles that their scales leave no room."""
+    if gpu.compute < COMPUTE or layer.rows > ROWS_MOST or (layer.rows > 8 and layer.group == 64):
         return None
-    tiles = -(-layer.tiles // gpu.sms)
-    rows = next(r for r in ROWS if layer.rows <= r)
-    warps = _keeping(layer)
-    keep = warps > 0
-    if keep:
-        together, step = 1, layer.groups // warps
-    else:
-        together, step = min(2, tiles), 2 if layer.groups % 2 == 0 else 1
-        each = -(-layer.groups // (step * WARPS_MOST))
-        warps = -(-layer.groups // (step * each))
-        if warps < WARPS_LEAST:
-            return None
-    summed = max(together, min(tiles, SUMS_BYTES // (warps * layer.rows * 64)) // together * together)
-    steps = -(-tiles // together) * -(-layer.groups // (step * warps))
-    for depth in range(min(DEPTH_MOST, steps), 0, -1):
-        found = StreamRows(rows, together, step, depth, summed, keep, warps, gpu.sms, tiles)
-        if found.shared_bytes(layer, gpu) <= found.most_bytes(gpu):
-            return found
+    eights, pair = -(-layer.rows // 8), layer.rows > 1
+    whole = layer.channels <= (WIDE_CHANNELS if eights == 1 else BLOCK_CHANNELS)
+    each = -(-layer.groups // (1 if whole else -(-layer.channels // BLOCK_CHANNELS)))
+    step = _step(layer, each)
+    warps = -(-each // step)
+    split_groups = warps * step
+    splits = -(-layer.groups // split_groups)
+    columns = gpu.sms // splits
+    columns -= columns % 2 if pair else 0
+    if warps < WARPS_LEAST or layer.tiles < columns:
+        return None
+    tiles = -(-layer.tiles // columns)
+    summed = tiles if tiles <= SUMMED_MOST else 2
+    deep = eights == 1 and splits == 1 and tiles >= DEEP_TILES
+    for depth in (3, 2) if deep else (2,):
+        made = StreamRows(eights, step, depth, summed, pair, warps, splits, split_groups, columns, tiles)
+        if made.needed_bytes(layer) <= shared_bytes(gpu):
+            return made
     return None
 
 
-def _keeping(layer: Layer) -> int:
-    """Warps that hold all of x in registers, 0 if none can."""
-    for warps in range(WARPS_MOST, WARPS_MOST // 2, -1):
-        if layer.groups % warps == 0 and layer.groups // warps <= KEPT_GROUPS:
-            return warps
-    return 0
+def shared_bytes(gpu: Gpu) -> int:
+    """Dynamic shared memory of a block."""
+    return gpu.shared_bytes - STATIC_BYTES
+
+
+def _step(layer: Layer, each: int) -> int:
+    """Groups of a warp, of `each` that a block has: so many that x and its sums by group fill its registers, or half as
+    many."""
+    whole = CHANNELS_MOST // layer.group
+    return whole if each * layer.group > FULL_CHANNELS else whole // 2

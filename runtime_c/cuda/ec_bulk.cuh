@@ -63,4 +63,15 @@ __device__ __forceinline__ void ec_copy_bulk(uint32_t to, const void *from, int 
 #endif
 }
 
+/* The same into both blocks of a cluster of two, at the same place, told to the barrier at the same place of each. */
+__device__ __forceinline__ void ec_copy_bulk_both(uint32_t to, const void *from, int bytes, uint32_t barrier)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, "
+                 "[%3], %4;" ::"r"(to),
+                 "l"(from), "r"(bytes), "r"(barrier), "h"((uint16_t)3)
+                 : "memory");
+#endif
+}
+
 #endif

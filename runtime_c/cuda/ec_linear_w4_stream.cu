@@ -1,425 +1,610 @@
 /*
- * ec_linear_w4_stream.cu: the formula of ec_linear_w4.cu for up to four rows of x on sm_90 and later, where the weights
- * stream through rings in shared memory while the kernel before still runs.
+ * ec_linear_w4_stream.cu: the formula of ec_linear_w4.cu for up to sixteen rows of x on sm_90 and later, where weights
+ * stream through rings in shared memory while x stays in registers.
  *
- * There is one block an SM. In a chain of kernels the next one's blocks stand beside this one's and have asked for
- * their first weights before they wait, where narrow and wide layers take turns: of a narrow one no two blocks fit an
- * SM, of a wide one as many as the narrow one's leaves room for. Else a kernel would have two on one SM and none
- * on another. The warps of a block (p.wk) split the channels: of each tile of 16 rows of weights a warp takes S groups
- * of each p.wk S, DEPTH times S groups of MT tiles under way by bulk copies into a ring of its own, so that a block
- * reads one run of memory and no warp waits for another. KEEP: these S groups are all that a warp has of x, which stays
- * in registers as operand B, with its sums by group; else x comes anew with each step. After SET tiles the warps' sums
- * are added, in their order.
+ * There is one block an SM. Its warps (p.wk) split its channels: each has S groups of x in registers, as operand B for
+ * NT times eight rows, and its sums by group. Of each tile of 16 rows of weights it takes these S groups, DEPTH times
+ * under way by bulk copies into a ring of its own, so that a block reads one run of memory and no warp waits for
+ * another. The warps' sums of a set of SET tiles stand in shared memory where x was; after one barrier a set some of
+ * the warps add them, in their order, while the others go on with the next set in another place.
  *
- * x [rows, in_c], rows <= ROWS, y [rows, N]; packed weights, pairs, bias, GATED and NORM as in ec_linear_w4.cu. in_c is
- * a multiple of S GROUP; with KEEP it is p.wk S GROUP. p.wm: tiles of a block at most. p.splits is 1: no scratch, no
- * counters. Shared memory: StreamRows in backends/w4_stream.py.
+ * PAIR: two neighbouring blocks, a cluster, fetch half of the rows of x each, for both. What leaves the L2 for x, again
+ * for every SM, costs time of the weights. SPLIT: p.splits blocks or pairs share the channels of their tiles; the last
+ * to arrive adds the sums of all, in the order of the splits.
  *
- * Measured on an H200, 2026-11-21, symmetric groups of 128, weights from memory, one launch of a graph of many, in us
- * (as benchmarks/cuda_linears.py), and a chain of the four with NORM and GATED, as a step of decoding has them; in
- * brackets what ec_linear_w4.cu took beside it:
- *   N x K            6144x4096  4096x4096  28672x4096  4096x14336          sum        chain
- *   batch 1                4.5        4.3        15.6        10.0  34.5 (41.5)  34.1 (44.1)
- *   batch 2                4.4        4.1        15.9        10.1  34.6 (38.8)
- *   batch 4                5.3        4.5        17.2        10.5  37.5 (41.4)  38.2 (44.3)
- * Reading the weights at 4.8 TB/s takes 23.4; a ring that only reads, 25. The next kernel knows of an end after 0.5 us.
- * That end and x wait behind weights that are asked for meanwhile: a whole ring asked for at once is slower (chain 34.9
- * instead of 34.5 in a tuning run), a next kernel that is launched late, too (40). Where all layers had half an SM, a
- * decode step placed two blocks on an SM and left 30 to 40 SMs without (51.6 us a layer, with stamps; 44.8 with one).
- * What did not help: weights asked for into L2, deeper rings of one block an SM, x by bulk copies, which queue behind
- * those of weights.
+ * Products and all other instructions take turns: an HMMA takes 6 cycles of a scheduler, each other one 1.3 more. So
+ * the loop has as few as possible, and addresses that the compiler would make anew in each turn are kept in registers.
+ *
+ * x [rows, in_c], rows <= 8 NT, y [rows, N]; packed weights, pairs, bias, GATED and NORM as in ec_linear_w4.cu. p.wm:
+ * tiles of a block at most. p.split_groups, S p.wk: groups of a split. Shared memory, scratch: StreamRows in
+ * backends/w4_stream.py. Counters: one for the blocks that share tiles.
  */
 #include "ec_bulk.cuh"
+#include "ec_cluster.cuh"
 #include "ec_linear_w4_params.h"
 #include "ec_mma.cuh"
 #include "ec_w4.cuh"
 
-enum {
-    EC_W4_STREAM_WARPS = 8,
-    EC_W4_STREAM_FIRST = 1 /* steps that a warp asks for before x: more stand in the way of the kernel before */
-};
+enum { EC_W4_STREAM_WARPS = 16 };
 
-/* a / b of small numbers: exact below 2^22. */
-__device__ __forceinline__ int ec_w4_quotient(int a, int b)
+/* Shared memory at 32-bit addresses. */
+__device__ __forceinline__ uint4 ec_w4_shared16(uint32_t at)
 {
-    return (int)__fdividef((float)a + 0.5f, (float)b);
-}
-
-/* 16 bytes at shared address `from` where `valid`; else v stays. */
-__device__ __forceinline__ void ec_w4_read16(uint32_t (&v)[4], uint32_t from, bool valid)
-{
-    asm volatile("{\n.reg .pred p;\nsetp.ne.s32 p, %5, 0;\n@p ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];\n}"
-                 : "+r"(v[0]), "+r"(v[1]), "+r"(v[2]), "+r"(v[3])
-                 : "r"(from), "r"((int)valid)
+    uint4 v;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(at)
                  : "memory");
+    return v;
 }
+
+__device__ __forceinline__ uint32_t ec_w4_shared4(uint32_t at)
+{
+    uint32_t v;
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(at) : "memory");
+    return v;
+}
+
+__device__ __forceinline__ uint32_t ec_w4_shared2(uint32_t at)
+{
+    uint16_t v;
+    asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(at) : "memory");
+    return v;
+}
+
+__device__ __forceinline__ void ec_w4_put(uint32_t at, float a, float b)
+{
+    asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at), "f"(a), "f"(b) : "memory");
+}
+
+__device__ __forceinline__ void ec_w4_put(uint32_t at, float a, float b, float c, float d)
+{
+    asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(at), "f"(a), "f"(b), "f"(c), "f"(d) : "memory");
+}
+
+/* A shared address that stays in a register. */
+__device__ __forceinline__ uint32_t ec_w4_kept(const void *shared)
+{
+    uint32_t at = (uint32_t)__cvta_generic_to_shared(shared);
+    asm volatile("" : "+r"(at));
+    return at;
+}
+
+/* What a block works on, and where its shared memory is: rings, x by warps, scales, zeros, bias. */
+template <int GROUP, bool ASYM, bool PAIR, bool SPLIT, int RING> struct ec_w4_stream_share {
+    uint32_t rank, part, column, columns;
+    int first, tiles;            /* tiles of weights */
+    int groups, begin;           /* of channels: of the block, and its first */
+    int all_groups;
+    unsigned char *x, *scale, *zero;
+    float *bias;
+
+    __device__ __forceinline__ ec_w4_stream_share(const ec_linear_w4_params &p, unsigned char *shared, int x_each)
+    {
+        const uint32_t splits = SPLIT ? p.splits : 1, block = PAIR ? blockIdx.x / 2 : blockIdx.x;
+        rank = PAIR ? blockIdx.x % 2 : 0;
+        part = SPLIT ? block % splits : 0;
+        column = PAIR ? block / splits * 2 + rank : block / splits;
+        columns = gridDim.x / splits;
+        first = column * (uint32_t)p.tiles / columns;
+        tiles = (column + 1) * (uint32_t)p.tiles / columns - first;
+        all_groups = p.in_c / GROUP;
+        begin = part * p.split_groups;
+        groups = min(p.split_groups, all_groups - begin);
+        x = shared + p.wk * RING;
+        scale = x + p.wk * x_each;
+        zero = scale + p.wm * p.split_groups * 32;
+        bias = (float *)(zero + (ASYM ? p.wm * p.split_groups * 16 : 0));
+    }
+
+    /* Asks for the pairs of all tiles; for one warp. */
+    __device__ __forceinline__ void ask_pairs(const ec_linear_w4_params &p, const void *pairs, uint32_t barrier,
+                                              bool elected, int lane) const
+    {
+        const unsigned char *const scales = (const unsigned char *)pairs + ((size_t)first * all_groups + begin) * 32;
+        const unsigned char *const zeros =
+            (const unsigned char *)pairs + ((size_t)(2 * p.tiles + first) * all_groups + begin) * 16;
+        const uint32_t to_scale = (uint32_t)__cvta_generic_to_shared(scale);
+        const uint32_t to_zero = (uint32_t)__cvta_generic_to_shared(zero);
+        if (elected) {
+            ec_arrival_expect(barrier, tiles * groups * (ASYM ? 48 : 32));
+        }
+        __syncwarp();
+        if (groups == all_groups && groups == p.split_groups) {
+            if (elected) {
+                ec_copy_bulk(to_scale, scales, tiles * groups * 32, barrier);
+                if (ASYM) {
+                    ec_copy_bulk(to_zero, zeros, tiles * groups * 16, barrier);
+                }
+            }
+        } else {
+            for (int t = lane; t < tiles; t += 32) {
+                ec_copy_bulk(to_scale + t * p.split_groups * 32, scales + (size_t)t * all_groups * 32, groups * 32,
+                             barrier);
+                if (ASYM) {
+                    ec_copy_bulk(to_zero + t * p.split_groups * 16, zeros + (size_t)t * all_groups * 16, groups * 16,
+                                 barrier);
+                }
+            }
+        }
+    }
+
+    /* Scales of the groups from `from` to `to`, which are behind the last. */
+    __device__ __forceinline__ void fill_pairs(const ec_linear_w4_params &p, int from, int to, int lane) const
+    {
+        for (int t = 0; t < tiles && from < to; t++) {
+            for (int i = from * 8 + lane; i < to * 8; i += 32) {
+                ((uint32_t *)scale)[t * p.split_groups * 8 + i] = 0;
+            }
+        }
+    }
+
+    /* bias[n] of the block's rows of weights, in their order; any number behind the last. */
+    template <bool GATED>
+    __device__ __forceinline__ void copy_biases(const ec_linear_w4_params &p, const float *from) const
+    {
+        const int width = GATED ? p.out_c / 2 : p.out_c;
+        for (int i = threadIdx.x; i < tiles * EC_W4_ROWS; i += blockDim.x) {
+            const int row = first * EC_W4_ROWS + i, n = GATED ? row / EC_W4_ROWS * 8 + row % 8 : row;
+            ec_copy_async4(bias + i, from + (n < width ? (GATED && row % EC_W4_ROWS >= 8 ? width + n : n) : 0));
+        }
+        ec_copy_commit();
+    }
+};
 
 /*
- * ROWS rows of x over one group for one warp, in registers as loaded, then as operand B. On the way they stand in the
- * warp's own shared memory: in each row the 16 channels of a chunk that a lane needs for its four steps together, and
- * chunks turned so that neither stores nor loads meet a bank twice.
+ * A warp's part of x: its rows, at most 8 NT, over S groups, in the warp's own shared memory, row after row and PITCH
+ * bytes apart, so that ldmatrix meets no bank twice; then in registers as operand B.
  */
-template <typename T, int GROUP, int ROWS> struct ec_w4_x {
-    static constexpr int CHUNKS = GROUP / EC_W4_CHUNK, VECTORS = GROUP / 8; /* of a row */
-    static constexpr int LOADS = ROWS * VECTORS > 32 ? ROWS * VECTORS / 32 : 1;
-    static constexpr int PITCH = GROUP * 2 + 16, BYTES = ROWS * PITCH;
-    uint4 v[LOADS];
+template <typename T, int GROUP, int NT, int S> struct ec_w4_stream_x {
+    typedef ec_w4_raw<T> Raw;
+    static constexpr int CHUNKS = GROUP / EC_W4_CHUNK, VECTORS = S * GROUP / 8, PITCH = S * GROUP * 2 + 16;
+    uint32_t b[S][NT][CHUNKS][2][4];
+    float plain[S][NT][2]; /* sums of x by group: rows 8 t + lane % 4 * 2 + 0, 1 */
 
-    __device__ __forceinline__ void load(const T *from, int rows, int in_c, int lane)
+    /* Asks for all rows, zeros behind the last group. */
+    static __device__ __forceinline__ void ask(unsigned char *to, const T *from, int rows, int groups, int in_c,
+                                               int lane)
     {
-#pragma unroll
-        for (int u = 0; u < LOADS; u++) {
-            const int row = (u * 32 + lane) / VECTORS;
-            v[u] = make_uint4(0, 0, 0, 0);
-            if (row < rows) {
-                v[u] = __ldcg((const uint4 *)(from + row * in_c + (u * 32 + lane) % VECTORS * 8));
+#pragma unroll 4
+        for (int i = lane; i < rows * VECTORS; i += 32) {
+            const int row = i / VECTORS, at = i % VECTORS;
+            const bool valid = at < groups * (GROUP / 8);
+            ec_copy_async16(to + row * PITCH + at * 16, from + (valid ? row * in_c + at * 8 : 0), valid);
+        }
+        ec_copy_commit();
+    }
+
+    /* What ask_half leaves out. */
+    static __device__ __forceinline__ void fill(unsigned char *to, int rows, int groups, int lane)
+    {
+        for (int i = lane; i < rows * VECTORS && groups < S; i += 32) {
+            if (i % VECTORS >= groups * (GROUP / 8)) {
+                *(uint4 *)(to + i / VECTORS * PITCH + i % VECTORS * 16) = make_uint4(0, 0, 0, 0);
             }
         }
     }
 
-    /* Adds the squares of what each lane has loaded. */
-    __device__ __forceinline__ void square(float (&sum)[LOADS]) const
+    /* Expects the rows 8 t to 8 t + 7 by barrier t; by one thread. */
+    static __device__ __forceinline__ void expect(uint32_t barriers, int rows, int groups)
     {
 #pragma unroll
-        for (int u = 0; u < LOADS; u++) {
-            const ec_vector<T, 8> eight = *reinterpret_cast<const ec_vector<T, 8> *>(&v[u]);
-#pragma unroll
-            for (int e = 0; e < 8; e++) {
-                sum[u] = fmaf(ec_float(eight.at[e]), ec_float(eight.at[e]), sum[u]);
-            }
+        for (int t = 0; t < NT; t++) {
+            ec_arrival_expect(barriers + t * 8, min(max(rows - 8 * t, 0), 8) * groups * (GROUP * 2));
         }
     }
 
-    /* b[chunk][step / 2][step % 2 * 2 + 0, 1]; rows from ROWS on stay. */
-    __device__ __forceinline__ void arrange(uint32_t (&b)[CHUNKS][2][4], unsigned char *memory, int lane) const
+    /* Asks for every other row, for both blocks of the cluster. */
+    static __device__ __forceinline__ void ask_half(unsigned char *to, const T *from, int rows, int groups, int in_c,
+                                                    uint32_t barriers, int rank, int lane)
     {
+        const int row = 2 * lane + rank;
+        if (lane < NT * 4 && row < rows && groups > 0) {
+            ec_copy_bulk_both((uint32_t)__cvta_generic_to_shared(to) + row * PITCH, from + row * in_c,
+                              groups * (GROUP * 2), barriers + row / 8 * 8);
+        }
         __syncwarp();
+    }
+
+    /* Rows 8 t to 8 t + 7, which have arrived; `nothing`: 16 bytes of zeros. */
+    __device__ __forceinline__ void load(int t, const unsigned char *held, const uint4 *nothing, int rows, int lane)
+    {
+        const int row = t * 8 + (lane & 7);
+        const void *const at = row < rows ? (const void *)(held + row * PITCH + (lane >> 3) * 16) : nothing;
+        const uint32_t from = (uint32_t)__cvta_generic_to_shared(at), next = row < rows ? 64 : 0;
+        const uint32_t ones[4] = {Raw::ONES, Raw::ONES, Raw::ONES, Raw::ONES};
 #pragma unroll
-        for (int u = 0; u < LOADS; u++) {
-            const int row = (u * 32 + lane) / VECTORS, at = (u * 32 + lane) % VECTORS;
-            if (row < ROWS) {
-                const uint32_t w[4] = {v[u].x, v[u].y, v[u].z, v[u].w};
+        for (int k = 0; k < S; k++) {
+            float sum[2][4] = {};
 #pragma unroll
-                for (int t = 0; t < 4; t++) {
-                    *(uint32_t *)(memory + row * PITCH + at / 8 * 128 + at % 8 * 4 + ((at / 8 ^ t) % 4 << 5)) = w[t];
+            for (int c = 0; c < CHUNKS; c++) {
+                ec_ldmatrix(b[k][t][c][0], from + (k * CHUNKS + c) * 2 * next);
+                ec_ldmatrix(b[k][t][c][1], from + ((k * CHUNKS + c) * 2 + 1) * next);
+            }
+#pragma unroll
+            for (int c = 0; c < CHUNKS; c++) {
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    const uint32_t (&v)[4] = b[k][t][c][j >> 1];
+                    ec_mma<T>::run(sum[j & 1], ones, v[j % 2 * 2], v[j % 2 * 2 + 1]);
+                }
+            }
+            plain[k][t][0] = sum[0][0] + sum[1][0], plain[k][t][1] = sum[0][1] + sum[1][1];
+        }
+    }
+
+    /* Sums of squares of the rows to to[0] .. to[8 NT - 1]: the diagonal of x x^T. Operand A of a row is its B. */
+    __device__ __forceinline__ void square(float *to, int lane) const
+    {
+#pragma unroll
+        for (int t = 0; t < NT; t++) {
+            float sum[4][4] = {};
+#pragma unroll
+            for (int k = 0; k < S; k++) {
+#pragma unroll
+                for (int c = 0; c < CHUNKS; c++) {
+#pragma unroll
+                    for (int j = 0; j < 4; j++) {
+                        const uint32_t (&v)[4] = b[k][t][c][j >> 1];
+                        const uint32_t a[4] = {v[j % 2 * 2], 0u, v[j % 2 * 2 + 1], 0u};
+                        ec_mma<T>::run(sum[j], a, v[j % 2 * 2], v[j % 2 * 2 + 1]);
+                    }
+                }
+            }
+            const int row = lane >> 2, odd = row % 2;
+            if (row / 2 == (lane & 3)) {
+                to[8 * t + row] = odd ? (sum[0][1] + sum[1][1]) + (sum[2][1] + sum[3][1])
+                                      : (sum[0][0] + sum[1][0]) + (sum[2][0] + sum[3][0]);
+            }
+        }
+    }
+
+    /* Adds the products with a tile's S groups at shared address `at`, whose pairs are at `scale` and `zero`. */
+    template <bool ASYM>
+    __device__ __forceinline__ void multiply(float (&sums)[NT][4], uint32_t at, uint32_t scale, uint32_t zero) const
+    {
+#pragma unroll
+        for (int k = 0; k < S; k++) {
+            float products[NT][4];
+#pragma unroll
+            for (int t = 0; t < NT; t++) {
+#pragma unroll
+                for (int e = 0; e < 4; e++) {
+                    products[t][e] = ASYM ? 0.0f : start(k, t, e, 8.0f);
+                }
+            }
+#pragma unroll
+            for (int c = 0; c < CHUNKS; c++) {
+                const uint4 w = ec_w4_shared16(at + (k * CHUNKS + c) * 512);
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    uint32_t a[4];
+                    Raw::run(a, j == 0 ? w.x : j == 1 ? w.y : j == 2 ? w.z : w.w);
+#pragma unroll
+                    for (int t = 0; t < NT; t++) {
+                        const uint32_t (&v)[4] = b[k][t][c][j >> 1];
+                        ec_mma<T>::run(products[t], a, v[j % 2 * 2], v[j % 2 * 2 + 1]);
+                    }
+                }
+            }
+            const float2 f = ec_scale_pair(ec_w4_shared4(scale + k * 32), T());
+            const uint32_t z = ASYM ? ec_w4_shared2(zero + k * 16) : 0;
+#pragma unroll
+            for (int t = 0; t < NT; t++) {
+#pragma unroll
+                for (int e = 0; e < 4; e++) {
+                    if (ASYM) {
+                        products[t][e] += start(k, t, e, (float)(e < 2 ? z & 0xffu : z >> 8));
+                    }
+                    sums[t][e] = fmaf(products[t][e], e < 2 ? f.x : f.y, sums[t][e]);
                 }
             }
         }
-        __syncwarp();
-        const int row = lane >> 2;
-        const uint32_t from = (uint32_t)__cvta_generic_to_shared(memory) + row * PITCH;
-#pragma unroll
-        for (int c = 0; c < CHUNKS; c++) {
-            const uint32_t at = from + c * 128 + ((lane ^ c) % 4 << 5);
-            ec_w4_read16(b[c][0], at, row < ROWS);
-            ec_w4_read16(b[c][1], at + 16, row < ROWS);
-        }
     }
-};
 
-/* bias[n] of the block's rows of weights, in their order; any number behind the last. */
-template <bool GATED>
-__device__ __forceinline__ void ec_w4_copy_biases(float *to, const float *bias, int out_c, int first, int count)
-{
-    const int width = GATED ? out_c / 2 : out_c;
-    for (int i = threadIdx.x; i < count; i += blockDim.x) {
-        const int row = first + i, n = GATED ? row / EC_W4_ROWS * 8 + row % 8 : row;
-        ec_copy_async4(to + i, bias + (n < width ? (GATED && row % EC_W4_ROWS >= 8 ? width + n : n) : 0));
-    }
-    ec_copy_commit();
-}
-
-/* Shared memory of a block: see StreamRows in backends/w4_stream.py. */
-template <int GROUP, bool ASYM, int RING> struct ec_w4_stream_memory {
-    float *bias, *sums;
-    unsigned char *ring, *x, *scale, *zero;
-
-    __device__ __forceinline__ ec_w4_stream_memory(const ec_linear_w4_params &p, unsigned char *shared)
+    /* What the sum of raw products of group k begins with, so that it becomes one of q - zero. */
+    __device__ __forceinline__ float start(int k, int t, int e, float zero) const
     {
-        const int pairs = p.wm * (p.in_c / GROUP);
-        ring = shared;
-        scale = ring + p.wk * RING;
-        zero = scale + pairs * 32;
-        bias = (float *)(zero + (ASYM ? pairs * 16 : 0));
-        sums = bias + p.wm * EC_W4_ROWS;
-        x = (unsigned char *)sums;
+        return plain[k][t][e % 2] * (-(Raw::OFFSET + zero) / (e < 2 ? Raw::FIRST : Raw::SECOND));
     }
 };
 
-/* Adds the warps' sums, bias, gate, clamp, epilogue; writes y of `tiles` tiles from the block's `begin` on. */
-template <typename T, int ROWS, bool GATED, bool NORM, typename Epilogue>
-__device__ __forceinline__ void ec_w4_stream_finish(const ec_linear_w4_params &p, const float *sums, int part,
-                                                    int tile_sums, const float *squares, const float *bias, int first,
-                                                    int tiles, T *y, const Epilogue &epilogue)
+/* Bias, gate, clamp, epilogue of outputs whose sums are complete; `norm` of lane i belongs to row i of x. */
+template <typename T, bool GATED, bool NORM, typename Epilogue> struct ec_w4_stream_writer {
+    const ec_linear_w4_params &p;
+    T *y;
+    const float *bias;
+    int first, lane;
+    float norm;
+    const Epilogue &epilogue;
+
+    /* v: the sums of the rows lane / 4 and lane / 4 + 8 of weights of the block's tile `tile`, for row `row` of x. */
+    __device__ __forceinline__ void run(float (&v)[2], int row, int tile) const
+    {
+        const int width = GATED ? p.out_c / 2 : p.out_c;
+        const int out = (first + tile) * (GATED ? 8 : EC_W4_ROWS) + (lane >> 2);
+        const float r = NORM ? __shfl_sync(0xffffffffu, norm, row) : 1.0f;
+        const float *of_bias = bias + tile * EC_W4_ROWS + (lane >> 2);
+        v[0] = fmaf(v[0] * ec_w4_raw<T>::FIRST, r, of_bias[0]);
+        v[1] = fmaf(v[1] * ec_w4_raw<T>::SECOND, r, of_bias[8]);
+        if (row < p.rows) {
+            const size_t index = (size_t)row * width + out;
+#pragma unroll
+            for (int e = 0; e < (GATED ? 1 : 2); e++) {
+                if (out + e * 8 < width) {
+                    float u[1] = {GATED ? v[0] / (1.0f + __expf(-v[0])) * v[1] : v[e]};
+                    u[0] = fminf(fmaxf(u[0], p.act_min), p.act_max);
+                    epilogue.template apply<1>(u, index + e * 8, out + e * 8);
+                    ec_store<T, 1>(y + index + e * 8, u);
+                }
+            }
+        }
+    }
+};
+
+/* The first row of x of place `place`: of a tile there are PLACES, each of 32 lanes, whose rows are lane % 4 * 2 on. */
+template <int PLACES> __device__ __forceinline__ int ec_w4_stream_row(int place)
 {
-    const int width = GATED ? p.out_c / 2 : p.out_c, each = GATED ? 8 : EC_W4_ROWS; /* outputs of a tile */
-    const int outs = tiles * each;
+    return place % PLACES / 2 * 8 + place % 2;
+}
+
+/* Of the blocks that share tiles the last to come here: all that the others have written is to be seen. */
+__device__ __forceinline__ bool ec_w4_stream_last(uint32_t *counter, uint32_t splits)
+{
+    __shared__ uint32_t last;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        uint32_t turn;
+        asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(turn) : "l"(counter) : "memory");
+        if (turn == splits - 1) {
+            *counter = 0;
+        }
+        last = turn == splits - 1;
+    }
+    __syncthreads();
+    return last;
+}
+
+/* Adds the sums that all splits have left in `parts`, `each` floats of one, for `places` of 32 lanes by two. */
+template <int PLACES, typename Writer>
+__device__ __forceinline__ void ec_w4_stream_join(const ec_linear_w4_params &p, const float *parts, size_t each,
+                                                  int places, int warp, int lane, const Writer &writer)
+{
+    constexpr int TOGETHER = 4;
+    auto there = [&](int place) { return place < places && ec_w4_stream_row<PLACES>(place) < p.rows; };
 #pragma unroll 1
-    for (int i = threadIdx.x; i < p.rows * outs; i += blockDim.x) {
-        const int row = ec_w4_quotient(i, outs), at = i - row * outs, tile = at / each, n = at % each;
-        const int out = first * each + at;
-        if (out >= width) {
-            continue;
+    for (int begin = warp; begin < places; begin += p.wk * TOGETHER) {
+        float v[TOGETHER][2] = {};
+#pragma unroll 4
+        for (int k = 0; k < p.splits; k++) {
+#pragma unroll
+            for (int i = 0; i < TOGETHER; i++) {
+                if (there(begin + i * p.wk)) {
+                    const float2 u = __ldcg((const float2 *)(parts + k * each) + (begin + i * p.wk) * 32 + lane);
+                    v[i][0] += u.x;
+                    v[i][1] += u.y;
+                }
+            }
         }
-        const float *of = sums + tile * tile_sums + row * EC_W4_ROWS + n;
-        float v[1] = {}, u = 0.0f, square = 0.0f;
-#pragma unroll 8
-        for (int k = 0; k < p.wk; k++) {
-            v[0] += of[k * part];
-            u += GATED ? of[k * part + 8] : 0.0f;
-            square += NORM ? squares[k * ROWS + row] : 0.0f;
+#pragma unroll
+        for (int i = 0; i < TOGETHER; i++) {
+            const int place = begin + i * p.wk;
+            if (there(place)) {
+                writer.run(v[i], ec_w4_stream_row<PLACES>(place) + (lane & 3) * 2, place / PLACES);
+            }
         }
-        const float r = NORM ? rsqrtf(square / (float)p.in_c + p.norm_eps) : 1.0f;
-        const float *of_bias = bias + tile * EC_W4_ROWS + n;
-        v[0] = fmaf(v[0], r, of_bias[0]);
-        if (GATED) {
-            v[0] = v[0] / (1.0f + __expf(-v[0])) * fmaf(u, r, of_bias[8]);
-        }
-        v[0] = fminf(fmaxf(v[0], p.act_min), p.act_max);
-        const size_t index = (size_t)row * width + out;
-        epilogue.template apply<1>(v, index, out);
-        ec_store<T, 1>(y + index, v);
     }
 }
 
-template <typename T, int GROUP, bool ASYM, int ROWS, int MT, int S, int DEPTH, int SET, bool KEEP, bool GATED,
+template <typename T, int GROUP, bool ASYM, int NT, int S, int DEPTH, int SET, bool SPLIT, bool PAIR, bool GATED,
           bool NORM, typename Epilogue>
 __device__ __forceinline__ void ec_linear_w4_stream_body(const ec_linear_w4_params &p, const void *x, const void *q,
-                                                         const void *pairs, const void *bias, void *y,
-                                                         const Epilogue &epilogue)
+                                                         const void *pairs, const void *bias, void *y, void *scratch,
+                                                         void *counters, const Epilogue &epilogue)
 {
-    typedef ec_w4_raw<T> Raw;
-    typedef ec_w4_x<T, GROUP, ROWS> X;
-    constexpr int CHUNKS = GROUP / EC_W4_CHUNK, TILE = S * CHUNKS * 512, STAGE = MT * TILE;
+    typedef ec_w4_stream_x<T, GROUP, NT, S> X;
+    constexpr int TILE = S * X::CHUNKS * 512, FIRST = DEPTH - 1; /* stages asked for before x */
+    constexpr int MORE = DEPTH - 2, STAGES = DEPTH + MORE;       /* stages in the place of x */
+    constexpr int AFTER = MORE * TILE + 2 * SET * NT * 512;      /* bytes that take the place of a warp's x */
+    constexpr int BARRIERS = STAGES + (PAIR ? NT : 0); /* of a warp */
     extern __shared__ __align__(128) unsigned char shared[];
-    __shared__ float squares[EC_W4_STREAM_WARPS * ROWS];
-    __shared__ __align__(8) unsigned long long arrivals[EC_W4_STREAM_WARPS * DEPTH + 1];
-    const ec_w4_stream_memory<GROUP, ASYM, DEPTH * STAGE> m(p, shared);
+    __shared__ __align__(8) unsigned long long arrivals[EC_W4_STREAM_WARPS * BARRIERS + 1];
+    __shared__ uint4 nothing[EC_W4_STREAM_WARPS];
+    __shared__ float squares[NORM ? EC_W4_STREAM_WARPS * NT * 8 : 1];
     const int warp = __shfl_sync(0xffffffffu, threadIdx.x >> 5, 0), lane = threadIdx.x & 31;
-    const int groups = p.in_c / GROUP;
-    const int first = (int)((int64_t)blockIdx.x * p.tiles / gridDim.x);
-    const int tiles = (int)((int64_t)(blockIdx.x + 1) * p.tiles / gridDim.x) - first;
-    const int steps = KEEP ? 1 : (groups / S - warp + p.wk - 1) / p.wk; /* of the warp in a tile */
-    const uint32_t ring = (uint32_t)__cvta_generic_to_shared(m.ring) + warp * (DEPTH * STAGE);
-    const uint32_t arrived = (uint32_t)__cvta_generic_to_shared(arrivals) + warp * DEPTH * 8;
-    const uint32_t pairs_arrived = (uint32_t)__cvta_generic_to_shared(arrivals) + EC_W4_STREAM_WARPS * DEPTH * 8;
+    const int x_each = max(p.rows * X::PITCH, AFTER);
+    const ec_w4_stream_share<GROUP, ASYM, PAIR, SPLIT, DEPTH * TILE> m(p, shared, x_each);
+    const int tiles = m.tiles, mine = min(max(m.groups - warp * S, 0), S); /* groups of the warp */
+    unsigned char *const ring = shared + warp * (DEPTH * TILE), *const held = m.x + warp * x_each;
+    unsigned char *const more = held - DEPTH * TILE;
+    const uint32_t arrived = ec_w4_kept(arrivals + warp * BARRIERS);
+    const uint32_t ring_to = ec_w4_kept(ring), more_to = MORE > 0 ? ec_w4_kept(more) : 0;
+    const uint32_t ring_at = ec_w4_kept(ring + lane * 16), more_at = MORE > 0 ? ec_w4_kept(more + lane * 16) : 0;
+    const uint32_t x_arrived = arrived + STAGES * 8;
+    const uint32_t pairs_arrived = (uint32_t)__cvta_generic_to_shared(arrivals) + EC_W4_STREAM_WARPS * BARRIERS * 8;
 
-    /* What is asked for next: `left` times S groups of MT tiles. */
-    const uint32_t tile_bytes = groups * (CHUNKS * 512);
-    const unsigned char *from = (const unsigned char *)q + (size_t)first * tile_bytes + warp * TILE;
-    const uint32_t next_step = p.wk * TILE, next_tile = MT * tile_bytes - (KEEP ? 0 : (steps - 1) * next_step);
-    int left = steps * ((tiles + MT - 1) / MT), left_of_tile = steps;
+    /* The next tile's groups of the warp, of `left` tiles. */
+    const uint32_t tile_bytes = m.all_groups * (X::CHUNKS * 512), mine_bytes = mine * (X::CHUNKS * 512);
+    const unsigned char *from =
+        (const unsigned char *)q + (size_t)m.first * tile_bytes + (m.begin + warp * S) * (X::CHUNKS * 512);
+    int left = tiles;
     auto ask = [&](int stage, bool elected) {
-        const int count = MT == 1 ? 1 : left > steps ? MT : tiles - (tiles - 1) / MT * MT;
         if (elected) {
-            ec_arrival_expect(arrived + stage * 8, count * TILE);
-#pragma unroll
-            for (int i = 0; i < MT; i++) {
-                if (i < count) {
-                    ec_copy_bulk(ring + stage * STAGE + i * TILE, from + i * tile_bytes, TILE, arrived + stage * 8);
-                }
+            ec_arrival_expect(arrived + stage * 8, mine_bytes);
+            if (mine_bytes > 0) {
+                ec_copy_bulk((MORE == 0 || stage < DEPTH ? ring_to : more_to) + stage * TILE, from, mine_bytes,
+                             arrived + stage * 8);
             }
         }
         left--;
-        if (KEEP) {
-            from += next_tile;
-        } else {
-            from += --left_of_tile ? next_step : next_tile;
-            left_of_tile = left_of_tile ? left_of_tile : steps;
-        }
+        from += tile_bytes;
     };
     const bool elected = ec_elected();
     if (elected) {
 #pragma unroll
-        for (int d = 0; d < DEPTH; d++) {
+        for (int d = 0; d < BARRIERS; d++) {
             ec_arrival_init(arrived + d * 8);
         }
         if (warp == 0) {
             ec_arrival_init(pairs_arrived);
         }
         ec_arrivals_ready();
+        if (PAIR) {
+            X::expect(x_arrived, p.rows, mine);
+        }
+    }
+    __syncwarp();
+    if (PAIR) {
+        ec_cluster_arrive();
+    }
+#pragma unroll 1
+    for (int d = 0; d < FIRST && left > 0; d++) {
+        ask(d, elected);
+    }
+    if (warp == 0) {
+        m.ask_pairs(p, pairs, pairs_arrived, elected, lane);
+    }
+    m.fill_pairs(p, warp * S + mine, warp * S + S, lane);
+    ec_launch_next();
+    m.template copy_biases<GATED>(p, (const float *)bias);
+    if (PAIR) {
+        X::fill(held, p.rows, mine, lane);
+        ec_cluster_wait(); /* the other block's barriers are ready */
+    }
+    if (lane == 0) {
+        nothing[warp] = make_uint4(0, 0, 0, 0);
+    }
+
+    ec_wait_previous();
+    const T *const x_from = (const T *)x + (m.begin + warp * S) * GROUP;
+    if (PAIR) {
+        X::ask_half(held, x_from, p.rows, mine, p.in_c, x_arrived, m.rank, lane);
+    } else {
+        X::ask(held, x_from, p.rows, mine, p.in_c, lane);
+    }
+#pragma unroll 1
+    for (int d = FIRST; d < DEPTH && left > 0; d++) {
+        ask(d, elected);
+    }
+    ec_copy_wait<0>();
+    __syncwarp();
+    X of_x;
+#pragma unroll
+    for (int t = 0; t < NT; t++) {
+        if (PAIR) {
+            ec_arrival_wait(x_arrived + t * 8, 0);
+        }
+        of_x.load(t, held, nothing + warp, p.rows, lane);
     }
     __syncwarp();
 #pragma unroll 1
-    for (int d = 0; d < min(DEPTH, EC_W4_STREAM_FIRST) && left > 0; d++) {
-        ask(d, elected);
-    }
-    if (warp == 0 && elected) {
-        const size_t pair = (size_t)first * groups, all = (size_t)p.tiles * groups;
-        ec_arrival_expect(pairs_arrived, tiles * groups * (ASYM ? 48 : 32));
-        ec_copy_bulk((uint32_t)__cvta_generic_to_shared(m.scale), (const unsigned char *)pairs + pair * 32,
-                     tiles * groups * 32, pairs_arrived);
-        if (ASYM) {
-            ec_copy_bulk((uint32_t)__cvta_generic_to_shared(m.zero),
-                         (const unsigned char *)pairs + all * 32 + pair * 16, tiles * groups * 16, pairs_arrived);
-        }
-    }
-    ec_launch_next();
-    ec_w4_copy_biases<GATED>(m.bias, (const float *)bias, p.out_c, first * EC_W4_ROWS, tiles * EC_W4_ROWS);
-    __syncthreads();
-
-    ec_wait_previous();
-    const T *const x_from = (const T *)x + warp * (S * GROUP);
-    unsigned char *const x_held = m.x + warp * X::BYTES;
-    const uint32_t ones[4] = {Raw::ONES, Raw::ONES, Raw::ONES, Raw::ONES};
-    constexpr int HELD = KEEP ? S : 1; /* groups of x in registers */
-    uint32_t b[HELD][CHUNKS][2][4] = {};
-    float plain[HELD][2], square[X::LOADS] = {};
-    auto arrange = [&](const X &of_x, int k) {
-        of_x.arrange(b[k], x_held, lane);
-        float sum[2][4] = {};
-#pragma unroll
-        for (int c = 0; c < CHUNKS; c++) {
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const uint32_t (&v)[4] = b[k][c][j >> 1];
-                ec_mma<T>::run(sum[j & 1], ones, v[j % 2 * 2], v[j % 2 * 2 + 1]);
-            }
-        }
-        plain[k][0] = sum[0][0] + sum[1][0], plain[k][1] = sum[0][1] + sum[1][1];
-    };
-    auto share_squares = [&]() {
-        constexpr int LANES = X::VECTORS; /* that have a row */
-#pragma unroll
-        for (int u = 0; u < X::LOADS; u++) {
-#pragma unroll
-            for (int far = LANES / 2; far > 0; far >>= 1) {
-                square[u] += __shfl_xor_sync(0xffffffffu, square[u], far);
-            }
-            const int row = (u * 32 + lane) / X::VECTORS;
-            if (lane % LANES == 0 && row < ROWS) {
-                squares[warp * ROWS + row] = square[u];
-            }
-        }
-    };
-    auto ask_more = [&]() {
-#pragma unroll 1
-        for (int d = EC_W4_STREAM_FIRST; d < DEPTH && left > 0; d++) {
-            ask(d, elected);
-        }
-    };
-    X coming[KEEP ? 1 : S]; /* x of the next step */
-    if constexpr (KEEP) {
-        X of_x[S];
-#pragma unroll
-        for (int k = 0; k < S; k++) {
-            of_x[k].load(x_from + k * GROUP, p.rows, p.in_c, lane);
-        }
-        ask_more();
-        ec_copy_wait<0>();
-#pragma unroll
-        for (int k = 0; k < S; k++) {
-            if (NORM) {
-                of_x[k].square(square);
-            }
-            arrange(of_x[k], k);
-        }
-        if (NORM) {
-            share_squares();
-        }
-        __syncthreads(); /* the sums take the place of x */
-    } else {
-#pragma unroll
-        for (int k = 0; k < S; k++) {
-            coming[k].load(x_from + k * GROUP, p.rows, p.in_c, lane);
-        }
-        ask_more();
-        ec_copy_wait<0>();
+    for (int d = DEPTH; d < STAGES && left > 0; d++) {
+        ask(d, ec_elected());
     }
     ec_arrival_wait(pairs_arrived, 0);
-    const int part = p.rows * EC_W4_ROWS, tile_sums = p.wk * part + EC_W4_ROWS;
-    float *const sums_of = (KEEP ? m.sums : (float *)(m.x + p.wk * X::BYTES));
-    int stage = 0, parity = 0;
+    /* A set's sums stand in places of 32 lanes: WIDTH floats of a lane, of eight rows of x each UNITS of a tile. */
+    constexpr int PLACES = 2 * NT, WIDTH = NT == 1 ? 2 : 4, UNITS = 4 * NT / WIDTH;
+    const float inverse = 1.0f / (float)p.in_c;
+    ec_w4_stream_writer<T, GATED, NORM, Epilogue> writer = {p, (T *)y, m.bias, m.first, lane, 0.0f, epilogue};
+    float *const parts = (float *)scratch;
+    const size_t each = (size_t)p.tiles * PLACES * 64; /* floats of a split */
+    float *const others = parts + p.splits * each;     /* squares: splits, columns, rows */
+    const uint32_t pitch = p.split_groups;
+    uint32_t scale = ec_w4_kept((uint32_t *)m.scale + warp * S * 8 + (lane >> 2));
+    uint32_t zero = ASYM ? ec_w4_kept((uint16_t *)m.zero + warp * S * 8 + (lane >> 2)) : 0;
+    float *const sums_at = (float *)(m.x + MORE * TILE);
+    const uint32_t sums_to = ec_w4_kept(sums_at + warp * (x_each / 4) + lane * WIDTH);
+    int stage = 0, parity = 0, starter = 0;
 #pragma unroll 1
     for (int begin = 0; begin < tiles; begin += SET) {
         const int end = min(begin + SET, tiles);
-        float *to = sums_of + warp * part + 2 * (lane & 3) * EC_W4_ROWS + (lane >> 2);
+        const int place_of_set = (begin / SET & 1) * (SET * NT * 128);
+        const float *const set = sums_at + place_of_set;
+        uint32_t to = sums_to + place_of_set * 4;
 #pragma unroll 1
-        for (int tile = begin; tile < end; tile += MT) {
-            float sums[MT][4] = {};
-            int pair = (tile * groups + warp * S) * 8 + (lane >> 2);
-#pragma unroll 1
-            for (int step = 0; step < steps; step++) {
-                ec_arrival_wait(arrived + stage * 8, parity);
-                const unsigned char *at = m.ring + warp * (DEPTH * STAGE) + stage * STAGE + lane * 16;
-#pragma unroll
-                for (int k = 0; k < S; k++) {
-                    if constexpr (!KEEP) {
-                        if (NORM && tile == 0) {
-                            coming[k].square(square);
-                        }
-                        arrange(coming[k], 0);
-                        const int next = step + 1 < steps ? step + 1 : 0;
-                        if (next > 0 || tile + MT < tiles) {
-                            coming[k].load(x_from + (next * p.wk * S + k) * GROUP, p.rows, p.in_c, lane);
-                        }
-                    }
-                    float products[MT][4] = {};
-#pragma unroll
-                    for (int c = 0; c < CHUNKS; c++) {
-                        uint4 w[MT];
-#pragma unroll
-                        for (int i = 0; i < MT; i++) {
-                            w[i] = *(const uint4 *)(at + i * TILE + (k * CHUNKS + c) * 512);
-                        }
-#pragma unroll
-                        for (int j = 0; j < 4; j++) {
-                            const uint32_t (&v)[4] = b[KEEP ? k : 0][c][j >> 1];
-#pragma unroll
-                            for (int i = 0; i < MT; i++) {
-                                uint32_t a[4];
-                                Raw::run(a, j == 0 ? w[i].x : j == 1 ? w[i].y : j == 2 ? w[i].z : w[i].w);
-                                ec_mma<T>::run(products[i], a, v[j % 2 * 2], v[j % 2 * 2 + 1]);
-                            }
-                        }
-                    }
-#pragma unroll
-                    for (int i = 0; i < MT; i++) {
-                        const int of = pair + (i * groups + k) * 8;
-                        const float2 f = ec_scale_pair(((const uint32_t *)m.scale)[of], T());
-                        const uint32_t z = ASYM ? ((const uint16_t *)m.zero)[of] : 0x0808u;
-                        const float first_zero = -(Raw::OFFSET + (float)(z & 0xffu)) / Raw::FIRST;
-                        const float second_zero = -(Raw::OFFSET + (float)(z >> 8)) / Raw::SECOND;
-#pragma unroll
-                        for (int e = 0; e < 4; e++) {
-                            const float zero = e < 2 ? first_zero : second_zero;
-                            sums[i][e] = fmaf(fmaf(plain[KEEP ? k : 0][e % 2], zero, products[i][e]), e < 2 ? f.x : f.y,
-                                              sums[i][e]);
-                        }
-                    }
-                }
-                if (left > 0) {
-                    __syncwarp();
-                    ask(stage, ec_elected());
-                }
-                if (++stage == DEPTH) {
-                    stage = 0;
-                    parity ^= 1;
-                }
-                pair += p.wk * S * 8;
+        for (int tile = begin; tile < end; tile++) {
+            float sums[NT][4] = {};
+            ec_arrival_wait(arrived + stage * 8, parity);
+            of_x.template multiply<ASYM>(sums, (MORE == 0 || stage < DEPTH ? ring_at : more_at) + stage * TILE, scale,
+                                         zero);
+            scale += pitch * 32;
+            zero += pitch * 16;
+            if (left > 0) {
+                __syncwarp();
+                ask(stage, ec_elected());
+            }
+            if (++stage == STAGES) {
+                stage = 0;
+                parity ^= 1;
             }
 #pragma unroll
-            for (int e = 0; e < 2; e++) {
-                if (2 * (lane & 3) + e < p.rows) {
-#pragma unroll
-                    for (int i = 0; i < MT; i++) {
-                        if (MT == 1 || tile + i < end) {
-                            to[e * EC_W4_ROWS + i * tile_sums] = sums[i][e] * Raw::FIRST;
-                            to[e * EC_W4_ROWS + i * tile_sums + 8] = sums[i][2 + e] * Raw::SECOND;
-                        }
-                    }
+            for (int t = 0; t < NT; t++) {
+                const float (&v)[4] = sums[t];
+                if constexpr (WIDTH == 2) {
+                    ec_w4_put(to + t * 512, v[0], v[2]);
+                    ec_w4_put(to + t * 512 + 256, v[1], v[3]);
+                } else {
+                    ec_w4_put(to + t * 512, v[0], v[2], v[1], v[3]);
                 }
             }
-            to += MT * tile_sums;
-        }
-        if (NORM && !KEEP && begin == 0) {
-            share_squares();
+            to += NT * 512;
+            if (NORM && tile == 0) { /* weights arrive meanwhile */
+                of_x.square(squares + warp * NT * 8, lane);
+            }
         }
         __syncthreads();
-        ec_w4_stream_finish<T, ROWS, GATED, NORM>(p, sums_of, part, tile_sums, squares, m.bias + begin * EC_W4_ROWS,
-                                                  first + begin, end - begin, (T *)y, epilogue);
-        if (end < tiles) {
-            __syncthreads();
+        if (NORM && begin == 0) {
+            float square = 0.0f;
+#pragma unroll
+            for (int k = 0; k < EC_W4_STREAM_WARPS; k++) {
+                square += k < p.wk && lane < NT * 8 ? squares[k * (NT * 8) + lane] : 0.0f;
+            }
+            writer.norm = rsqrtf(fmaf(square, inverse, p.norm_eps));
+            if (SPLIT && warp == 0 && lane < p.rows) {
+                __stcg(others + (m.part * m.columns + m.column) * (NT * 8) + lane, square);
+            }
+        }
+        const int units = (end - begin) * UNITS;
+#pragma unroll 1
+        for (int u = warp >= starter ? warp - starter : warp - starter + p.wk; u < units; u += p.wk) {
+            if (ec_w4_stream_row<PLACES>(u * (WIDTH / 2)) >= p.rows) {
+                continue;
+            }
+            float v[WIDTH] = {};
+#pragma unroll 8
+            for (int k = 0; k < p.wk; k++) {
+                float w[WIDTH];
+                ec_load<float, WIDTH>(w, set + k * (x_each / 4) + (u * 32 + lane) * WIDTH);
+#pragma unroll
+                for (int e = 0; e < WIDTH; e++) {
+                    v[e] += w[e];
+                }
+            }
+#pragma unroll
+            for (int h = 0; h < WIDTH / 2; h++) {
+                float two[2] = {v[2 * h], v[2 * h + 1]};
+                const int place = u * (WIDTH / 2) + h;
+                if (SPLIT) {
+                    float *const to = parts + m.part * each + ((m.first + begin) * PLACES + place) * 64 + lane * 2;
+                    __stcg((float2 *)to, make_float2(two[0], two[1]));
+                } else {
+                    writer.run(two, ec_w4_stream_row<PLACES>(place) + (lane & 3) * 2, begin + place / PLACES);
+                }
+            }
+        }
+        starter = (starter + units) % p.wk;
+    }
+    if constexpr (SPLIT) {
+        if (ec_w4_stream_last((uint32_t *)counters + m.column, p.splits)) {
+            if (NORM) {
+                float square = 0.0f;
+                for (int k = 0; k < p.splits && lane < p.rows; k++) {
+                    square += __ldcg(others + (k * m.columns + m.column) * (NT * 8) + lane);
+                }
+                writer.norm = rsqrtf(fmaf(square, inverse, p.norm_eps));
+            }
+            ec_w4_stream_join<PLACES>(p, parts + (size_t)m.first * PLACES * 64, each, tiles * PLACES, warp, lane,
+                                      writer);
         }
     }
 }
