@@ -179,7 +179,7 @@ def shared_percent(tables: Tables) -> int:
     A kernel that asks for another part than the one before it waits until the SM is empty and its memory divided anew.
     So all have one part: the whole, so that the next kernel's weights fit beside this one's, and half of it where many
     kernels read neighbours again through L1. Known of GPUs whose kernels overlap, of networks of one entry, and of
-    language models whose 4-bit layers fetch weights beside the kernel before."""
+    language models whose 4-bit layers take the whole for themselves."""
     gpu = tables.target.gpu
     if gpu is None or gpu.compute != OVERLAPPING:
         return 0

@@ -26,7 +26,9 @@ WIDE_CHANNELS: Final = 12 * CHANNELS_MOST  # or, of eight rows, from here on
 FULL_CHANNELS: Final = 6 * CHANNELS_MOST  # of a block, up to which a warp has half as many
 SUMMED_MOST: Final = 3  # tiles of a block whose sums are added at once
 DEEP_TILES: Final = 7  # of a block, from which on a third stage pays
-STATIC_BYTES: Final = 2048  # of a block besides its dynamic shared memory, with the 1 KB that the driver takes
+STATIC_BYTES: Final = (
+    2048  # of a block besides its dynamic shared memory, with the 1 KB that the driver takes
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -309,16 +309,20 @@ def far(results: dict[str, Result], history: Result) -> str:
                 "starts before it streams: x, the first weights, the join of the warps; the small layers are "
                 "over by then. Launches that only copy the weights into shared memory take 25 us for the four. "
                 "Deeper rings and prefetches into L2 stand in the way of x; two blocks of one kernel on an SM "
-                "leave others without.",
+                "leave others without. Four blocks share the channels of the last layer, whose sums are joined in "
+                "memory: about 1.5 us.",
                 f"- **Decoding**: 32 blocks of these layers ({32 * linear / 1000:.2f} ms), attention "
                 f"({32 * cached['us'] / 1000:.2f}) and the head ({HEAD_US / 1000:.2f}) make {alone:.2f} ms "
                 f"of a step of {step:.2f} ms. What remains is handing over between 165 launches, sampling and norms. "
-                "Five launches a block are not joined.",
+                "Five launches a block are not joined, and a block of a 4-bit layer leaves no room on its SM for the "
+                "next kernel's: with the kernels before, that took half an SM, the layers alone took 34.5 us and the "
+                "step 1.51 ms.",
                 f"- **4-bit layers, many rows**: {summed(all_w4, 128, 'w4'):.0f} us at batch 128, bound "
                 f"{w4_bound_us(128):.0f}; the largest layer does {largest:.0f} Tflop/s of 989 by instructions of warp "
                 f"groups, with weights taken apart in registers. {summed(all_w4, 16, 'w4'):.0f} us at batch 16, bound "
-                f"{w4_bound_us(16):.0f}: without its products gate and up takes 16.6 us, without unpacking 17.2, "
-                "with both 22.5; why they add up is not known.",
+                f"{w4_bound_us(16):.0f}: a product of `mma.sync` takes 6 cycles of a scheduler and every other "
+                "instruction 1.3 more, so that gate and up takes 12.5 us without waiting for weights; x is there 2.6 "
+                "us after the start, since the L2 sends it to all SMs.",
                 f"- **Attention of long sequences**: {tflops:.0f} Tflop/s at 2,048 causal tokens (PyTorch "
                 f"{theirs:.0f}, peak 989), by instructions of warp groups; 186 by `mma.sync`. Exponentials and "
                 "products take turns on an SM. q in registers, tiles of 160 keys and a softmax beside the "

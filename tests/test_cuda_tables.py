@@ -30,7 +30,7 @@ def tables(target: str, entries: int, *grids: Grid) -> Any:
         ("h200", 1, (PLAIN, *[CACHED] * 2), 50),  # windows through L1
         ("h200", 1, (*[PLAIN] * 20, CACHED), 100),  # too few of them
         ("h200", 3, (PLAIN, CACHED), 0),  # several entries: the driver
-        ("h200", 3, (PLAIN, STREAM), 100),  # whose next weights come beside this kernel's
+        ("h200", 3, (PLAIN, STREAM), 100),  # which takes all of it
         ("orin", 1, (PLAIN, PLAIN), 0),  # kernels do not overlap
         ("orin", 3, (PLAIN, STREAM), 0),
     ],

@@ -15,7 +15,7 @@
  *
  * x [rows, in_c], y [rows, N]; pairs: scales of x's type, and behind them the zeros with ASYM; bias float. in_c is a
  * multiple of GROUP (64 or 128). Shared memory and scratch: FewRows in backends/w4_tiles.py. Counters: one a column of
- * blocks. ec_linear_w4_stream.cu takes up to four rows on sm_90 where there are as many tiles as SMs.
+ * blocks. ec_linear_w4_stream.cu takes up to sixteen rows on sm_90 where there are as many tiles as SMs.
  *
  * Measured on an H200, 2026-11-21, symmetric groups of 128, weights from memory, one launch of a graph of many, in us,
  * with the divisions of backends/w4_tiles.py (benchmarks/cuda_linears.py):

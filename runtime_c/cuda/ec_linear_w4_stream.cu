@@ -18,6 +18,25 @@
  * x [rows, in_c], rows <= 8 NT, y [rows, N]; packed weights, pairs, bias, GATED and NORM as in ec_linear_w4.cu. p.wm:
  * tiles of a block at most. p.split_groups, S p.wk: groups of a split. Shared memory, scratch: StreamRows in
  * backends/w4_stream.py. Counters: one for the blocks that share tiles.
+ *
+ * Measured on an H200, 2026-11-22, symmetric groups of 128, weights from memory, one launch of a graph of many, in us
+ * (benchmarks/cuda_linears.py); in brackets the sum of the kernel before (up to four rows) and of the kernels that took
+ * more rows, ec_linear_w4.cu (8) and ec_linear_w4_wgmma.cu (16):
+ *   N x K            6144x4096  4096x4096  28672x4096  4096x14336          sum
+ *   batch 1                4.4        3.6        15.0        10.0  33.0 (34.5)
+ *   batch 2                4.7        4.1        15.5        10.2  34.5 (34.6)
+ *   batch 4                5.0        4.4        16.0        10.4  35.7 (37.5)
+ *   batch 8                5.2        4.6        16.5        10.5  36.7 (41.3)
+ *   batch 16               6.6        5.8        18.1        13.1  43.6 (52.4)
+ * Reading the weights at 4.8 TB/s takes 23.4; a ring that only reads, 25. What the sums of batch 16 owe (tuning runs):
+ * x by loads of every SM 58.8, by a cluster of two 46.3, stages in x's place 45.5. Where 28672 x 4096 waits for no
+ * weights its loop takes 12.5 us for 16 rows and 10.2 for 8; x is there 2.6 us after the kernel before has ended.
+ * What did not help: x in two halves, so that the ring is twice as deep, since x then waits behind more weights (48.5);
+ * whole rows of x by one copy; clusters that share the channels, of which only 30 of four fit the chip.
+ *
+ * A block has its SM alone, so that nothing of the next kernel runs before this one's end. The kernel before, whose
+ * blocks took half an SM and kept x in shared memory where they could not hold it, was slower alone but not in a chain
+ * of the four with NORM and GATED: 34.1 us where this one takes 35.3, and a decode step of 1.51 ms instead of 1.62.
  */
 #include "ec_bulk.cuh"
 #include "ec_cluster.cuh"

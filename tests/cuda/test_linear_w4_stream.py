@@ -29,7 +29,12 @@ def cases() -> Iterator[Case]:
             attrs = LinearW4Attrs(128, None, gated, norm)
             yield case(rng, STREAM, attrs, (rows, channels), 4400, dtype, bias=channels == 1024)
     for rows in (1, 2, 3, 4, 5, 8, 9, 15, 16):
-        for group, symmetric in ((64, True), (64, False), (128, True), (128, False)):  # warps with fewer groups
+        for group, symmetric in (
+            (64, True),
+            (64, False),
+            (128, True),
+            (128, False),
+        ):  # warps with fewer groups
             if rows > 8 and group == 64:
                 continue  # another kernel's
             outputs, channels = int(rng.integers(2112, 9000)), group * int(rng.integers(16, 70))
@@ -47,7 +52,12 @@ def cases() -> Iterator[Case]:
         (1, 9344, 4096, False),
     ):
         yield case(rng, STREAM, LinearW4Attrs(128), (rows, channels), outputs, symmetric=symmetric)
-    for rows, channels, outputs in ((1, 1024, 40000), (4, 64 * 29, 3001), (2, 128 * 33, 2113), (7, 64 * 75, 2500)):
+    for rows, channels, outputs in (
+        (1, 1024, 40000),
+        (4, 64 * 29, 3001),
+        (2, 128 * 33, 2113),
+        (7, 64 * 75, 2500),
+    ):
         yield case(rng, STREAM, LinearW4Attrs(64, None, False, 1e-6), (rows, channels), outputs)
 
 
