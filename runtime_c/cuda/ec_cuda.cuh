@@ -136,6 +136,37 @@ __device__ __forceinline__ float ec_warp_max(float v)
     return v;
 }
 
+/* Shared memory at 32-bit addresses. */
+__device__ __forceinline__ uint4 ec_load_shared16(uint32_t shared)
+{
+    uint4 v;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(shared)
+                 : "memory");
+    return v;
+}
+
+__device__ __forceinline__ uint32_t ec_load_shared4(uint32_t shared)
+{
+    uint32_t v;
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(shared) : "memory");
+    return v;
+}
+
+__device__ __forceinline__ uint32_t ec_load_shared2(uint32_t shared)
+{
+    uint16_t v;
+    asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(shared) : "memory");
+    return v;
+}
+
+__device__ __forceinline__ void ec_store_shared16(uint32_t shared, int4 v)
+{
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(shared), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+                 : "memory");
+}
+
 /* 16 bytes from global to shared memory, asynchronously; zeros where `valid` is false (then `from` is not read). */
 __device__ __forceinline__ void ec_copy_async16(void *to_shared, const void *from, bool valid)
 {

@@ -12,31 +12,7 @@
 
 enum { EC_W4_STREAM_WARPS = 16 }; /* of a block, at most */
 
-/* Shared memory at 32-bit addresses. */
-__device__ __forceinline__ uint4 ec_w4_shared16(uint32_t at)
-{
-    uint4 v;
-    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "r"(at)
-                 : "memory");
-    return v;
-}
-
-__device__ __forceinline__ uint32_t ec_w4_shared4(uint32_t at)
-{
-    uint32_t v;
-    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(at) : "memory");
-    return v;
-}
-
-__device__ __forceinline__ uint32_t ec_w4_shared2(uint32_t at)
-{
-    uint16_t v;
-    asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(at) : "memory");
-    return v;
-}
-
+/* Floats to a shared address. */
 __device__ __forceinline__ void ec_w4_put(uint32_t at, float a, float b)
 {
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at), "f"(a), "f"(b) : "memory");
@@ -260,7 +236,7 @@ template <typename T, int GROUP, int NT, int S> struct ec_w4_stream_x {
             }
 #pragma unroll
             for (int c = 0; c < CHUNKS; c++) {
-                const uint4 w = ec_w4_shared16(at + (k * CHUNKS + c) * 512);
+                const uint4 w = ec_load_shared16(at + (k * CHUNKS + c) * 512);
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
                     uint32_t a[4];
@@ -272,8 +248,8 @@ template <typename T, int GROUP, int NT, int S> struct ec_w4_stream_x {
                     }
                 }
             }
-            const float2 f = ec_scale_pair(ec_w4_shared4(scale + k * 32), T());
-            const uint32_t z = ASYM ? ec_w4_shared2(zero + k * 16) : 0;
+            const float2 f = ec_scale_pair(ec_load_shared4(scale + k * 32), T());
+            const uint32_t z = ASYM ? ec_load_shared2(zero + k * 16) : 0;
 #pragma unroll
             for (int t = 0; t < NT; t++) {
 #pragma unroll

@@ -34,22 +34,6 @@ __device__ __forceinline__ void ec_load_matrices(uint32_t (&out)[4], uint32_t sh
                  : "memory");
 }
 
-__device__ __forceinline__ uint4 ec_load_shared16(uint32_t shared)
-{
-    uint4 v;
-    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "r"(shared)
-                 : "memory");
-    return v;
-}
-
-__device__ __forceinline__ void ec_store_shared16(uint32_t shared, int4 v)
-{
-    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(shared), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
-                 : "memory");
-}
-
 /* 16 bytes of the shared memory of block `peer` of the cluster of CLUSTER; 1: of this block. */
 template <int CLUSTER> __device__ __forceinline__ int4 ec_load_cluster16(uint32_t shared, int peer)
 {
