@@ -21,14 +21,12 @@ ROWS_MOST: Final = 16  # of x
 COMPUTE: Final = 90  # from which there are bulk copies, clusters, and kernels overlap
 WARPS_LEAST: Final = 4
 CHANNELS_MOST: Final = 512  # of a warp, whose x its registers hold
-BLOCK_CHANNELS: Final = 8 * CHANNELS_MOST  # from which on several blocks share them,
-WIDE_CHANNELS: Final = 12 * CHANNELS_MOST  # or, of eight rows, from here on
+BLOCK_CHANNELS: Final = 8 * CHANNELS_MOST  # of a block, at most, where several share them
+WIDE_CHANNELS: Final = 12 * CHANNELS_MOST  # of a block that has all, of up to eight rows
 FULL_CHANNELS: Final = 6 * CHANNELS_MOST  # of a block, up to which a warp has half as many
 SUMMED_MOST: Final = 3  # tiles of a block whose sums are added at once
 DEEP_TILES: Final = 7  # of a block, from which on a third stage pays
-STATIC_BYTES: Final = (
-    2048  # of a block besides its dynamic shared memory, with the 1 KB that the driver takes
-)
+STATIC_BYTES: Final = 2048  # of shared memory that a block has besides the dynamic, at most
 
 
 @dataclass(frozen=True, slots=True)

@@ -321,8 +321,8 @@ def far(results: dict[str, Result], history: Result) -> str:
                 f"{w4_bound_us(128):.0f}; the largest layer does {largest:.0f} Tflop/s of 989 by instructions of warp "
                 f"groups, with weights taken apart in registers. {summed(all_w4, 16, 'w4'):.0f} us at batch 16, bound "
                 f"{w4_bound_us(16):.0f}: a product of `mma.sync` takes 6 cycles of a scheduler and every other "
-                "instruction 1.3 more, so that gate and up takes 12.5 us without waiting for weights; x is there 2.6 "
-                "us after the start, since the L2 sends it to all SMs.",
+                "instruction 1.3 more, so that gate and up takes 12.5 us without waiting for weights; x arrives 2.5 "
+                "us after the wait for the kernel before, since the L2 sends it to all SMs.",
                 f"- **Attention of long sequences**: {tflops:.0f} Tflop/s at 2,048 causal tokens (PyTorch "
                 f"{theirs:.0f}, peak 989), by instructions of warp groups; 186 by `mma.sync`. Exponentials and "
                 "products take turns on an SM. q in registers, tiles of 160 keys and a softmax beside the "

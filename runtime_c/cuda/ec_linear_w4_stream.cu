@@ -30,13 +30,15 @@
  *   batch 16               6.6        5.8        18.1        13.1  43.6 (52.4)
  * Reading the weights at 4.8 TB/s takes 23.4; a ring that only reads, 25. What the sums of batch 16 owe (tuning runs):
  * x by loads of every SM 58.8, by a cluster of two 46.3, stages in x's place 45.5. Where 28672 x 4096 waits for no
- * weights its loop takes 12.5 us for 16 rows and 10.2 for 8; x is there 2.6 us after the kernel before has ended.
+ * weights its loop takes 12.5 us for 16 rows and 10.2 for 8; 16 rows of x arrive 2.5 us after the wait for the kernel
+ * before, 2.0 where no weights are under way.
  * What did not help: x in two halves, so that the ring is twice as deep, since x then waits behind more weights (48.5);
  * whole rows of x by one copy; clusters that share the channels, of which only 30 of four fit the chip.
  *
  * A block has its SM alone, so that nothing of the next kernel runs before this one's end. The kernel before, whose
- * blocks took half an SM and kept x in shared memory where they could not hold it, was slower alone but not in a chain
- * of the four with NORM and GATED: 34.1 us where this one takes 35.3, and a decode step of 1.51 ms instead of 1.62.
+ * blocks took half an SM and read x anew with each step where they could not hold it, was slower alone but not in a
+ * chain of the four with NORM and GATED: 34.1 us in a run of its own, where this one takes 35.3, and a decode step of
+ * 1.51 ms instead of 1.62.
  */
 #include "ec_cluster.cuh"
 #include "ec_linear_w4_stream.cuh"
@@ -51,7 +53,7 @@ __device__ __forceinline__ void ec_linear_w4_stream_body(const ec_linear_w4_para
     constexpr int TILE = S * X::CHUNKS * 512, FIRST = DEPTH - 1; /* stages asked for before x */
     constexpr int MORE = DEPTH - 2, STAGES = DEPTH + MORE;       /* stages in the place of x */
     constexpr int AFTER = MORE * TILE + 2 * SET * NT * 512;      /* bytes that take the place of a warp's x */
-    constexpr int BARRIERS = STAGES + (PAIR ? NT : 0); /* of a warp */
+    constexpr int BARRIERS = STAGES + (PAIR ? NT : 0);           /* of a warp */
     extern __shared__ __align__(128) unsigned char shared[];
     __shared__ __align__(8) unsigned long long arrivals[EC_W4_STREAM_WARPS * BARRIERS + 1];
     __shared__ uint4 nothing[EC_W4_STREAM_WARPS];

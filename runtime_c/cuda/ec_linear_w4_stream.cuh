@@ -34,8 +34,8 @@ __device__ __forceinline__ uint32_t ec_w4_kept(const void *shared)
 /* What a block works on, and where its shared memory is: rings, x by warps, scales, zeros, bias. */
 template <int GROUP, bool ASYM, bool PAIR, bool SPLIT, int RING> struct ec_w4_stream_share {
     uint32_t rank, part, column, columns;
-    int first, tiles;            /* tiles of weights */
-    int groups, begin;           /* of channels: of the block, and its first */
+    int first, tiles;  /* of weights */
+    int groups, begin; /* of channels: of the block, and its first */
     int all_groups;
     unsigned char *x, *scale, *zero;
     float *bias;

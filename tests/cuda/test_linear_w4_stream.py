@@ -13,6 +13,7 @@ from edgec.ops.linear_w4 import LinearW4Attrs
 from tests.cuda.test_linear_w4 import case
 
 STREAM = "ec_linear_w4_stream_cuda"
+GROUPS = ((64, True), (64, False), (128, True), (128, False))  # of up to eight rows; the last two of more
 
 
 def cases() -> Iterator[Case]:
@@ -29,14 +30,7 @@ def cases() -> Iterator[Case]:
             attrs = LinearW4Attrs(128, None, gated, norm)
             yield case(rng, STREAM, attrs, (rows, channels), 4400, dtype, bias=channels == 1024)
     for rows in (1, 2, 3, 4, 5, 8, 9, 15, 16):
-        for group, symmetric in (
-            (64, True),
-            (64, False),
-            (128, True),
-            (128, False),
-        ):  # warps with fewer groups
-            if rows > 8 and group == 64:
-                continue  # another kernel's
+        for group, symmetric in GROUPS[2 if rows > 8 else 0 :]:  # the last warps have fewer
             outputs, channels = int(rng.integers(2112, 9000)), group * int(rng.integers(16, 70))
             attrs = LinearW4Attrs(group, (-20.0, 30.0) if rows % 2 else None)
             yield case(rng, STREAM, attrs, (rows, channels), outputs, symmetric=symmetric, bias=rows > 2)
