@@ -34,8 +34,8 @@ def _launch(node: NodeView, target: Target) -> Launch:
     )
     template = (
         CUDA_TYPE[node.inputs[0].dtype],
-        *map(str, (layer.group, flag(layer.asymmetric), choice.eights, choice.step, choice.depth)),
-        *map(str, (choice.summed, flag(choice.splits > 1), flag(choice.pair))),
+        *map(str, (layer.group, flag(layer.asymmetric), layer.rows, choice.step, choice.warps)),
+        *map(str, (choice.depth, choice.more, choice.summed, flag(choice.splits > 1), flag(choice.pair))),
         *map(str, (flag(attrs.gated), flag(attrs.norm_eps is not None))),
     )
     grid = Grid(
@@ -55,7 +55,7 @@ def _scratch(node: NodeView, target: Target) -> int:
 
 
 def _counters(node: NodeView, target: Target) -> int:
-    return 4 * _choice(node, target).columns
+    return _choice(node, target).counters_bytes()
 
 
 KERNELS: Final[tuple[Kernel, ...]] = (

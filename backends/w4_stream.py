@@ -25,19 +25,21 @@ BLOCK_CHANNELS: Final = 8 * CHANNELS_MOST  # of a block, at most, where several 
 WIDE_CHANNELS: Final = 12 * CHANNELS_MOST  # of a block that has all, of up to eight rows
 FULL_CHANNELS: Final = 6 * CHANNELS_MOST  # of a block, up to which a warp has half as many
 SUMMED_MOST: Final = 3  # tiles of a block whose sums are added at once
-DEEP_TILES: Final = 7  # of a block, from which on a third stage pays
+DEEP_TILES: Final = 7  # of a block, from which on more stages pay
 STATIC_BYTES: Final = 2048  # of shared memory that a block has besides the dynamic, at most
 
 
 @dataclass(frozen=True, slots=True)
 class StreamRows:
     """Template and launch arguments of ec_linear_w4_stream_body: `eights` times eight rows of x; a warp has `step`
-    groups, of each tile `depth` times under way; the warps' sums of `summed` tiles are added at once. `pair`: two
-    blocks fetch x together. `splits` blocks share the channels, each `split_groups`; `tiles`: of a block, at most."""
+    groups, of each tile `depth` times under way, `more` times in the place of x; the warps' sums of `summed` tiles are
+    added at once. `pair`: two blocks fetch x together. `splits` blocks share the channels, each `split_groups`;
+    `tiles`: of a block, at most."""
 
     eights: int
     step: int
     depth: int
+    more: int
     summed: int
     pair: bool
     warps: int
@@ -58,13 +60,17 @@ class StreamRows:
         """The sums of all splits, and of x's squares."""
         if self.splits == 1:
             return 0
-        return self.splits * self.eights * (layer.tiles * 512 + self.columns * 32)
+        return self.splits * self.eights * (layer.tiles * 512 + self.columns * self.warps * 32)
+
+    def counters_bytes(self) -> int:
+        """One for each warp of those that share tiles."""
+        return 4 * self.columns * self.warps
 
     def needed_bytes(self, layer: Layer) -> int:
-        """Rings; x of each warp, whose place a stage and two sets of sums take; pairs, bias."""
+        """Rings; x of each warp, whose place `more` stages and two sets of sums take; pairs, bias."""
         stage = self.step * (layer.group // 64) * 512
         x = layer.rows * (self.step * layer.group * 2 + 16)
-        after = (self.depth - 2) * stage + 2 * self.summed * self.eights * 512
+        after = self.more * stage + 2 * self.summed * self.eights * 512
         pairs = self.tiles * (self.split_groups * (48 if layer.asymmetric else 32) + 64)
         return self.warps * (self.depth * stage + max(x, after)) + pairs
 
@@ -88,9 +94,11 @@ def choose_stream(layer: Layer, gpu: Gpu) -> StreamRows | None:
         return None
     tiles = -(-layer.tiles // columns)
     summed = tiles if tiles <= SUMMED_MOST else 2
-    deep = eights == 1 and splits == 1 and tiles >= DEEP_TILES
-    for depth in (3, 2) if deep else (2,):
-        made = StreamRows(eights, step, depth, summed, pair, warps, splits, split_groups, columns, tiles)
+    deep = ((3, 1), (2, 1)) if eights == 1 else ((2, 1),)
+    for depth, more in (*(deep if tiles >= DEEP_TILES else ()), (2, 0)):
+        made = StreamRows(
+            eights, step, depth, more, summed, pair, warps, splits, split_groups, columns, tiles
+        )
         if made.needed_bytes(layer) <= shared_bytes(gpu):
             return made
     return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edgec.backends.w4_stream import CHANNELS_MOST, WIDE_CHANNELS, choose_stream, shared_bytes
@@ -44,6 +46,26 @@ def test_each_block_has_an_sm_and_all_groups_a_warp(
         assert choice.split_groups * group <= WIDE_CHANNELS
         assert choice.warps <= 16
         assert (choice.scratch_bytes(layer) > 0) == (choice.splits > 1)
+        assert choice.counters_bytes() == 4 * choice.warps * choice.columns
+
+
+def test_many_tiles_have_more_stages() -> None:
+    h200 = gpu("h200")
+    few, many, split = (
+        Layer(1, tiles, groups, 128, False) for tiles, groups in ((384, 32), (1792, 32), (256, 112))
+    )
+    for layer, rows, stages in (
+        (few, 1, (2, 0)),
+        (few, 16, (2, 0)),
+        (many, 8, (3, 1)),
+        (many, 16, (2, 1)),
+        (split, 1, (3, 1)),
+        (split, 16, (2, 1)),
+    ):
+        choice = choose_stream(replace(layer, rows=rows), h200)
+        assert choice is not None and (choice.depth, choice.more) == stages
+    wide = choose_stream(Layer(8, 1792, 48, 128, False), h200)
+    assert wide is not None and (wide.depth, wide.more) == (2, 1)  # no room for a third stage
 
 
 def test_layers_that_other_kernels_take() -> None:

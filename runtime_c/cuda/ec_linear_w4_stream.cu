@@ -43,32 +43,35 @@
 #include "ec_cluster.cuh"
 #include "ec_linear_w4_stream.cuh"
 
-template <typename T, int GROUP, bool ASYM, int NT, int S, int DEPTH, int SET, bool SPLIT, bool PAIR, bool GATED,
-          bool NORM, typename Epilogue>
+template <typename T, int GROUP, bool ASYM, int ROWS, int S, int WK, int DEPTH, int MORE, int SET, bool SPLIT, bool PAIR,
+          bool GATED, bool NORM, typename Epilogue>
 __device__ __forceinline__ void ec_linear_w4_stream_body(const ec_linear_w4_params &p, const void *x, const void *q,
                                                          const void *pairs, const void *bias, void *y, void *scratch,
                                                          void *counters, const Epilogue &epilogue)
 {
-    typedef ec_w4_stream_x<T, GROUP, NT, S> X;
+    constexpr int NT = (ROWS + 7) / 8;
+    typedef ec_w4_stream_x<T, GROUP, ROWS, S> X;
+    typedef ec_w4_stream_units<ROWS> Units;
     constexpr int TILE = S * X::CHUNKS * 512, FIRST = DEPTH - 1; /* stages asked for before x */
-    constexpr int MORE = DEPTH - 2, STAGES = DEPTH + MORE;       /* stages in the place of x */
-    constexpr int AFTER = MORE * TILE + 2 * SET * NT * 512;      /* bytes that take the place of a warp's x */
-    constexpr int BARRIERS = STAGES + (PAIR ? NT : 0);           /* of a warp */
+    constexpr int STAGES = DEPTH + MORE, BARRIERS = STAGES + (PAIR ? NT : 0); /* of a warp */
+    constexpr int PLACE = SET * NT * 128;                        /* floats of a warp's sums of a set */
+    constexpr int AFTER = MORE * TILE + 2 * PLACE * 4;           /* bytes that take the place of a warp's x */
+    constexpr int X_EACH = ROWS * X::PITCH > AFTER ? ROWS * X::PITCH : AFTER;
+    constexpr bool TURNS = PAIR && NT == 2 && MORE == 0 && WK > EC_W4_STREAM_EARLY;
     extern __shared__ __align__(128) unsigned char shared[];
-    __shared__ __align__(8) unsigned long long arrivals[EC_W4_STREAM_WARPS * BARRIERS + 1];
-    __shared__ uint4 nothing[EC_W4_STREAM_WARPS];
-    __shared__ float squares[NORM ? EC_W4_STREAM_WARPS * NT * 8 : 1];
+    __shared__ __align__(8) unsigned long long arrivals[WK * BARRIERS + 1];
+    __shared__ uint4 nothing[WK];
+    __shared__ float squares[NORM ? WK * NT * 8 : 1];
     const int warp = __shfl_sync(0xffffffffu, threadIdx.x >> 5, 0), lane = threadIdx.x & 31;
-    const int x_each = max(p.rows * X::PITCH, AFTER);
-    const ec_w4_stream_share<GROUP, ASYM, PAIR, SPLIT, DEPTH * TILE> m(p, shared, x_each);
+    const ec_w4_stream_share<GROUP, ASYM, PAIR, SPLIT, WK * DEPTH * TILE, WK * X_EACH> m(p, shared);
     const int tiles = m.tiles, mine = min(max(m.groups - warp * S, 0), S); /* groups of the warp */
-    unsigned char *const ring = shared + warp * (DEPTH * TILE), *const held = m.x + warp * x_each;
+    unsigned char *const ring = shared + warp * (DEPTH * TILE), *const held = m.x + warp * X_EACH;
     unsigned char *const more = held - DEPTH * TILE;
     const uint32_t arrived = ec_w4_kept(arrivals + warp * BARRIERS);
     const uint32_t ring_to = ec_w4_kept(ring), more_to = MORE > 0 ? ec_w4_kept(more) : 0;
     const uint32_t ring_at = ec_w4_kept(ring + lane * 16), more_at = MORE > 0 ? ec_w4_kept(more + lane * 16) : 0;
     const uint32_t x_arrived = arrived + STAGES * 8;
-    const uint32_t pairs_arrived = (uint32_t)__cvta_generic_to_shared(arrivals) + EC_W4_STREAM_WARPS * BARRIERS * 8;
+    const uint32_t pairs_arrived = (uint32_t)__cvta_generic_to_shared(arrivals + WK * BARRIERS);
 
     /* The next tile's groups of the warp, of `left` tiles. */
     const uint32_t tile_bytes = m.all_groups * (X::CHUNKS * 512), mine_bytes = mine * (X::CHUNKS * 512);
@@ -86,6 +89,12 @@ __device__ __forceinline__ void ec_linear_w4_stream_body(const ec_linear_w4_para
         left--;
         from += tile_bytes;
     };
+    auto ask_stages = [&](int begin, int end, bool elected) {
+#pragma unroll 1
+        for (int d = begin; d < end && left > 0; d++) {
+            ask(d, elected);
+        }
+    };
     const bool elected = ec_elected();
     if (elected) {
 #pragma unroll
@@ -97,17 +106,14 @@ __device__ __forceinline__ void ec_linear_w4_stream_body(const ec_linear_w4_para
         }
         ec_arrivals_ready();
         if (PAIR) {
-            X::expect(x_arrived, p.rows, mine);
+            X::expect(x_arrived, mine);
         }
     }
     __syncwarp();
     if (PAIR) {
         ec_cluster_arrive();
     }
-#pragma unroll 1
-    for (int d = 0; d < FIRST && left > 0; d++) {
-        ask(d, elected);
-    }
+    ask_stages(0, FIRST, elected);
     if (warp == 0) {
         m.ask_pairs(p, pairs, pairs_arrived, elected, lane);
     }
@@ -115,7 +121,7 @@ __device__ __forceinline__ void ec_linear_w4_stream_body(const ec_linear_w4_para
     ec_launch_next();
     m.template copy_biases<GATED>(p, (const float *)bias);
     if (PAIR) {
-        X::fill(held, p.rows, mine, lane);
+        X::fill(held, mine, lane);
         ec_cluster_wait(); /* the other block's barriers are ready */
     }
     if (lane == 0) {
@@ -124,14 +130,19 @@ __device__ __forceinline__ void ec_linear_w4_stream_body(const ec_linear_w4_para
 
     ec_wait_previous();
     const T *const x_from = (const T *)x + (m.begin + warp * S) * GROUP;
-    if (PAIR) {
-        X::ask_half(held, x_from, p.rows, mine, p.in_c, x_arrived, m.rank, lane);
-    } else {
-        X::ask(held, x_from, p.rows, mine, p.in_c, lane);
+    if (TURNS && warp >= EC_W4_STREAM_EARLY) {
+        ec_w4_turn_wait<WK>();
     }
-#pragma unroll 1
-    for (int d = FIRST; d < DEPTH && left > 0; d++) {
-        ask(d, elected);
+    if (PAIR) {
+        X::ask_half(held, x_from, mine, p.in_c, x_arrived, m.rank, lane);
+    } else {
+        X::ask(held, x_from, mine, p.in_c, lane);
+    }
+    if (TURNS && warp < EC_W4_STREAM_EARLY) {
+        ec_w4_turn_pass<WK>();
+    }
+    if (!TURNS) {
+        ask_stages(FIRST, DEPTH, elected);
     }
     ec_copy_wait<0>();
     __syncwarp();
@@ -141,33 +152,27 @@ __device__ __forceinline__ void ec_linear_w4_stream_body(const ec_linear_w4_para
         if (PAIR) {
             ec_arrival_wait(x_arrived + t * 8, 0);
         }
-        of_x.load(t, held, nothing + warp, p.rows, lane);
+        if (TURNS && t == 0) {
+            ask_stages(FIRST, DEPTH, ec_elected());
+        }
+        of_x.load(t, held, nothing + warp, lane);
     }
     __syncwarp();
-#pragma unroll 1
-    for (int d = DEPTH; d < STAGES && left > 0; d++) {
-        ask(d, ec_elected());
-    }
+    ask_stages(DEPTH, STAGES, ec_elected());
     ec_arrival_wait(pairs_arrived, 0);
-    /* A set's sums stand in places of 32 lanes: WIDTH floats of a lane, of eight rows of x each UNITS of a tile. */
-    constexpr int PLACES = 2 * NT, WIDTH = NT == 1 ? 2 : 4, UNITS = 4 * NT / WIDTH;
     const float inverse = 1.0f / (float)p.in_c;
-    ec_w4_stream_writer<T, GATED, NORM, Epilogue> writer = {p, (T *)y, m.bias, m.first, lane, 0.0f, epilogue};
-    float *const parts = (float *)scratch;
-    const size_t each = (size_t)p.tiles * PLACES * 64; /* floats of a split */
-    float *const others = parts + p.splits * each;     /* squares: splits, columns, rows */
+    ec_w4_stream_writer<T, ROWS, GATED, NORM, Epilogue> writer = {p, (T *)y, m.bias, m.first, lane, 0.0f, epilogue};
+    const ec_w4_stream_parts<ROWS, WK> parts(p, (float *)scratch, m.part, m.column, m.columns, m.first, warp, lane);
     const uint32_t pitch = p.split_groups;
     uint32_t scale = ec_w4_kept((uint32_t *)m.scale + warp * S * 8 + (lane >> 2));
     uint32_t zero = ASYM ? ec_w4_kept((uint16_t *)m.zero + warp * S * 8 + (lane >> 2)) : 0;
-    float *const sums_at = (float *)(m.x + MORE * TILE);
-    const uint32_t sums_to = ec_w4_kept(sums_at + warp * (x_each / 4) + lane * WIDTH);
-    int stage = 0, parity = 0, starter = 0;
+    const float *const sums_of = (const float *)(m.x + MORE * TILE) + lane * Units::WIDTH;
+    const uint32_t sums_to = ec_w4_kept(sums_of + warp * (X_EACH / 4));
+    int stage = 0, parity = 0, unit = warp; /* the warp's next unit of sums */
 #pragma unroll 1
     for (int begin = 0; begin < tiles; begin += SET) {
-        const int end = min(begin + SET, tiles);
-        const int place_of_set = (begin / SET & 1) * (SET * NT * 128);
-        const float *const set = sums_at + place_of_set;
-        uint32_t to = sums_to + place_of_set * 4;
+        const int end = min(begin + SET, tiles), place = begin / SET % 2 * PLACE;
+        uint32_t to = sums_to + place * 4;
 #pragma unroll 1
         for (int tile = begin; tile < end; tile++) {
             float sums[NT][4] = {};
@@ -186,13 +191,7 @@ __device__ __forceinline__ void ec_linear_w4_stream_body(const ec_linear_w4_para
             }
 #pragma unroll
             for (int t = 0; t < NT; t++) {
-                const float (&v)[4] = sums[t];
-                if constexpr (WIDTH == 2) {
-                    ec_w4_put(to + t * 512, v[0], v[2]);
-                    ec_w4_put(to + t * 512 + 256, v[1], v[3]);
-                } else {
-                    ec_w4_put(to + t * 512, v[0], v[2], v[1], v[3]);
-                }
+                Units::put(to + t * 512, sums[t]);
             }
             to += NT * 512;
             if (NORM && tile == 0) { /* weights arrive meanwhile */
@@ -203,55 +202,43 @@ __device__ __forceinline__ void ec_linear_w4_stream_body(const ec_linear_w4_para
         if (NORM && begin == 0) {
             float square = 0.0f;
 #pragma unroll
-            for (int k = 0; k < EC_W4_STREAM_WARPS; k++) {
-                square += k < p.wk && lane < NT * 8 ? squares[k * (NT * 8) + lane] : 0.0f;
+            for (int k = 0; k < WK; k++) {
+                square += lane < NT * 8 ? squares[k * (NT * 8) + lane] : 0.0f;
             }
-            writer.norm = rsqrtf(fmaf(square, inverse, p.norm_eps));
-            if (SPLIT && warp == 0 && lane < p.rows) {
-                __stcg(others + (m.part * m.columns + m.column) * (NT * 8) + lane, square);
-            }
-        }
-        const int units = (end - begin) * UNITS;
-#pragma unroll 1
-        for (int u = warp >= starter ? warp - starter : warp - starter + p.wk; u < units; u += p.wk) {
-            if (ec_w4_stream_row<PLACES>(u * (WIDTH / 2)) >= p.rows) {
-                continue;
-            }
-            float v[WIDTH] = {};
-#pragma unroll 8
-            for (int k = 0; k < p.wk; k++) {
-                float w[WIDTH];
-                ec_load<float, WIDTH>(w, set + k * (x_each / 4) + (u * 32 + lane) * WIDTH);
-#pragma unroll
-                for (int e = 0; e < WIDTH; e++) {
-                    v[e] += w[e];
-                }
-            }
-#pragma unroll
-            for (int h = 0; h < WIDTH / 2; h++) {
-                float two[2] = {v[2 * h], v[2 * h + 1]};
-                const int place = u * (WIDTH / 2) + h;
-                if (SPLIT) {
-                    float *const to = parts + m.part * each + ((m.first + begin) * PLACES + place) * 64 + lane * 2;
-                    __stcg((float2 *)to, make_float2(two[0], two[1]));
-                } else {
-                    writer.run(two, ec_w4_stream_row<PLACES>(place) + (lane & 3) * 2, begin + place / PLACES);
-                }
-            }
-        }
-        starter = (starter + units) % p.wk;
-    }
-    if constexpr (SPLIT) {
-        if (ec_w4_stream_last((uint32_t *)counters + m.column, p.splits)) {
-            if (NORM) {
-                float square = 0.0f;
-                for (int k = 0; k < p.splits && lane < p.rows; k++) {
-                    square += __ldcg(others + (k * m.columns + m.column) * (NT * 8) + lane);
-                }
+            if (SPLIT) {
+                parts.keep_square(square);
+            } else {
                 writer.norm = rsqrtf(fmaf(square, inverse, p.norm_eps));
             }
-            ec_w4_stream_join<PLACES>(p, parts + (size_t)m.first * PLACES * 64, each, tiles * PLACES, warp, lane,
-                                      writer);
+        }
+        const float *const set = sums_of + place - begin * (NT * 128);
+#pragma unroll 1
+        for (; unit < end * Units::OF_TILE; unit += WK) {
+            if (Units::there(unit)) {
+                float v[Units::WIDTH] = {};
+#pragma unroll
+                for (int k = 0; k < WK; k++) {
+                    float w[Units::WIDTH];
+                    ec_load<float, Units::WIDTH>(w, set + k * (X_EACH / 4) + unit * (32 * Units::WIDTH));
+#pragma unroll
+                    for (int e = 0; e < Units::WIDTH; e++) {
+                        v[e] += w[e];
+                    }
+                }
+                if (SPLIT) {
+                    parts.keep(v, unit);
+                } else {
+                    writer.run(v, unit);
+                }
+            }
+        }
+    }
+    if constexpr (SPLIT) {
+        if (parts.last((uint32_t *)counters)) {
+            if (NORM) {
+                writer.norm = rsqrtf(fmaf(parts.square(), inverse, p.norm_eps));
+            }
+            parts.join(tiles, writer);
         }
     }
 }

@@ -10,18 +10,7 @@
 #include "ec_mma.cuh"
 #include "ec_w4.cuh"
 
-enum { EC_W4_STREAM_WARPS = 16 }; /* of a block, at most */
-
-/* Floats to a shared address. */
-__device__ __forceinline__ void ec_w4_put(uint32_t at, float a, float b)
-{
-    asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at), "f"(a), "f"(b) : "memory");
-}
-
-__device__ __forceinline__ void ec_w4_put(uint32_t at, float a, float b, float c, float d)
-{
-    asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(at), "f"(a), "f"(b), "f"(c), "f"(d) : "memory");
-}
+enum { EC_W4_STREAM_EARLY = 4 }; /* warps, one of each scheduler, that ask for x before the others */
 
 /* A shared address that stays in a register. */
 __device__ __forceinline__ uint32_t ec_w4_kept(const void *shared)
@@ -31,8 +20,19 @@ __device__ __forceinline__ uint32_t ec_w4_kept(const void *shared)
     return at;
 }
 
-/* What a block works on, and where its shared memory is: rings, x by warps, scales, zeros, bias. */
-template <int GROUP, bool ASYM, bool PAIR, bool SPLIT, int RING> struct ec_w4_stream_share {
+/* All warps that ask for x early have done so; the second is for them. */
+template <int WK> __device__ __forceinline__ void ec_w4_turn_wait()
+{
+    asm volatile("bar.sync 1, %0;" ::"n"(32 * WK) : "memory");
+}
+
+template <int WK> __device__ __forceinline__ void ec_w4_turn_pass()
+{
+    asm volatile("bar.arrive 1, %0;" ::"n"(32 * WK) : "memory");
+}
+
+/* What a block works on, and where its shared memory is: rings and x of all warps, scales, zeros, bias. */
+template <int GROUP, bool ASYM, bool PAIR, bool SPLIT, int RINGS, int X_BYTES> struct ec_w4_stream_share {
     uint32_t rank, part, column, columns;
     int first, tiles;  /* of weights */
     int groups, begin; /* of channels: of the block, and its first */
@@ -40,7 +40,7 @@ template <int GROUP, bool ASYM, bool PAIR, bool SPLIT, int RING> struct ec_w4_st
     unsigned char *x, *scale, *zero;
     float *bias;
 
-    __device__ __forceinline__ ec_w4_stream_share(const ec_linear_w4_params &p, unsigned char *shared, int x_each)
+    __device__ __forceinline__ ec_w4_stream_share(const ec_linear_w4_params &p, unsigned char *shared)
     {
         const uint32_t splits = SPLIT ? p.splits : 1, block = PAIR ? blockIdx.x / 2 : blockIdx.x;
         rank = PAIR ? blockIdx.x % 2 : 0;
@@ -52,8 +52,8 @@ template <int GROUP, bool ASYM, bool PAIR, bool SPLIT, int RING> struct ec_w4_st
         all_groups = p.in_c / GROUP;
         begin = part * p.split_groups;
         groups = min(p.split_groups, all_groups - begin);
-        x = shared + p.wk * RING;
-        scale = x + p.wk * x_each;
+        x = shared + RINGS;
+        scale = x + X_BYTES;
         zero = scale + p.wm * p.split_groups * 32;
         bias = (float *)(zero + (ASYM ? p.wm * p.split_groups * 16 : 0));
     }
@@ -117,18 +117,19 @@ template <int GROUP, bool ASYM, bool PAIR, bool SPLIT, int RING> struct ec_w4_st
  * A warp's part of x: its rows, at most 8 NT, over S groups, in the warp's own shared memory, row after row and PITCH
  * bytes apart, so that ldmatrix meets no bank twice; then in registers as operand B.
  */
-template <typename T, int GROUP, int NT, int S> struct ec_w4_stream_x {
+template <typename T, int GROUP, int ROWS, int S> struct ec_w4_stream_x {
+    static constexpr int NT = (ROWS + 7) / 8;
     typedef ec_w4_raw<T> Raw;
+    typedef ec_w4_joined<T> Pairs;
     static constexpr int CHUNKS = GROUP / EC_W4_CHUNK, VECTORS = S * GROUP / 8, PITCH = S * GROUP * 2 + 16;
     uint32_t b[S][NT][CHUNKS][2][4];
     float plain[S][NT][2]; /* sums of x by group: rows 8 t + lane % 4 * 2 + 0, 1 */
 
     /* Asks for all rows, zeros behind the last group. */
-    static __device__ __forceinline__ void ask(unsigned char *to, const T *from, int rows, int groups, int in_c,
-                                               int lane)
+    static __device__ __forceinline__ void ask(unsigned char *to, const T *from, int groups, int in_c, int lane)
     {
 #pragma unroll 4
-        for (int i = lane; i < rows * VECTORS; i += 32) {
+        for (int i = lane; i < ROWS * VECTORS; i += 32) {
             const int row = i / VECTORS, at = i % VECTORS;
             const bool valid = at < groups * (GROUP / 8);
             ec_copy_async16(to + row * PITCH + at * 16, from + (valid ? row * in_c + at * 8 : 0), valid);
@@ -137,9 +138,9 @@ template <typename T, int GROUP, int NT, int S> struct ec_w4_stream_x {
     }
 
     /* What ask_half leaves out. */
-    static __device__ __forceinline__ void fill(unsigned char *to, int rows, int groups, int lane)
+    static __device__ __forceinline__ void fill(unsigned char *to, int groups, int lane)
     {
-        for (int i = lane; i < rows * VECTORS && groups < S; i += 32) {
+        for (int i = lane; i < ROWS * VECTORS && groups < S; i += 32) {
             if (i % VECTORS >= groups * (GROUP / 8)) {
                 *(uint4 *)(to + i / VECTORS * PITCH + i % VECTORS * 16) = make_uint4(0, 0, 0, 0);
             }
@@ -147,20 +148,20 @@ template <typename T, int GROUP, int NT, int S> struct ec_w4_stream_x {
     }
 
     /* Expects the rows 8 t to 8 t + 7 by barrier t; by one thread. */
-    static __device__ __forceinline__ void expect(uint32_t barriers, int rows, int groups)
+    static __device__ __forceinline__ void expect(uint32_t barriers, int groups)
     {
 #pragma unroll
         for (int t = 0; t < NT; t++) {
-            ec_arrival_expect(barriers + t * 8, min(max(rows - 8 * t, 0), 8) * groups * (GROUP * 2));
+            ec_arrival_expect(barriers + t * 8, min(ROWS - 8 * t, 8) * groups * (GROUP * 2));
         }
     }
 
     /* Asks for every other row, for both blocks of the cluster. */
-    static __device__ __forceinline__ void ask_half(unsigned char *to, const T *from, int rows, int groups, int in_c,
+    static __device__ __forceinline__ void ask_half(unsigned char *to, const T *from, int groups, int in_c,
                                                     uint32_t barriers, int rank, int lane)
     {
         const int row = 2 * lane + rank;
-        if (lane < NT * 4 && row < rows && groups > 0) {
+        if (row < ROWS && groups > 0) {
             ec_copy_bulk_both((uint32_t)__cvta_generic_to_shared(to) + row * PITCH, from + row * in_c,
                               groups * (GROUP * 2), barriers + row / 8 * 8);
         }
@@ -168,11 +169,11 @@ template <typename T, int GROUP, int NT, int S> struct ec_w4_stream_x {
     }
 
     /* Rows 8 t to 8 t + 7, which have arrived; `nothing`: 16 bytes of zeros. */
-    __device__ __forceinline__ void load(int t, const unsigned char *held, const uint4 *nothing, int rows, int lane)
+    __device__ __forceinline__ void load(int t, const unsigned char *held, const uint4 *nothing, int lane)
     {
         const int row = t * 8 + (lane & 7);
-        const void *const at = row < rows ? (const void *)(held + row * PITCH + (lane >> 3) * 16) : nothing;
-        const uint32_t from = (uint32_t)__cvta_generic_to_shared(at), next = row < rows ? 64 : 0;
+        const void *const at = row < ROWS ? (const void *)(held + row * PITCH + (lane >> 3) * 16) : nothing;
+        const uint32_t from = (uint32_t)__cvta_generic_to_shared(at), next = row < ROWS ? 64 : 0;
         const uint32_t ones[4] = {Raw::ONES, Raw::ONES, Raw::ONES, Raw::ONES};
 #pragma unroll
         for (int k = 0; k < S; k++) {
@@ -231,7 +232,7 @@ template <typename T, int GROUP, int NT, int S> struct ec_w4_stream_x {
             for (int t = 0; t < NT; t++) {
 #pragma unroll
                 for (int e = 0; e < 4; e++) {
-                    products[t][e] = ASYM ? 0.0f : start(k, t, e, 8.0f);
+                    products[t][e] = ASYM ? 0.0f : Pairs::start(start(k, t, e, 8.0f), start(k, t, e | 2, 8.0f), e);
                 }
             }
 #pragma unroll
@@ -240,7 +241,7 @@ template <typename T, int GROUP, int NT, int S> struct ec_w4_stream_x {
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
                     uint32_t a[4];
-                    Raw::run(a, j == 0 ? w.x : j == 1 ? w.y : j == 2 ? w.z : w.w);
+                    Pairs::run(a, j == 0 ? w.x : j == 1 ? w.y : j == 2 ? w.z : w.w);
 #pragma unroll
                     for (int t = 0; t < NT; t++) {
                         const uint32_t (&v)[4] = b[k][t][c][j >> 1];
@@ -252,6 +253,7 @@ template <typename T, int GROUP, int NT, int S> struct ec_w4_stream_x {
             const uint32_t z = ASYM ? ec_load_shared2(zero + k * 16) : 0;
 #pragma unroll
             for (int t = 0; t < NT; t++) {
+                Pairs::part(products[t]);
 #pragma unroll
                 for (int e = 0; e < 4; e++) {
                     if (ASYM) {
@@ -270,8 +272,41 @@ template <typename T, int GROUP, int NT, int S> struct ec_w4_stream_x {
     }
 };
 
+/*
+ * Sums of a set of tiles in shared memory: of each warp and tile OF_TILE units of 32 lanes by WIDTH floats. These are
+ * the sums of the rows lane / 4 and lane / 4 + 8 of the tile for a row of x, then for the next one if WIDTH is 4.
+ */
+template <int ROWS> struct ec_w4_stream_units {
+    static constexpr int NT = (ROWS + 7) / 8, WIDTH = NT == 1 ? 2 : 4, OF_TILE = 4 * NT / WIDTH;
+
+    /* v: sums of 8 rows of x, as the products leave them. */
+    static __device__ __forceinline__ void put(uint32_t to, const float (&v)[4])
+    {
+        if constexpr (WIDTH == 2) {
+            asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(v[0]), "f"(v[2]) : "memory");
+            asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to + 256), "f"(v[1]), "f"(v[3]) : "memory");
+        } else {
+            asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(to), "f"(v[0]), "f"(v[2]), "f"(v[1]),
+                         "f"(v[3])
+                         : "memory");
+        }
+    }
+
+    /* The lane's first row of x. */
+    static __device__ __forceinline__ int row(int unit, int lane)
+    {
+        return (lane & 3) * 2 + unit % OF_TILE * (WIDTH == 2 ? 1 : 8);
+    }
+
+    static __device__ __forceinline__ bool there(int unit)
+    {
+        return row(unit, 0) < ROWS;
+    }
+};
+
 /* Bias, gate, clamp, epilogue of outputs whose sums are complete; `norm` of lane i belongs to row i of x. */
-template <typename T, bool GATED, bool NORM, typename Epilogue> struct ec_w4_stream_writer {
+template <typename T, int ROWS, bool GATED, bool NORM, typename Epilogue> struct ec_w4_stream_writer {
+    typedef ec_w4_stream_units<ROWS> Units;
     const ec_linear_w4_params &p;
     T *y;
     const float *bias;
@@ -279,82 +314,138 @@ template <typename T, bool GATED, bool NORM, typename Epilogue> struct ec_w4_str
     float norm;
     const Epilogue &epilogue;
 
-    /* v: the sums of the rows lane / 4 and lane / 4 + 8 of weights of the block's tile `tile`, for row `row` of x. */
-    __device__ __forceinline__ void run(float (&v)[2], int row, int tile) const
+    /* v: the sums of a unit of the block's tiles. */
+    __device__ __forceinline__ void run(const float (&v)[Units::WIDTH], int unit) const
     {
-        const int width = GATED ? p.out_c / 2 : p.out_c;
+        const int width = GATED ? p.out_c / 2 : p.out_c, tile = unit / Units::OF_TILE;
         const int out = (first + tile) * (GATED ? 8 : EC_W4_ROWS) + (lane >> 2);
-        const float r = NORM ? __shfl_sync(0xffffffffu, norm, row) : 1.0f;
-        const float *of_bias = bias + tile * EC_W4_ROWS + (lane >> 2);
-        v[0] = fmaf(v[0] * ec_w4_raw<T>::FIRST, r, of_bias[0]);
-        v[1] = fmaf(v[1] * ec_w4_raw<T>::SECOND, r, of_bias[8]);
-        if (row < p.rows) {
-            const size_t index = (size_t)row * width + out;
+        const float *const of_bias = bias + tile * EC_W4_ROWS + (lane >> 2);
+        const float biases[2] = {of_bias[0], of_bias[8]};
 #pragma unroll
-            for (int e = 0; e < (GATED ? 1 : 2); e++) {
-                if (out + e * 8 < width) {
-                    float u[1] = {GATED ? v[0] / (1.0f + __expf(-v[0])) * v[1] : v[e]};
-                    u[0] = fminf(fmaxf(u[0], p.act_min), p.act_max);
-                    epilogue.template apply<1>(u, index + e * 8, out + e * 8);
-                    ec_store<T, 1>(y + index + e * 8, u);
+        for (int h = 0; h < Units::WIDTH / 2; h++) {
+            const int row = Units::row(unit, lane) + h;
+            const float r = NORM ? __shfl_sync(0xffffffffu, norm, row) : 1.0f;
+            const float two[2] = {fmaf(v[2 * h] * ec_w4_raw<T>::FIRST, r, biases[0]),
+                                  fmaf(v[2 * h + 1] * ec_w4_raw<T>::SECOND, r, biases[1])};
+            if (row < ROWS) {
+                const size_t index = (size_t)row * width + out;
+#pragma unroll
+                for (int e = 0; e < (GATED ? 1 : 2); e++) {
+                    if (out + e * 8 < width) {
+                        float u[1] = {GATED ? two[0] / (1.0f + __expf(-two[0])) * two[1] : two[e]};
+                        u[0] = fminf(fmaxf(u[0], p.act_min), p.act_max);
+                        epilogue.template apply<1>(u, index + e * 8, out + e * 8);
+                        ec_store<T, 1>(y + index + e * 8, u);
+                    }
                 }
             }
         }
     }
 };
 
-/* The first row of x of place `place`: of a tile there are PLACES, each of 32 lanes, whose rows are lane % 4 * 2 on. */
-template <int PLACES> __device__ __forceinline__ int ec_w4_stream_row(int place)
-{
-    return place % PLACES / 2 * 8 + place % 2;
-}
+/*
+ * What blocks that share channels have of the same tiles, in scratch: sums of all splits, then the squares of x. A warp
+ * of each has the same units, so that warps of different blocks join them without waiting for the rest of their blocks.
+ */
+template <int ROWS, int WK> struct ec_w4_stream_parts {
+    typedef ec_w4_stream_units<ROWS> Units;
+    static constexpr int NT = Units::NT, UNIT = 32 * Units::WIDTH; /* floats */
+    const ec_linear_w4_params &p;
+    float *sums, *squares; /* of the block's tiles, of the warp: of split 0 */
+    uint32_t part, counter;
+    size_t each, each_squares; /* from one split to the next */
+    int warp, lane;
 
-/* Of the blocks that share tiles the last to come here: all that the others have written is to be seen. */
-__device__ __forceinline__ bool ec_w4_stream_last(uint32_t *counter, uint32_t splits)
-{
-    __shared__ uint32_t last;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        uint32_t turn;
-        asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(turn) : "l"(counter) : "memory");
-        if (turn == splits - 1) {
-            *counter = 0;
-        }
-        last = turn == splits - 1;
+    __device__ __forceinline__ ec_w4_stream_parts(const ec_linear_w4_params &p, float *scratch, uint32_t part,
+                                                  uint32_t column, uint32_t columns, int first, int warp, int lane)
+        : p(p), part(part), counter(column * WK + warp), warp(warp), lane(lane)
+    {
+        each = (size_t)p.tiles * Units::OF_TILE * UNIT;
+        each_squares = columns * (WK * NT * 8);
+        sums = scratch + first * Units::OF_TILE * UNIT + lane * Units::WIDTH;
+        squares = scratch + p.splits * each + counter * (NT * 8) + lane;
     }
-    __syncthreads();
-    return last;
-}
 
-/* Adds the sums that all splits have left in `parts`, `each` floats of one, for `places` of 32 lanes by two. */
-template <int PLACES, typename Writer>
-__device__ __forceinline__ void ec_w4_stream_join(const ec_linear_w4_params &p, const float *parts, size_t each,
-                                                  int places, int warp, int lane, const Writer &writer)
-{
-    constexpr int TOGETHER = 4;
-    auto there = [&](int place) { return place < places && ec_w4_stream_row<PLACES>(place) < p.rows; };
-#pragma unroll 1
-    for (int begin = warp; begin < places; begin += p.wk * TOGETHER) {
-        float v[TOGETHER][2] = {};
-#pragma unroll 4
+    __device__ __forceinline__ void keep(const float (&v)[Units::WIDTH], int unit) const
+    {
+        ec_vector<float, Units::WIDTH> of;
+#pragma unroll
+        for (int e = 0; e < Units::WIDTH; e++) {
+            of.at[e] = v[e];
+        }
+        *reinterpret_cast<ec_vector<float, Units::WIDTH> *>(sums + part * each + unit * UNIT) = of;
+    }
+
+    __device__ __forceinline__ void keep_square(float v) const
+    {
+        if (lane < ROWS) {
+            squares[part * each_squares] = v;
+        }
+    }
+
+    /* Of the warps that share units the last to come here: all that the others have written is to be seen. */
+    __device__ __forceinline__ bool last(uint32_t *counters) const
+    {
+        uint32_t turn = 0;
+        __syncwarp();
+        if (lane == 0) {
+            asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;"
+                         : "=r"(turn)
+                         : "l"(counters + counter)
+                         : "memory");
+            if (turn == p.splits - 1) {
+                counters[counter] = 0;
+            }
+        }
+        turn = __shfl_sync(0xffffffffu, turn, 0);
+        __syncwarp();
+        return turn == p.splits - 1;
+    }
+
+    /* Of row `lane` of x, over all channels. */
+    __device__ __forceinline__ float square() const
+    {
+        float sum = 0.0f;
         for (int k = 0; k < p.splits; k++) {
+            sum += lane < ROWS ? __ldcg(squares + k * each_squares) : 0.0f;
+        }
+        return sum;
+    }
+
+    /* Adds the warp's units in the order of the splits. */
+    template <typename Writer> __device__ __forceinline__ void join(int tiles, const Writer &writer) const
+    {
+        constexpr int TOGETHER = 3;
+        const int units = tiles * Units::OF_TILE;
+#pragma unroll 1
+        for (int begin = warp; begin < units; begin += WK * TOGETHER) {
+            auto there = [&](int i) {
+                return (i == 0 || begin + i * WK < units) && Units::there(begin + i * WK);
+            };
+            float v[TOGETHER][Units::WIDTH] = {};
+#pragma unroll 4
+            for (int k = 0; k < p.splits; k++) {
+#pragma unroll
+                for (int i = 0; i < TOGETHER; i++) {
+                    if (there(i)) {
+                        const float *const from = sums + k * each + (begin + i * WK) * UNIT;
+#pragma unroll
+                        for (int e = 0; e < Units::WIDTH; e += 2) {
+                            const float2 w = __ldcg((const float2 *)(from + e));
+                            v[i][e] += w.x;
+                            v[i][e + 1] += w.y;
+                        }
+                    }
+                }
+            }
 #pragma unroll
             for (int i = 0; i < TOGETHER; i++) {
-                if (there(begin + i * p.wk)) {
-                    const float2 u = __ldcg((const float2 *)(parts + k * each) + (begin + i * p.wk) * 32 + lane);
-                    v[i][0] += u.x;
-                    v[i][1] += u.y;
+                if (there(i)) {
+                    writer.run(v[i], begin + i * WK);
                 }
             }
         }
-#pragma unroll
-        for (int i = 0; i < TOGETHER; i++) {
-            const int place = begin + i * p.wk;
-            if (there(place)) {
-                writer.run(v[i], ec_w4_stream_row<PLACES>(place) + (lane & 3) * 2, place / PLACES);
-            }
-        }
     }
-}
+};
 
 #endif
