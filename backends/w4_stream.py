@@ -26,6 +26,9 @@ WIDE_CHANNELS: Final = 12 * CHANNELS_MOST  # of a block that has all, of up to e
 FULL_CHANNELS: Final = 6 * CHANNELS_MOST  # of a block, up to which a warp has half as many
 SUMMED_MOST: Final = 3  # tiles of a block whose sums are added at once
 DEEP_TILES: Final = 7  # of a block, from which on more stages pay
+NEARLY_ALL: Final = (
+    0.96  # of the blocks: so many are better where the others would not make any block's part smaller
+)
 STATIC_BYTES: Final = 2048  # of shared memory that a block has besides the dynamic, at most
 
 
@@ -93,6 +96,9 @@ def choose_stream(layer: Layer, gpu: Gpu) -> StreamRows | None:
     if warps < WARPS_LEAST or layer.tiles < columns:
         return None
     tiles = -(-layer.tiles // columns)
+    fewest = -(-layer.tiles // tiles)
+    fewest += fewest % 2 if pair else 0
+    columns = fewest if fewest > NEARLY_ALL * columns else columns
     summed = tiles if tiles <= SUMMED_MOST else 2
     deep = ((3, 1), (2, 1)) if eights == 1 else ((2, 1),)
     for depth, more in (*(deep if tiles >= DEEP_TILES else ()), (2, 0)):
