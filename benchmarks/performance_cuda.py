@@ -24,10 +24,6 @@ TORCH_WAYS: Final = {
     "graph_last": "CUDA graph, channels last",
     "compile": "torch.compile",
 }
-CHANGED: Final = (
-    "After these measurements one rule changed and has not been timed: K of a product is no longer cut "
-    "into 5 or 7 parts (5 parts of 64x64 took half as long again as 4)."
-)
 
 
 def table(head: str, rows: list[str]) -> list[str]:
@@ -151,7 +147,8 @@ def linears(result: Result, history: Result) -> str:
                 w4_sums(rows),
             ),
             "\n![Four linear layers by batch](cuda_w4.svg)\n",
-            f"The goals are **missed** {missed}; reached {reached}. Each layer at batch 1, us:\n",
+            f"{f'The goals are **missed** {missed}; reached' if missed else 'All goals are reached:'} {reached}. "
+            "Each layer at batch 1, us:\n",
             *table("layer | W4A16 | bound | share of it | cuBLAS fp16 | torch int4 | W8A8 product", single),
             "\n" + w4_shape(rows),
         ]
@@ -278,7 +275,6 @@ def layers(result: Result, history: Result) -> str:
                     "network | layers | edgec | cuDNN, cuBLAS | bound | worst against them, rows x outputs x k, us",
                     shown,
                 ),
-                f"\n{CHANGED} It concerns 197 x 768 x 3072: 12.5 us here, 7.7 with the best tile of a tuning run.",
             ]
         )
         + "\n"
@@ -309,20 +305,21 @@ def far(results: dict[str, Result], history: Result) -> str:
                 "starts before it streams: x, the first weights, the join of the warps; the small layers are "
                 "over by then. Launches that only copy the weights into shared memory take 25 us for the four. "
                 "Deeper rings and prefetches into L2 stand in the way of x; two blocks of one kernel on an SM "
-                "leave others without. Four blocks share the channels of the last layer, whose sums are joined in "
-                "memory: about 1.5 us.",
+                "leave others without. Four blocks share the channels of the last layer; their warps join what they "
+                "have of the same outputs in memory, each without waiting for the rest of its block.",
                 f"- **Decoding**: 32 blocks of these layers ({32 * linear / 1000:.2f} ms), attention "
                 f"({32 * cached['us'] / 1000:.2f}) and the head ({HEAD_US / 1000:.2f}) make {alone:.2f} ms "
                 f"of a step of {step:.2f} ms. What remains is handing over between 165 launches, sampling and norms. "
                 "Five launches a block are not joined, and a block of a 4-bit layer leaves no room on its SM for the "
-                "next kernel's: with the kernels before, that took half an SM, the layers alone took 34.5 us and the "
-                "step 1.51 ms.",
+                "next kernel's, attention's neither: with the kernels before, that took half an SM, the layers alone "
+                "took 34.5 us and the step 1.51 ms.",
                 f"- **4-bit layers, many rows**: {summed(all_w4, 128, 'w4'):.0f} us at batch 128, bound "
                 f"{w4_bound_us(128):.0f}; the largest layer does {largest:.0f} Tflop/s of 989 by instructions of warp "
                 f"groups, with weights taken apart in registers. {summed(all_w4, 16, 'w4'):.0f} us at batch 16, bound "
-                f"{w4_bound_us(16):.0f}: a product of `mma.sync` takes 6 cycles of a scheduler and every other "
-                "instruction 1.3 more, so that gate and up takes 12.5 us without waiting for weights; x arrives 2.5 "
-                "us after the wait for the kernel before, since the L2 sends it to all SMs.",
+                f"{w4_bound_us(16):.0f}: x, 128 KB for each SM, arrives 2.5 us after the wait for the kernel before, "
+                "and little of the weights may be asked for earlier, or x waits behind them. Two blocks that share the "
+                "channels fetch half of x but exchange sums: slower. At 16 rows the instructions of warp groups, with "
+                "weights in registers, take 13 cycles of a scheduler where two of `mma.sync` take 12.",
                 f"- **Attention of long sequences**: {tflops:.0f} Tflop/s at 2,048 causal tokens (PyTorch "
                 f"{theirs:.0f}, peak 989), by instructions of warp groups; 186 by `mma.sync`. Exponentials and "
                 "products take turns on an SM. q in registers, tiles of 160 keys and a softmax beside the "

@@ -2,49 +2,53 @@
  * ec_linear_w4_stream.cu: the formula of ec_linear_w4.cu for up to sixteen rows of x on sm_90 and later, where weights
  * stream through rings in shared memory while x stays in registers.
  *
- * There is one block an SM. Its warps (p.wk) split its channels: each has S groups of x in registers, as operand B for
- * NT times eight rows, and its sums by group. Of each tile of 16 rows of weights it takes these S groups, DEPTH times
- * under way by bulk copies into a ring of its own, so that a block reads one run of memory and no warp waits for
- * another. The warps' sums of a set of SET tiles stand in shared memory where x was; after one barrier a set some of
- * the warps add them, in their order, while the others go on with the next set in another place.
+ * There is one block an SM. Its WK warps split its channels: each has S groups of x in registers, as operand B for NT
+ * times eight rows, and its sums by group. Of each tile of 16 rows of weights it takes these S groups, DEPTH times
+ * under way by bulk copies into a ring of its own, MORE times in the place that x has left, so that a block reads one
+ * run of memory and no warp waits for another. The warps' sums of a set of SET tiles stand in shared memory where x
+ * was; after one barrier a set some of the warps add them, in their order, while the others go on with the next set in
+ * another place.
  *
  * PAIR: two neighbouring blocks, a cluster, fetch half of the rows of x each, for both. What leaves the L2 for x, again
- * for every SM, costs time of the weights. SPLIT: p.splits blocks or pairs share the channels of their tiles; the last
- * to arrive adds the sums of all, in the order of the splits.
+ * for every SM, costs time of the weights. SPLIT: p.splits blocks or pairs share the channels of their tiles; of the
+ * warps that have the same sums in all of them the last to arrive adds these, in the order of the splits. TURNS: with
+ * few tiles of 16 rows, half of the warps ask for x before the others, and multiply while that still arrives.
  *
  * Products and all other instructions take turns: an HMMA takes 6 cycles of a scheduler, each other one 1.3 more. So
- * the loop has as few as possible, and addresses that the compiler would make anew in each turn are kept in registers.
+ * the loop has as few as possible (ec_w4_joined), addresses that the compiler would make anew in each turn are kept in
+ * registers, and what finishes a set is laid out when compiled: ROWS, WK, units of sums by their number.
  *
- * x [rows, in_c], rows <= 8 NT, y [rows, N]; packed weights, pairs, bias, GATED and NORM as in ec_linear_w4.cu. p.wm:
- * tiles of a block at most. p.split_groups, S p.wk: groups of a split. Shared memory, scratch: StreamRows in
- * backends/w4_stream.py. Counters: one for the blocks that share tiles.
+ * x [ROWS, in_c], y [ROWS, N]; packed weights, pairs, bias, GATED and NORM as in ec_linear_w4.cu. p.wm: tiles of a
+ * block at most. p.split_groups, S WK: groups of a split. Shared memory, scratch, counters: StreamRows in
+ * backends/w4_stream.py.
  *
  * Measured on an H200, 2026-11-22, symmetric groups of 128, weights from memory, one launch of a graph of many, in us
- * (benchmarks/cuda_linears.py); in brackets the sum of the kernel before (up to four rows) and of the kernels that took
- * more rows, ec_linear_w4.cu (8) and ec_linear_w4_wgmma.cu (16):
+ * (benchmarks/cuda_linears.py); in brackets the sum of the kernels before: of few rows, ec_linear_w4.cu (8) and
+ * ec_linear_w4_wgmma.cu (16):
  *   N x K            6144x4096  4096x4096  28672x4096  4096x14336          sum
- *   batch 1                4.4        3.6        15.0        10.0  33.0 (34.5)
- *   batch 2                4.7        4.1        15.5        10.2  34.5 (34.6)
- *   batch 4                5.0        4.4        16.0        10.4  35.7 (37.5)
- *   batch 8                5.2        4.6        16.5        10.5  36.7 (41.3)
- *   batch 16               6.6        5.8        18.1        13.1  43.6 (52.4)
- * Reading the weights at 4.8 TB/s takes 23.4; a ring that only reads, 25. What the sums of batch 16 owe (tuning runs):
- * x by loads of every SM 58.8, by a cluster of two 46.3, stages in x's place 45.5. Where 28672 x 4096 waits for no
- * weights its loop takes 12.5 us for 16 rows and 10.2 for 8; 16 rows of x arrive 2.5 us after the wait for the kernel
- * before, 2.0 where no weights are under way.
- * What did not help: x in two halves, so that the ring is twice as deep, since x then waits behind more weights (48.5);
- * whole rows of x by one copy; clusters that share the channels, of which only 30 of four fit the chip.
+ *   batch 1                4.1        3.4        14.4         8.9  30.8 (34.5)
+ *   batch 2                4.4        3.7        14.7         9.0  31.9 (34.6)
+ *   batch 4                4.6        4.0        15.1         9.1  32.9 (37.5)
+ *   batch 8                4.9        4.2        15.8         9.3  34.1 (41.3)
+ *   batch 16               6.1        5.4        17.6        11.7  40.8 (52.4)
+ * Reading the weights at 4.8 TB/s takes 23.4; a ring that only reads, 25. Sums of batch 16 in tuning runs: x by loads
+ * of every SM 58.8, by a cluster of two 46.3, stages in x's place 43.2, joins by warps 42.3, the end of a set laid out
+ * when compiled 41.2. 16 rows of x arrive 2.5 us after the wait for the kernel before, 2.0 where no weights are under
+ * way.
+ * What did not help at 16 rows: x in two halves, so that the ring is twice as deep, since x then waits behind more
+ * weights (48.5); half of the channels for each of a cluster, sums exchanged (47.8); eight rows multiplied while the
+ * others arrive (46.7); barriers in shared memory instead of one of the block (44.3); all sums added at the end; the
+ * instructions of warp groups, 13 cycles for 16 rows of weights and of x, where two HMMA take 12.
  *
  * A block has its SM alone, so that nothing of the next kernel runs before this one's end. The kernel before, whose
- * blocks took half an SM and read x anew with each step where they could not hold it, was slower alone but not in a
- * chain of the four with NORM and GATED: 34.1 us in a run of its own, where this one takes 35.3, and a decode step of
- * 1.51 ms instead of 1.62.
+ * blocks took half an SM, was slower alone and in a chain of the four with NORM and GATED (34.6 us, this one 32.6), but
+ * attention could start beside it: a decode step of 1.51 ms instead of 1.56.
  */
 #include "ec_cluster.cuh"
 #include "ec_linear_w4_stream.cuh"
 
-template <typename T, int GROUP, bool ASYM, int ROWS, int S, int WK, int DEPTH, int MORE, int SET, bool SPLIT, bool PAIR,
-          bool GATED, bool NORM, typename Epilogue>
+template <typename T, int GROUP, bool ASYM, int ROWS, int S, int WK, int DEPTH, int MORE, int SET, bool SPLIT,
+          bool PAIR, bool GATED, bool NORM, typename Epilogue>
 __device__ __forceinline__ void ec_linear_w4_stream_body(const ec_linear_w4_params &p, const void *x, const void *q,
                                                          const void *pairs, const void *bias, void *y, void *scratch,
                                                          void *counters, const Epilogue &epilogue)
@@ -54,8 +58,8 @@ __device__ __forceinline__ void ec_linear_w4_stream_body(const ec_linear_w4_para
     typedef ec_w4_stream_units<ROWS> Units;
     constexpr int TILE = S * X::CHUNKS * 512, FIRST = DEPTH - 1; /* stages asked for before x */
     constexpr int STAGES = DEPTH + MORE, BARRIERS = STAGES + (PAIR ? NT : 0); /* of a warp */
-    constexpr int PLACE = SET * NT * 128;                        /* floats of a warp's sums of a set */
-    constexpr int AFTER = MORE * TILE + 2 * PLACE * 4;           /* bytes that take the place of a warp's x */
+    constexpr int PLACE = SET * NT * 128;              /* floats of a warp's sums of a set */
+    constexpr int AFTER = MORE * TILE + 2 * PLACE * 4; /* bytes that take the place of a warp's x */
     constexpr int X_EACH = ROWS * X::PITCH > AFTER ? ROWS * X::PITCH : AFTER;
     constexpr bool TURNS = PAIR && NT == 2 && MORE == 0 && WK > EC_W4_STREAM_EARLY;
     extern __shared__ __align__(128) unsigned char shared[];

@@ -1,6 +1,7 @@
 /*
- * ec_linear_w4_stream.cuh: what a block of ec_linear_w4_stream.cu works on, a warp's part of x and its products, and how
- * outputs are written. T, GROUP, ASYM, NT, S, SPLIT, PAIR, GATED, NORM and p are explained there.
+ * ec_linear_w4_stream.cuh: what a block of ec_linear_w4_stream.cu works on, a warp's part of x and its products, how
+ * sums are kept, joined and written. T, GROUP, ASYM, ROWS, NT, S, WK, SPLIT, PAIR, GATED, NORM and p are explained
+ * there.
  */
 #ifndef EC_LINEAR_W4_STREAM_CUH
 #define EC_LINEAR_W4_STREAM_CUH
@@ -20,7 +21,7 @@ __device__ __forceinline__ uint32_t ec_w4_kept(const void *shared)
     return at;
 }
 
-/* All warps that ask for x early have done so; the second is for them. */
+/* Waits until all warps that ask for x early have done so, which they tell by ec_w4_turn_pass. */
 template <int WK> __device__ __forceinline__ void ec_w4_turn_wait()
 {
     asm volatile("bar.sync 1, %0;" ::"n"(32 * WK) : "memory");
