@@ -26,9 +26,7 @@ WIDE_CHANNELS: Final = 12 * CHANNELS_MOST  # of a block that has all, of up to e
 FULL_CHANNELS: Final = 6 * CHANNELS_MOST  # of a block, up to which a warp has half as many
 SUMMED_MOST: Final = 3  # tiles of a block whose sums are added at once
 DEEP_TILES: Final = 7  # of a block, from which on more stages pay
-NEARLY_ALL: Final = (
-    0.96  # of the blocks: so many are better where the others would not make any block's part smaller
-)
+NEARLY_ALL: Final = 0.96  # of the blocks; more of them are left out where no part would be smaller with them
 STATIC_BYTES: Final = 2048  # of shared memory that a block has besides the dynamic, at most
 
 
@@ -66,7 +64,7 @@ class StreamRows:
         return self.splits * self.eights * (layer.tiles * 512 + self.columns * self.warps * 32)
 
     def counters_bytes(self) -> int:
-        """One for each warp of those that share tiles."""
+        """One for each warp that shares its sums."""
         return 4 * self.columns * self.warps
 
     def needed_bytes(self, layer: Layer) -> int:
