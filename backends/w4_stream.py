@@ -32,12 +32,10 @@ STATIC_BYTES: Final = 2048  # of shared memory that a block has besides the dyna
 
 @dataclass(frozen=True, slots=True)
 class StreamRows:
-    """Template and launch arguments of ec_linear_w4_stream_body: `eights` times eight rows of x; a warp has `step`
-    groups, of each tile `depth` times under way, `more` times in the place of x; the warps' sums of `summed` tiles are
-    added at once. `pair`: two blocks fetch x together. `splits` blocks share the channels, each `split_groups`;
-    `tiles`: of a block, at most."""
+    """Template and launch arguments of ec_linear_w4_stream_body: a warp has `step` groups, of each tile `depth` times
+    under way, `more` times in the place of x; the warps' sums of `summed` tiles are added at once. `pair`: two blocks
+    fetch x together. `splits` blocks share the channels, each `split_groups`; `tiles`: of a block, at most."""
 
-    eights: int
     step: int
     depth: int
     more: int
@@ -61,7 +59,7 @@ class StreamRows:
         """The sums of all splits, and of x's squares."""
         if self.splits == 1:
             return 0
-        return self.splits * self.eights * (layer.tiles * 512 + self.columns * self.warps * 32)
+        return self.splits * _eights(layer) * (layer.tiles * 512 + self.columns * self.warps * 32)
 
     def counters_bytes(self) -> int:
         """One for each warp that shares its sums."""
@@ -71,7 +69,7 @@ class StreamRows:
         """Rings; x of each warp, whose place `more` stages and two sets of sums take; pairs, bias."""
         stage = self.step * (layer.group // 64) * 512
         x = layer.rows * (self.step * layer.group * 2 + 16)
-        after = self.more * stage + 2 * self.summed * self.eights * 512
+        after = self.more * stage + 2 * self.summed * _eights(layer) * 512
         pairs = self.tiles * (self.split_groups * (48 if layer.asymmetric else 32) + 64)
         return self.warps * (self.depth * stage + max(x, after)) + pairs
 
@@ -82,7 +80,7 @@ def choose_stream(layer: Layer, gpu: Gpu) -> StreamRows | None:
     fewer tiles than blocks, few channels, so many tiles that their scales leave no room."""
     if gpu.compute < COMPUTE or layer.rows > ROWS_MOST or (layer.rows > 8 and layer.group == 64):
         return None
-    eights, pair = -(-layer.rows // 8), layer.rows > 1
+    eights, pair = _eights(layer), layer.rows > 1
     whole = layer.channels <= (WIDE_CHANNELS if eights == 1 else BLOCK_CHANNELS)
     each = -(-layer.groups // (1 if whole else -(-layer.channels // BLOCK_CHANNELS)))
     step = _step(layer, each)
@@ -100,9 +98,7 @@ def choose_stream(layer: Layer, gpu: Gpu) -> StreamRows | None:
     summed = tiles if tiles <= SUMMED_MOST else 2
     deep = ((3, 1), (2, 1)) if eights == 1 else ((2, 1),)
     for depth, more in (*(deep if tiles >= DEEP_TILES else ()), (2, 0)):
-        made = StreamRows(
-            eights, step, depth, more, summed, pair, warps, splits, split_groups, columns, tiles
-        )
+        made = StreamRows(step, depth, more, summed, pair, warps, splits, split_groups, columns, tiles)
         if made.needed_bytes(layer) <= shared_bytes(gpu):
             return made
     return None
@@ -111,6 +107,11 @@ def choose_stream(layer: Layer, gpu: Gpu) -> StreamRows | None:
 def shared_bytes(gpu: Gpu) -> int:
     """Dynamic shared memory of a block."""
     return gpu.shared_bytes - STATIC_BYTES
+
+
+def _eights(layer: Layer) -> int:
+    """Rows of x in steps of a product's eight."""
+    return -(-layer.rows // 8)
 
 
 def _step(layer: Layer, each: int) -> int:

@@ -37,7 +37,6 @@ def test_each_block_has_an_sm_and_all_groups_a_warp(
         assert choice.needed_bytes(layer) <= shared_bytes(h200)
         assert h200.sms * 0.95 < choice.blocks <= h200.sms
         assert choice.tiles * choice.columns >= layer.tiles
-        assert 8 * choice.eights >= rows
         assert choice.pair == (rows > 1)
         assert choice.columns % (2 if choice.pair else 1) == 0
         assert (choice.splits - 1) * choice.split_groups < layer.groups <= choice.splits * choice.split_groups

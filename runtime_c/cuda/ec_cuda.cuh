@@ -136,6 +136,17 @@ __device__ __forceinline__ float ec_warp_max(float v)
     return v;
 }
 
+/* Barrier `which` (1 to 15) of THREADS threads: `sync` waits for all, `arrive` does not. */
+template <int THREADS> __device__ __forceinline__ void ec_some_sync(int which)
+{
+    asm volatile("bar.sync %0, %1;" ::"r"(which), "n"(THREADS) : "memory");
+}
+
+template <int THREADS> __device__ __forceinline__ void ec_some_arrive(int which)
+{
+    asm volatile("bar.arrive %0, %1;" ::"r"(which), "n"(THREADS) : "memory");
+}
+
 /* Shared memory at 32-bit addresses. */
 __device__ __forceinline__ uint4 ec_load_shared16(uint32_t shared)
 {

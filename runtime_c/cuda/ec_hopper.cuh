@@ -1,7 +1,6 @@
 /*
  * ec_hopper.cuh: what warp groups of one block that do different things need (sm_90a alone; elsewhere nothing of it is
- * compiled): barriers in shared memory, barriers of some of the warps, and matrix products whose first operand is in
- * registers. PTX manual, sections "mbarrier", "bar" and "Asynchronous warpgroup level matrix instructions".
+ * compiled): barriers in shared memory, and matrix products whose first operand is in registers. PTX manual, sections "mbarrier", "bar" and "Asynchronous warpgroup level matrix instructions".
  */
 #ifndef EC_HOPPER_CUH
 #define EC_HOPPER_CUH
@@ -153,17 +152,6 @@ __device__ __forceinline__ void ec_barrier_wait(uint32_t at, int parity)
                  "}" ::"r"(at),
                  "r"(parity)
                  : "memory");
-}
-
-/* Barrier `which` (1 to 15) of THREADS threads: `sync` waits for all, `arrive` does not. */
-template <int THREADS> __device__ __forceinline__ void ec_some_sync(int which)
-{
-    asm volatile("bar.sync %0, %1;" ::"r"(which), "n"(THREADS) : "memory");
-}
-
-template <int THREADS> __device__ __forceinline__ void ec_some_arrive(int which)
-{
-    asm volatile("bar.arrive %0, %1;" ::"r"(which), "n"(THREADS) : "memory");
 }
 
 /* As ec_copy_async16, to a shared address. */

@@ -12,7 +12,7 @@
  * PAIR: two neighbouring blocks, a cluster, fetch half of the rows of x each, for both. What leaves the L2 for x, again
  * for every SM, costs time of the weights. SPLIT: p.splits blocks or pairs share the channels of their tiles; of the
  * warps that have the same sums in all of them the last to arrive adds these, in the order of the splits. TURNS: with
- * few tiles of 16 rows, half of the warps ask for x before the others, and multiply while that still arrives.
+ * few tiles of 16 rows, four warps, one of each scheduler, ask for x before the others, and multiply while these wait.
  *
  * Products and all other instructions take turns: an HMMA takes 6 cycles of a scheduler, each other one 1.3 more. So
  * the loop has as few as possible (ec_w4_joined), addresses that the compiler would make anew in each turn are kept in
@@ -41,8 +41,8 @@
  * instructions of warp groups, 13 cycles for 16 rows of weights and of x, where two HMMA take 12.
  *
  * A block has its SM alone, so that nothing of the next kernel runs before this one's end. The kernel before, whose
- * blocks took half an SM, was slower alone and in a chain of the four with NORM and GATED (34.6 us, this one 32.6), but
- * attention could start beside it: a decode step of 1.51 ms instead of 1.56.
+ * blocks took half an SM, was slower alone and in a chain of the four with NORM and GATED (34.6 us, this one 32.6 in a
+ * tuning run), but attention could start beside it: a decode step of 1.51 ms instead of 1.56.
  */
 #include "ec_cluster.cuh"
 #include "ec_linear_w4_stream.cuh"
@@ -135,7 +135,7 @@ __device__ __forceinline__ void ec_linear_w4_stream_body(const ec_linear_w4_para
     ec_wait_previous();
     const T *const x_from = (const T *)x + (m.begin + warp * S) * GROUP;
     if (TURNS && warp >= EC_W4_STREAM_EARLY) {
-        ec_w4_turn_wait<WK>();
+        ec_some_sync<32 * WK>(1);
     }
     if (PAIR) {
         X::ask_half(held, x_from, mine, p.in_c, x_arrived, m.rank, lane);
@@ -143,7 +143,7 @@ __device__ __forceinline__ void ec_linear_w4_stream_body(const ec_linear_w4_para
         X::ask(held, x_from, mine, p.in_c, lane);
     }
     if (TURNS && warp < EC_W4_STREAM_EARLY) {
-        ec_w4_turn_pass<WK>();
+        ec_some_arrive<32 * WK>(1);
     }
     if (!TURNS) {
         ask_stages(FIRST, DEPTH, elected);

@@ -21,17 +21,6 @@ __device__ __forceinline__ uint32_t ec_w4_kept(const void *shared)
     return at;
 }
 
-/* Waits until all warps that ask for x early have done so, which they tell by ec_w4_turn_pass. */
-template <int WK> __device__ __forceinline__ void ec_w4_turn_wait()
-{
-    asm volatile("bar.sync 1, %0;" ::"n"(32 * WK) : "memory");
-}
-
-template <int WK> __device__ __forceinline__ void ec_w4_turn_pass()
-{
-    asm volatile("bar.arrive 1, %0;" ::"n"(32 * WK) : "memory");
-}
-
 /* What a block works on, and where its shared memory is: rings and x of all warps, scales, zeros, bias. */
 template <int GROUP, bool ASYM, bool PAIR, bool SPLIT, int RINGS, int X_BYTES> struct ec_w4_stream_share {
     uint32_t rank, part, column, columns;
@@ -369,12 +358,7 @@ template <int ROWS, int WK> struct ec_w4_stream_parts {
 
     __device__ __forceinline__ void keep(const float (&v)[Units::WIDTH], int unit) const
     {
-        ec_vector<float, Units::WIDTH> of;
-#pragma unroll
-        for (int e = 0; e < Units::WIDTH; e++) {
-            of.at[e] = v[e];
-        }
-        *reinterpret_cast<ec_vector<float, Units::WIDTH> *>(sums + part * each + unit * UNIT) = of;
+        ec_store<float, Units::WIDTH>(sums + part * each + unit * UNIT, v);
     }
 
     __device__ __forceinline__ void keep_square(float v) const
